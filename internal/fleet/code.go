@@ -1,0 +1,48 @@
+package fleet
+
+// Code says which link of the chain a reason is. Proposals come first, then the safeguards in their fixed order.
+type Code uint8
+
+const (
+	NoCode Code = iota
+	// What the fleet is like.
+	TargetUnknown // the target could not be read: hold
+	ActionPending // an earlier decision is still being carried out
+	ActionExpired // an earlier decision was not carried out in time and is given up
+	SizeChanged   // the size changed and nobody here did it
+	ClockJumped   // the wall clock moved; all waiting times were moved with it
+	// What the rules propose.
+	RuleOut         // a scale-out rule is in alarm
+	RuleIn          // a scale-in rule is in alarm
+	RuleShadow      // a rule of a policy in shadow would have proposed
+	BelowMin        // the fleet is below its minimum: restored at once
+	AboveMax        // the fleet is above its maximum
+	OrderPin        // an operator pinned the size
+	NothingProposed // no rule asks for a change
+	// Why no scale-in.
+	ScaleOutActive // a scale-out rule is in alarm
+	NotAgreed      // a signal with a scale-in rule does not agree
+	SignalMissing  // a signal the fleet depends on is missing or stale
+	Projected      // the smaller fleet would trip a scale-out rule
+	// Safeguards.
+	BlockedMode
+	BlockedHold
+	BlockedPin
+	BlockedFreeze
+	LimitedBounds
+	LimitedStep
+	BlockedRate
+	BlockedCooldown
+	BlockedJournal // the decision could not be recorded, so it is not carried out
+)
+
+var codeNames = [...]string{
+	"", "target_unknown", "action_pending", "action_expired", "size_changed", "clock_jumped",
+	"rule_out", "rule_in", "rule_shadow", "below_min", "above_max", "order_pin", "nothing_proposed",
+	"scale_out_active", "not_agreed", "signal_missing", "projected",
+	"mode", "hold", "pin", "freeze", "bounds", "step", "rate", "cooldown", "journal",
+}
+
+func (c Code) String() string                { return nameOf(codeNames[:], int(c)) }
+func (c Code) MarshalText() ([]byte, error)  { return []byte(c.String()), nil }
+func (c *Code) UnmarshalText(b []byte) error { return parseName(c, codeNames[:], b, "reason code") }

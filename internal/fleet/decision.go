@@ -1,0 +1,48 @@
+package fleet
+
+import "time"
+
+// Decision is one tick's outcome for one fleet. To == From holds. Shadow decisions are never acted on.
+type Decision struct {
+	Fleet  string    `json:"fleet"`
+	Time   time.Time `json:"time"`
+	From   int       `json:"from"`
+	To     int       `json:"to"`
+	Shadow bool      `json:"shadow,omitempty"`
+	// Breach, Alarm: when the datapoint that first breached ended, and when the alarm that drives the change was
+	// raised; zero when no alarm drives it. They begin the time-to-scale figure.
+	Breach time.Time `json:"breach,omitzero"`
+	Alarm  time.Time `json:"alarm,omitzero"`
+	// Reasons is the chain in order: what each rule proposed, then what each safeguard did to it.
+	Reasons []Reason `json:"reasons"`
+	// Would is the counterfactual: what would have happened had nothing blocked it.
+	Would Would `json:"would,omitzero"`
+}
+
+// Would says what a blocked decision would have done, and when it may: After is the end of what holds it back, zero
+// when that has no end of its own.
+type Would struct {
+	To    int       `json:"to"`
+	After time.Time `json:"after,omitzero"`
+	Code  Code      `json:"code"` // what holds it back longest
+}
+
+// Reason is one link of the chain. Which fields are set depends on the code; Size is the size after this link.
+type Reason struct {
+	Code      Code      `json:"code"`
+	Size      int       `json:"size"`
+	Policy    string    `json:"policy,omitempty"`
+	Signal    string    `json:"signal,omitempty"`
+	Unit      Unit      `json:"unit,omitempty"`
+	Operator  Operator  `json:"operator,omitempty"`
+	Value     float64   `json:"value,omitempty"` // the datapoint that counts, or the projected one
+	Threshold float64   `json:"threshold,omitempty"`
+	Breaching int       `json:"breaching,omitempty"` // of the latest N datapoints
+	M         int       `json:"m,omitempty"`
+	N         int       `json:"n,omitempty"`
+	Limit     int       `json:"limit,omitempty"` // the bound, step or count that applied
+	Since     time.Time `json:"since,omitzero"`
+	Until     time.Time `json:"until,omitzero"`
+	By        string    `json:"by,omitempty"`   // the operator
+	Note      string    `json:"note,omitempty"` // the operator's own words, or an error's
+}
