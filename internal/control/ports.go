@@ -8,20 +8,11 @@ import (
 	"tidemark/internal/record"
 )
 
-// Scene is what a source is told when it is read: the time of the tick and the fleet's workers as its target
-// reports them now.
-type Scene struct {
-	Now     time.Time
-	Workers []fleet.Worker
-	// WorkersKnown is false when the target could not be read: then Workers is empty and proves nothing.
-	WorkersKnown bool
-}
-
 // Source reads one signal. Read is never called twice at once for one Source. It returns the reading stamped with
 // the scene's time, or a Missing reading and an error that says why in an operator's words. A source must honour ctx, must
 // never turn "could not read" into a number, and must recover by itself when what it reads comes back.
 type Source interface {
-	Read(ctx context.Context, scene Scene) (fleet.Reading, error)
+	Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, error)
 }
 
 // Target changes a fleet's size and says which workers exist.
@@ -31,18 +22,15 @@ type Target interface {
 	// Scale moves the fleet to n workers and returns when that many serve (or when ctx ends). It is idempotent:
 	// called again after a failure or a restart it goes on from what is there. Before a worker that still serves is stopped,
 	// Scale calls drain on it and waits: drain takes the worker out of the balancer.
-	Scale(ctx context.Context, n int, drain Drain) error
+	Scale(ctx context.Context, n int, drain fleet.Drain) error
 }
-
-// Drain takes one worker out of the balancer and returns when no request is on its way to it.
-type Drain func(ctx context.Context, w fleet.Worker) error
 
 // Balancer spreads requests over the workers of a target that do not share one socket.
 type Balancer interface {
 	// Set makes exactly the serving workers take requests. It is level-triggered: called each tick, it changes
 	// nothing when nothing changed, and repairs what was lost (a restarted proxy, an edited file).
 	Set(ctx context.Context, workers []fleet.Worker) error
-	// Drain: see Drain.
+	// Drain is a fleet.Drain.
 	Drain(ctx context.Context, w fleet.Worker) error
 }
 
