@@ -27,7 +27,6 @@ const (
 	// Safeguards.
 	BlockedMode
 	BlockedHold
-	BlockedPin
 	BlockedFreeze
 	LimitedBounds
 	LimitedStep
@@ -40,7 +39,7 @@ var codeNames = [...]string{
 	"", "target_unknown", "action_pending", "action_expired", "size_changed", "clock_jumped",
 	"rule_out", "rule_in", "rule_shadow", "below_min", "above_max", "order_pin", "nothing_proposed",
 	"scale_out_active", "not_agreed", "signal_missing", "projected",
-	"mode", "hold", "pin", "freeze", "bounds", "step", "rate", "cooldown", "journal",
+	"mode", "hold", "freeze", "bounds", "step", "rate", "cooldown", "journal",
 }
 
 func (c Code) String() string                { return nameOf(codeNames[:], int(c)) }

@@ -13,12 +13,12 @@ type Sliding struct {
 	end   time.Time // end of the sub-window being filled
 }
 
-// slices is the number of sub-windows: the window's length is exact to 1/30.
-const slices = 30
+// subWindows is the number of sub-windows: the window's length is exact to 1/30.
+const subWindows = 30
 
 // NewSliding returns an empty window of the given length, at least 30 ns.
 func NewSliding(window time.Duration) *Sliding {
-	return &Sliding{parts: make([]Histogram, slices), step: max(window/slices, 1)}
+	return &Sliding{parts: make([]Histogram, subWindows), step: max(window/subWindows, 1)}
 }
 
 // Advance moves the window to now, forgetting what is older than the window. A jump longer than the window empties it.
@@ -27,7 +27,7 @@ func (s *Sliding) Advance(now time.Time) {
 		s.end = now.Add(s.step)
 		return
 	}
-	if now.Sub(s.end) > s.step*slices {
+	if now.Sub(s.end) > s.step*subWindows {
 		s.Reset()
 		s.end = now.Add(s.step)
 		return

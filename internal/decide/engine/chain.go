@@ -1,0 +1,336 @@
+package engine
+
+import (
+	"time"
+
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/fleet"
+)
+
+// chain is one tick's way from proposals to a size.
+type chain struct {
+	p    *policy.Fleet
+	s    *State
+	d    *fleet.Decision
+	now  time.Time
+	from int
+	to   int
+
+	driver  *RuleState // the rule whose alarm drives a scale-out
+	ordered bool       // an operator's pin: rules, step, rate and cooldown do not apply
+	floor   bool       // the minimum is being restored: step, rate and cooldown do not apply
+
+	blocked bool
+	code    fleet.Code // of what blocks longest
+	until   time.Time  // zero: without end
+	endless bool
+}
+
+func (c *chain) add(r fleet.Reason) { add(c.d, r) }
+
+// propose finds the need: the largest of what is proposed, one direction a tick.
+func (c *chain) propose() {
+	c.to = c.from
+	mode := c.s.EffectiveMode(c.p)
+	if o := c.s.Order; o != nil && o.Kind == Pin {
+		c.ordered = true
+		c.to = o.Size
+		c.add(fleet.Reason{Code: fleet.OrderPin, Size: o.Size, By: o.By, Note: o.Note, Since: o.At, Until: o.Until})
+		return
+	}
+	if mode == fleet.Off {
+		return
+	}
+	out, in := c.rules()
+	switch {
+	case c.from < c.p.Bounds.Min:
+		c.floor = true
+		c.to = c.p.Bounds.Min
+		c.add(fleet.Reason{Code: fleet.BelowMin, Size: c.to, Limit: c.p.Bounds.Min})
+	case c.from > c.p.Bounds.Max:
+		c.to = c.p.Bounds.Max
+		c.add(fleet.Reason{Code: fleet.AboveMax, Size: c.to, Limit: c.p.Bounds.Max})
+	case out > c.from:
+		c.to = out
+		if in < c.from {
+			c.add(fleet.Reason{Code: fleet.ScaleOutActive, Size: c.to})
+		}
+	case in < c.from:
+		c.to = c.agree(in)
+	default:
+		c.add(fleet.Reason{Code: fleet.NothingProposed, Size: c.from})
+		c.dissent()
+	}
+}
+
+// rules evaluates what each rule in alarm proposes: the largest scale-out, and the smallest scale-in.
+func (c *chain) rules() (out, in int) {
+	out, in = c.from, 0
+	anyIn := false
+	c.each(func(pol *policy.Policy, r policy.Rule, st *RuleState) {
+		if st.State != fleet.Alarm || pol.Mode == fleet.Off {
+			return
+		}
+		reason := c.reason(pol, r, st)
+		reason.Size = c.from + r.Change
+		if pol.Mode == fleet.Shadow {
+			reason.Code = fleet.RuleShadow
+			c.add(reason)
+			return
+		}
+		if r.Out() {
+			reason.Code = fleet.RuleOut
+			if reason.Size > out || c.driver == nil {
+				out = max(out, reason.Size)
+				c.driver = st
+			}
+		} else {
+			reason.Code = fleet.RuleIn
+			in = max(in, reason.Size)
+			anyIn = true
+		}
+		c.add(reason)
+	})
+	if !anyIn {
+		in = c.from
+	}
+	return out, in
+}
+
+// each visits the rules in the order in which they are written.
+func (c *chain) each(visit func(*policy.Policy, policy.Rule, *RuleState)) {
+	at := 0
+	for i := range c.p.Policies {
+		pol := &c.p.Policies[i]
+		for _, r := range pol.Rules {
+			visit(pol, r, &c.s.Rules[at])
+			at++
+		}
+	}
+}
+
+func (c *chain) reason(pol *policy.Policy, r policy.Rule, st *RuleState) fleet.Reason {
+	sig := &c.p.Signals[r.Signal]
+	return fleet.Reason{
+		Policy: pol.ID, Signal: sig.Name, Unit: sig.Unit, Operator: r.Operator, Threshold: r.Threshold,
+		Value: c.s.Signals[r.Signal].Series.Newest().Value, Breaching: st.Breaching, M: r.M, N: r.N, Since: st.Since,
+	}
+}
+
+// agree is the size that a scale-in to `to` may go to: from, unless everything that must agree does.
+func (c *chain) agree(to int) int {
+	agreed := c.dissent()
+	for i := range c.p.Signals {
+		sig, st := &c.p.Signals[i], &c.s.Signals[i]
+		if sig.Optional || !c.used(i) {
+			continue
+		}
+		if st.Last.Quality < fleet.Sparse {
+			c.add(fleet.Reason{Code: fleet.SignalMissing, Size: c.from, Signal: sig.Name, Since: st.Lost, Note: st.Last.Quality.String()})
+			agreed = false
+		}
+	}
+	c.each(func(pol *policy.Policy, r policy.Rule, st *RuleState) {
+		if pol.Mode == fleet.Off || pol.Mode == fleet.Shadow || !r.Out() {
+			return
+		}
+		p := c.s.Signals[r.Signal].Series.Newest()
+		if !p.Real() {
+			return
+		}
+		if c.p.Signals[r.Signal].PerWorker && to > 0 {
+			p.Value *= float64(c.from) / float64(to)
+		}
+		if r.Operator.Holds(p.Value, r.Threshold) {
+			reason := c.reason(pol, r, st)
+			reason.Code, reason.Size, reason.Value, reason.Limit = fleet.Projected, c.from, p.Value, to
+			c.add(reason)
+			agreed = false
+		}
+	})
+	if agreed {
+		return to
+	}
+	return c.from
+}
+
+// dissent lists the signals that have scale-in rules of which none is in alarm, and reports whether there are none.
+func (c *chain) dissent() bool {
+	agreed := true
+	for i := range c.p.Signals {
+		var no fleet.Reason
+		has, yes := false, false
+		c.each(func(pol *policy.Policy, r policy.Rule, st *RuleState) {
+			if r.Signal != i || r.Out() || pol.Mode == fleet.Off || pol.Mode == fleet.Shadow {
+				return
+			}
+			if !has {
+				no = c.reason(pol, r, st)
+			}
+			has = true
+			yes = yes || st.State == fleet.Alarm
+		})
+		if has && !yes {
+			no.Code, no.Size = fleet.NotAgreed, c.from
+			c.add(no)
+			agreed = false
+		}
+	}
+	return agreed
+}
+
+// used reports whether a rule in force looks at signal i.
+func (c *chain) used(i int) bool {
+	for _, pol := range c.p.Policies {
+		if pol.Mode == fleet.Off || pol.Mode == fleet.Shadow {
+			continue
+		}
+		for _, r := range pol.Rules {
+			if r.Signal == i {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// safeguard passes the need through the safeguards in their fixed order.
+func (c *chain) safeguard() {
+	mode := c.s.EffectiveMode(c.p)
+	modeReason := fleet.Reason{Code: fleet.BlockedMode, Size: c.from, Note: mode.String()}
+	if m := c.s.Mode; m != nil {
+		modeReason.By, modeReason.Since = m.By, m.At
+	}
+	switch {
+	case mode == fleet.Off:
+		c.block(modeReason)
+	case mode == fleet.Shadow:
+		c.d.Shadow = true
+	case mode == fleet.ScaleOutOnly && c.p.Bounds.Clamp(c.to) < c.from:
+		c.block(modeReason)
+	}
+	if o := c.s.Order; o != nil && o.Kind == Hold {
+		c.block(fleet.Reason{Code: fleet.BlockedHold, Size: c.from, By: o.By, Note: o.Note, Since: o.At, Until: o.Until})
+	}
+	if c.to == c.from {
+		return
+	}
+	for _, f := range c.p.Freezes {
+		if !c.ordered && !c.now.Before(f.From) && c.now.Before(f.To) {
+			c.block(fleet.Reason{Code: fleet.BlockedFreeze, Size: c.from, Note: f.Name, Since: f.From, Until: f.To})
+		}
+	}
+	c.bound()
+	if c.ordered || c.floor || c.to == c.from {
+		return
+	}
+	up := c.to > c.from
+	c.step(up)
+	c.rate()
+	c.cooldown(up)
+}
+
+func (c *chain) bound() {
+	to := c.p.Bounds.Clamp(c.to)
+	if to != c.to {
+		limit := c.p.Bounds.Max
+		if c.to < to {
+			limit = c.p.Bounds.Min
+		}
+		c.to = to
+		c.add(fleet.Reason{Code: fleet.LimitedBounds, Size: to, Limit: limit})
+	}
+}
+
+func (c *chain) step(up bool) {
+	limit, to := c.p.StepDown, c.from-c.p.StepDown
+	if up {
+		limit, to = c.p.StepUp, c.from+c.p.StepUp
+	}
+	if limit == 0 || (up && c.to <= to) || (!up && c.to >= to) {
+		return
+	}
+	c.to = to
+	c.add(fleet.Reason{Code: fleet.LimitedStep, Size: to, Limit: limit})
+}
+
+func (c *chain) timers() *Timers {
+	if c.d.Shadow {
+		return &c.s.Shadow
+	}
+	return &c.s.Acted
+}
+
+func (c *chain) rate() {
+	n, window := c.p.RateCount, c.p.RateWindow
+	recent := c.timers().Recent
+	if n == 0 || len(recent) < n {
+		return
+	}
+	oldest := recent[len(recent)-n]
+	if end := oldest.Add(window); c.now.Before(end) {
+		c.block(fleet.Reason{Code: fleet.BlockedRate, Size: c.from, Limit: n, Since: oldest, Until: end})
+	}
+}
+
+func (c *chain) cooldown(up bool) {
+	t := c.timers()
+	since, wait := t.Up, c.p.CooldownUp
+	if !up {
+		wait = c.p.CooldownDown
+		if t.Down.After(since) {
+			since = t.Down
+		}
+	}
+	if since.IsZero() {
+		return
+	}
+	if end := since.Add(wait); c.now.Before(end) {
+		c.block(fleet.Reason{Code: fleet.BlockedCooldown, Size: c.from, Since: since, Until: end})
+	}
+}
+
+// block notes what keeps the size as it is; of several, the one that ends last is what an operator waits for.
+func (c *chain) block(r fleet.Reason) {
+	c.add(r)
+	endless := r.Until.IsZero()
+	if !c.blocked || (endless && !c.endless) || (!endless && !c.endless && r.Until.After(c.until)) {
+		c.code, c.until, c.endless = r.Code, r.Until, endless
+	}
+	c.blocked = true
+}
+
+// conclude writes the outcome, and what the state must remember of it.
+func (c *chain) conclude() {
+	if c.to == c.from {
+		return
+	}
+	if c.blocked {
+		c.d.Would = fleet.Would{To: c.to, After: c.until, Code: c.code}
+		if c.to > c.from {
+			c.s.Held = c.now
+		}
+		return
+	}
+	c.d.To = c.to
+	if c.driver != nil && c.to > c.from {
+		c.d.Breach, c.d.Alarm = later(c.driver.Breach, c.s.Held), later(c.driver.Since, c.s.Held)
+	}
+	t := c.timers()
+	before := *t
+	t.record(c.now, c.to > c.from, c.p.RateCount)
+	if c.d.Shadow {
+		return
+	}
+	c.s.Action = &Action{
+		From: c.from, To: c.to, Since: c.now, Deadline: c.now.Add(c.p.ActionLimit),
+		Breach: c.d.Breach, Alarm: c.d.Alarm, Before: before,
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

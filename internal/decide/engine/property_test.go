@@ -1,0 +1,276 @@
+package engine_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/fleet"
+)
+
+// anyPolicy draws a fleet with up to three signals and five rules, and safeguards of every size.
+func anyPolicy(t *rapid.T) policy.Fleet {
+	p := policy.Fleet{Name: "any", Mode: rapid.SampledFrom([]fleet.Mode{fleet.On, fleet.On, fleet.On, fleet.ScaleOutOnly, fleet.Shadow, fleet.Off}).Draw(t, "mode")}
+	p.Bounds.Min = rapid.IntRange(1, 5).Draw(t, "min")
+	p.Bounds.Max = p.Bounds.Min + rapid.IntRange(0, 8).Draw(t, "span")
+	for _, name := range []string{"a", "b", "c"}[:rapid.IntRange(1, 3).Draw(t, "signals")] {
+		p.Signals = append(p.Signals, policy.Signal{
+			Name: name, Period: time.Duration(rapid.IntRange(1, 4).Draw(t, "period")) * 15 * time.Second,
+			Statistic: policy.Statistic(rapid.IntRange(0, 4).Draw(t, "statistic")),
+			PerWorker: rapid.Bool().Draw(t, "per worker"), Optional: rapid.IntRange(0, 4).Draw(t, "optional") == 0,
+		})
+	}
+	pol := policy.Policy{ID: "p", Mode: fleet.On}
+	for range rapid.IntRange(1, 5).Draw(t, "rules") {
+		r := policy.Rule{Signal: rapid.IntRange(0, len(p.Signals)-1).Draw(t, "signal"), N: rapid.IntRange(1, 5).Draw(t, "n"), Missing: policy.Missing(rapid.IntRange(0, 3).Draw(t, "missing"))}
+		r.M = rapid.IntRange(1, r.N).Draw(t, "m")
+		if rapid.Bool().Draw(t, "out") {
+			r.Operator, r.Change, r.Threshold = fleet.AtLeast, rapid.IntRange(1, 4).Draw(t, "change"), float64(rapid.IntRange(40, 90).Draw(t, "threshold"))
+		} else {
+			r.Operator, r.Change, r.Threshold = fleet.AtMost, -rapid.IntRange(1, 4).Draw(t, "change"), float64(rapid.IntRange(10, 60).Draw(t, "threshold"))
+		}
+		pol.Rules = append(pol.Rules, r)
+	}
+	p.Policies = []policy.Policy{pol}
+	seconds := func(name string, most int) time.Duration {
+		return time.Duration(rapid.IntRange(0, most).Draw(t, name)) * time.Second
+	}
+	p.CooldownUp, p.CooldownDown, p.ActionLimit = seconds("up", 400), seconds("down", 700), 15*time.Second+seconds("action", 120)
+	p.StepUp, p.StepDown = rapid.IntRange(0, 3).Draw(t, "step up"), rapid.IntRange(0, 3).Draw(t, "step down")
+	p.RateCount, p.RateWindow = rapid.IntRange(0, 3).Draw(t, "rate"), seconds("window", 400)
+	return p
+}
+
+func anyReading(t *rapid.T) fleet.Reading {
+	q := rapid.SampledFrom([]fleet.Quality{fleet.Fresh, fleet.Fresh, fleet.Fresh, fleet.Fresh, fleet.Sparse, fleet.Stale, fleet.Missing}).Draw(t, "quality")
+	v := rapid.SampledFrom([]float64{0, 10, 25, 45, 60, 80, 100, math.NaN(), math.Inf(1)}).Draw(t, "value")
+	return fleet.Reading{Value: v, Quality: q}
+}
+
+// tick is one step of a random life, with what was true of it.
+type tick struct {
+	in      engine.Input
+	d       fleet.Decision
+	pinned  bool
+	pending bool
+}
+
+// live runs a random life of up to 120 ticks: any readings, a target that is lost, stuck or changed by others, any order.
+func live(t *rapid.T, p *policy.Fleet) []tick {
+	s := &engine.State{}
+	s.Fit(p)
+	size := rapid.IntRange(0, p.Bounds.Max+2).Draw(t, "size")
+	now := start
+	var out []tick
+	for range rapid.IntRange(1, 120).Draw(t, "ticks") {
+		now = now.Add(15 * time.Second)
+		in := engine.Input{Now: now}
+		for range p.Signals {
+			in.Readings = append(in.Readings, anyReading(t))
+		}
+		switch rapid.IntRange(0, 40).Draw(t, "happening") {
+		case 0:
+			in.Orders = []engine.Order{{Kind: engine.Pin, Size: rapid.IntRange(0, 20).Draw(t, "pin"), At: now, Until: now.Add(time.Minute)}}
+		case 1:
+			in.Orders = []engine.Order{{Kind: engine.Hold, At: now, Until: now.Add(time.Minute)}}
+		case 2:
+			size = rapid.IntRange(0, 15).Draw(t, "outside")
+		}
+		if rapid.IntRange(0, 20).Draw(t, "lost") != 0 {
+			in.Size = fleet.Size{Known: true, Serving: size}
+		}
+		k := tick{in: in}
+		engine.Step(p, s, &k.in, &k.d)
+		k.pinned = s.Order != nil && s.Order.Kind == engine.Pin
+		k.pending = len(k.d.Reasons) > 0 && hasCode(&k.d, fleet.ActionPending)
+		out = append(out, k)
+		if k.d.To != k.d.From && !k.d.Shadow && rapid.IntRange(0, 5).Draw(t, "stuck") != 0 {
+			size = k.d.To
+		}
+	}
+	return out
+}
+
+func hasCode(d *fleet.Decision, c fleet.Code) bool {
+	for _, r := range d.Reasons {
+		if r.Code == c {
+			return true
+		}
+	}
+	return false
+}
+
+func TestInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := anyPolicy(t)
+		var scalings []time.Time
+		var lastUp, lastDown time.Time
+		for _, k := range live(t, &p) {
+			d, known := &k.d, k.in.Size.Known
+			if d.To == d.From || k.pending {
+				continue
+			}
+			up := d.To > d.From
+			floor := hasCode(d, fleet.BelowMin)
+			switch {
+			case !known:
+				t.Fatalf("%v: %s although the target is not known", d.Time, d.Headline())
+			case up && d.To > p.Bounds.Max, !up && d.To < p.Bounds.Min:
+				t.Fatalf("%v: %s leaves the bounds %v", d.Time, d.Headline(), p.Bounds)
+			case d.Shadow != (p.Mode == fleet.Shadow), p.Mode == fleet.Off:
+				t.Fatalf("%v: %s in mode %v", d.Time, d.Headline(), p.Mode)
+			case !up && p.Mode == fleet.ScaleOutOnly:
+				t.Fatalf("%v: %s in mode %v", d.Time, d.Headline(), p.Mode)
+			}
+			if !up && !k.pinned && !hasCode(d, fleet.AboveMax) {
+				unknownNeverScalesIn(t, &p, &k)
+			}
+			if !floor && !k.pinned {
+				if p.RateCount > 0 && len(scalings) >= p.RateCount && d.Time.Sub(scalings[len(scalings)-p.RateCount]) < p.RateWindow {
+					t.Fatalf("%v: %s breaks the rate of %d in %v (before: %v)", d.Time, d.Headline(), p.RateCount, p.RateWindow, scalings)
+				}
+				if up && !lastUp.IsZero() && d.Time.Sub(lastUp) < p.CooldownUp {
+					t.Fatalf("%v: %s within the cooldown since %v", d.Time, d.Headline(), lastUp)
+				}
+				for _, last := range []time.Time{lastUp, lastDown} {
+					if !up && !last.IsZero() && d.Time.Sub(last) < p.CooldownDown {
+						t.Fatalf("%v: %s within the cooldown since %v", d.Time, d.Headline(), last)
+					}
+				}
+				if step := d.To - d.From; p.StepUp > 0 && step > p.StepUp || p.StepDown > 0 && -step > p.StepDown {
+					t.Fatalf("%v: %s is a larger step than allowed", d.Time, d.Headline())
+				}
+			}
+			scalings = append(scalings, d.Time)
+			if up {
+				lastUp = d.Time
+			} else {
+				lastDown = d.Time
+			}
+		}
+	})
+}
+
+// unknownNeverScalesIn: with a signal missing or stale that a rule looks at, nobody is removed.
+func unknownNeverScalesIn(t *rapid.T, p *policy.Fleet, k *tick) {
+	for _, r := range p.Policies[0].Rules {
+		read := k.in.Readings[r.Signal]
+		bad := math.IsNaN(read.Value) || math.IsInf(read.Value, 0)
+		if (read.Quality < fleet.Sparse || bad) && !p.Signals[r.Signal].Optional {
+			t.Fatalf("%v: %s although %s is %v (%g)", k.d.Time, k.d.Headline(), p.Signals[r.Signal].Name, read.Quality, read.Value)
+		}
+	}
+}
+
+// A recorded input stream gives the same decisions, byte for byte, also when the state is stored and read back.
+func TestReplay(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		p := anyPolicy(rt)
+		ticks := live(rt, &p)
+		s := &engine.State{}
+		s.Fit(&p)
+		for i, k := range ticks {
+			var d fleet.Decision
+			s = storeAndLoad(t, s, &p)
+			engine.Step(&p, s, &k.in, &d)
+			want, err := json.Marshal(&k.d)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			if got, _ := json.Marshal(&d); !bytes.Equal(got, want) {
+				rt.Fatalf("tick %d differs when replayed:\n%s\n%s", i, want, got)
+			}
+		}
+	})
+}
+
+// Under constant load a fleet finds its size and stays: it never turns round.
+func TestNoFlapping(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := requirements()
+		up := rapid.Float64Range(20, 95).Draw(t, "up")
+		down := rapid.Float64Range(5, up).Draw(t, "down")
+		p.Policies[0].Rules[0].Threshold, p.Policies[0].Rules[1].Threshold = up, down
+		p.CooldownUp, p.CooldownDown, p.RateCount = 0, 0, 0 // the projection alone must do it
+		load := rapid.Float64Range(0, 1000).Draw(t, "load") // in percent of one worker
+		size := rapid.IntRange(2, 10).Draw(t, "size")
+		s := &engine.State{}
+		s.Fit(&p)
+		var d fleet.Decision
+		turns, direction := 0, 0
+		now := start
+		for range 200 {
+			now = now.Add(time.Minute)
+			in := engine.Input{Now: now, Size: fleet.Size{Known: true, Serving: size}, Readings: []fleet.Reading{
+				{Value: load / float64(size), Quality: fleet.Fresh}, {Quality: fleet.Sparse},
+			}}
+			engine.Step(&p, s, &in, &d)
+			if d.To != d.From && (d.To > d.From) != (direction > 0) {
+				turns++
+				direction = d.To - d.From
+			}
+			size = d.To
+		}
+		if turns > 2 { // the first datapoints may still be of the size before
+			t.Fatalf("load %.1f %%, rules %.1f/%.1f: turned round %d times", load, up, down, turns)
+		}
+	})
+}
+
+func BenchmarkStep(b *testing.B) {
+	p := requirements()
+	p.Policies[1].Rules = append(p.Policies[1].Rules, policy.Rule{Signal: 1, Operator: fleet.AtLeast, Threshold: 2, Change: 2, N: 3, M: 3},
+		policy.Rule{Signal: 1, Operator: fleet.AtMost, Threshold: 0.05, Change: -1, N: 10, M: 10})
+	rules := 0
+	for _, pol := range p.Policies {
+		rules += len(pol.Rules)
+	}
+	s := &engine.State{}
+	s.Fit(&p)
+	var d fleet.Decision
+	now := start
+	in := engine.Input{Size: fleet.Size{Known: true, Serving: 2}, Readings: []fleet.Reading{{Value: 20, Quality: fleet.Fresh}, {Value: 0.2, Quality: fleet.Fresh}}}
+	step := func() {
+		now = now.Add(15 * time.Second)
+		in.Now = now
+		engine.Step(&p, s, &in, &d)
+	}
+	for range 200 {
+		step()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		step()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rules), "ns/rule")
+}
+
+// The steady state allocates nothing; a benchmark reports it, this holds it.
+func TestStepAllocatesNothing(t *testing.T) {
+	p := requirements()
+	s := &engine.State{}
+	s.Fit(&p)
+	var d fleet.Decision
+	now := start
+	in := engine.Input{Size: fleet.Size{Known: true, Serving: 2}, Readings: []fleet.Reading{{Value: 20, Quality: fleet.Fresh}, {Value: 0.2, Quality: fleet.Fresh}}}
+	step := func() {
+		now = now.Add(15 * time.Second)
+		in.Now = now
+		engine.Step(&p, s, &in, &d)
+	}
+	for range 200 {
+		step()
+	}
+	if n := testing.AllocsPerRun(1000, step); n != 0 {
+		t.Errorf("%g allocations a step", n)
+	}
+	if len(d.Reasons) == 0 {
+		t.Error("the benchmark decides nothing")
+	}
+}

@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/signal"
+	"tidemark/internal/fleet"
+)
+
+// State is all that a fleet's decisions remember from one tick to the next. It is plain data: what the journal stores
+// is this, as JSON, and a daemon that starts from it decides as the one before would have.
+type State struct {
+	Tick    time.Time     `json:"tick"` // of the last Step
+	Size    fleet.Size    `json:"size"` // as last known
+	Signals []SignalState `json:"signals"`
+	Rules   []RuleState   `json:"rules"`
+	// Timers of what was done, and of what would have been done in shadow: a trial never delays the real thing.
+	Acted  Timers  `json:"acted"`
+	Shadow Timers  `json:"shadow,omitzero"`
+	Order  *Order  `json:"order,omitempty"` // the hold or pin in force
+	Mode   *Order  `json:"mode,omitempty"`  // the mode an operator set over the policy's
+	Action *Action `json:"action,omitempty"`
+	// Held is the last tick at which a scale-out was wanted and a safeguard held it: time to scale does not count waiting
+	// that the policy asked for.
+	Held time.Time `json:"held,omitzero"`
+}
+
+// SignalState is one signal's memory.
+type SignalState struct {
+	Name   string        `json:"name"`
+	Series signal.Series `json:"series"`
+	Last   fleet.Reading `json:"last"`           // as read at the last tick
+	Lost   time.Time     `json:"lost,omitzero"`  // since when it is missing or stale; zero while it is there
+	Fresh  time.Time     `json:"fresh,omitzero"` // when it was last fresh or sparse
+	keep   int
+}
+
+// RuleState is one rule's alarm.
+type RuleState struct {
+	Key string `json:"key"` // tells after a reload whether it is still the same rule
+	signal.Verdict
+	Since time.Time `json:"since,omitzero"` // of the state
+}
+
+// Timers are what cooldowns and the rate limit count from.
+type Timers struct {
+	Up     time.Time   `json:"up,omitzero"`
+	Down   time.Time   `json:"down,omitzero"`
+	Recent []time.Time `json:"recent,omitempty"` // scalings, oldest first, as many as the rate limit counts
+}
+
+// Action is a decision on its way to being carried out.
+type Action struct {
+	From     int       `json:"from"`
+	To       int       `json:"to"`
+	Since    time.Time `json:"since"`
+	Deadline time.Time `json:"deadline"`
+	Breach   time.Time `json:"breach,omitzero"`
+	Alarm    time.Time `json:"alarm,omitzero"`
+	Before   Timers    `json:"before"` // to go back to if it cannot even be recorded
+}
+
+// Fit makes the state fit the policy: what still means the same is kept by name, what is new starts empty, what is gone is
+// dropped. A new State is Fit to its policy before its first Step, and again after each reload.
+func (s *State) Fit(p *policy.Fleet) {
+	signals := make([]SignalState, len(p.Signals))
+	for i, sig := range p.Signals {
+		signals[i].Name = sig.Name
+		for _, old := range s.Signals {
+			if old.Name == sig.Name {
+				signals[i] = old
+			}
+		}
+		signals[i].keep = 1
+	}
+	var rules []RuleState
+	for i := range p.Policies {
+		for _, r := range p.Policies[i].Rules {
+			sig := &signals[r.Signal]
+			sig.keep = max(sig.keep, r.Range())
+			now := RuleState{Key: ruleKey(p, &p.Policies[i], r)}
+			// A rule that stands twice is matched twice, in order.
+			if i := slices.IndexFunc(s.Rules, func(old RuleState) bool { return old.Key == now.Key }); i >= 0 {
+				now = s.Rules[i]
+				s.Rules = slices.Delete(slices.Clone(s.Rules), i, i+1)
+			}
+			rules = append(rules, now)
+		}
+	}
+	s.Signals, s.Rules = signals, rules
+}
+
+// Clone copies the state so that the two share nothing.
+func (s *State) Clone() *State {
+	c := *s
+	c.Signals = slices.Clone(s.Signals)
+	for i := range c.Signals {
+		series := &c.Signals[i].Series
+		series.Points = slices.Clone(series.Points)
+		series.Values = slices.Clone(series.Values)
+	}
+	c.Rules = slices.Clone(s.Rules)
+	c.Acted.Recent = slices.Clone(s.Acted.Recent)
+	c.Shadow.Recent = slices.Clone(s.Shadow.Recent)
+	c.Order, c.Mode, c.Action = clonePtr(s.Order), clonePtr(s.Mode), clonePtr(s.Action)
+	if c.Action != nil {
+		c.Action.Before.Recent = slices.Clone(c.Action.Before.Recent)
+	}
+	return &c
+}
+
+func clonePtr[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	return &c
+}
+
+// Undo takes back the decision of the last Step: it was not carried out, so nothing waits for it.
+func (s *State) Undo() {
+	if s.Action == nil || !s.Action.Since.Equal(s.Tick) {
+		return
+	}
+	s.Acted, s.Action = s.Action.Before, nil
+}
+
+// EffectiveMode is the operator's mode if one was set, else the policy's.
+func (s *State) EffectiveMode(p *policy.Fleet) fleet.Mode {
+	if s.Mode != nil {
+		return s.Mode.Mode
+	}
+	return p.Mode
+}
+
+// shift moves all times by d, because the wall clock moved by itself: what was to last 5 minutes still does.
+func (s *State) shift(d time.Duration) {
+	for _, t := range []*time.Time{&s.Tick, &s.Held, &s.Acted.Up, &s.Acted.Down, &s.Shadow.Up, &s.Shadow.Down} {
+		shift(t, d)
+	}
+	for i := range s.Acted.Recent {
+		shift(&s.Acted.Recent[i], d)
+	}
+	for i := range s.Shadow.Recent {
+		shift(&s.Shadow.Recent[i], d)
+	}
+	for i := range s.Signals {
+		sig := &s.Signals[i]
+		sig.Series.Shift(d)
+		shift(&sig.Last.Time, d)
+		shift(&sig.Lost, d)
+		shift(&sig.Fresh, d)
+	}
+	for i := range s.Rules {
+		shift(&s.Rules[i].Since, d)
+		shift(&s.Rules[i].Breach, d)
+	}
+	// An order lasts as long as the operator was told it would.
+	for _, o := range []*Order{s.Order, s.Mode} {
+		if o != nil {
+			shift(&o.At, d)
+			shift(&o.Until, d)
+		}
+	}
+	if a := s.Action; a != nil {
+		for _, t := range []*time.Time{&a.Since, &a.Deadline, &a.Breach, &a.Alarm} {
+			shift(t, d)
+		}
+	}
+}
+
+func shift(t *time.Time, d time.Duration) {
+	if !t.IsZero() {
+		*t = t.Add(d)
+	}
+}

@@ -1,0 +1,140 @@
+// Package engine is the decision core. Step takes a policy, the state that the last tick left and what was observed
+// since, and says what size the fleet should have and why. It is a function of its arguments alone: no clock, no I/O, no
+// randomness, no map order. The daemon, the simulator, the backtest and the tests all call this one Step.
+package engine
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/signal"
+	"tidemark/internal/fleet"
+)
+
+// Input is what one tick observed.
+type Input struct {
+	Now time.Time // wall clock, UTC
+	// ClockJump is how far the wall clock moved by itself since the last tick: forward above 0, back below.
+	ClockJump time.Duration
+	Size      fleet.Size
+	Readings  []fleet.Reading // by index of policy.Fleet.Signals; those beyond its end are missing
+	Orders    []Order
+}
+
+// Step advances s by one tick and writes the outcome into d, whose Reasons it reuses: in steady state nothing is
+// allocated. s must have been Fit to p. To keep the state before, Clone it first.
+//
+// The order is fixed: readings to datapoints, alarms, proposals, need (the maximum), safeguards. Each link leaves its
+// reason in d.
+func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
+	*d = fleet.Decision{Fleet: p.Name, Time: in.Now, Reasons: d.Reasons[:0]}
+	if in.ClockJump != 0 {
+		s.shift(in.ClockJump)
+		add(d, fleet.Reason{Code: fleet.ClockJumped, Since: in.Now.Add(-in.ClockJump)})
+	}
+	s.Tick = in.Now
+	for _, o := range in.Orders {
+		s.obey(o)
+	}
+	if s.Order != nil && !s.Order.Until.IsZero() && !in.Now.Before(s.Order.Until) {
+		s.Order = nil
+	}
+	s.observe(p, in)
+
+	if !in.Size.Known {
+		d.From, d.To = s.Size.Workers(), s.Size.Workers()
+		add(d, fleet.Reason{Code: fleet.TargetUnknown, Size: d.From})
+		return
+	}
+	current := in.Size.Workers()
+	d.From, d.To = current, current
+	pending := s.follow(in, d)
+	s.Size = in.Size
+	if pending {
+		return
+	}
+
+	c := chain{p: p, s: s, d: d, now: in.Now, from: current}
+	c.propose()
+	c.safeguard()
+	c.conclude()
+}
+
+// observe turns the readings into datapoints and alarms.
+func (s *State) observe(p *policy.Fleet, in *Input) {
+	for i := range s.Signals {
+		sig := &s.Signals[i]
+		sig.Last = fleet.Reading{Time: in.Now}
+		if i < len(in.Readings) {
+			sig.Last = in.Readings[i]
+		}
+		if math.IsNaN(sig.Last.Value) || math.IsInf(sig.Last.Value, 0) {
+			sig.Last = fleet.Reading{Time: in.Now} // who divides by zero has not measured anything
+		}
+		sig.Series.Observe(&p.Signals[i], in.Now, sig.Last, sig.keep)
+		if sig.Last.Quality >= fleet.Sparse {
+			sig.Fresh, sig.Lost = in.Now, time.Time{}
+		} else if sig.Lost.IsZero() {
+			sig.Lost = in.Now
+		}
+	}
+	at := 0
+	for i := range p.Policies {
+		for _, r := range p.Policies[i].Rules {
+			rule := &s.Rules[at]
+			at++
+			before := rule.State
+			rule.Verdict = signal.Evaluate(r, s.Signals[r.Signal].Series.Points, before)
+			if rule.State != before || rule.Since.IsZero() {
+				rule.Since = in.Now
+			}
+		}
+	}
+}
+
+// follow sees after the action on its way, and reports whether the fleet waits for it.
+func (s *State) follow(in *Input, d *fleet.Decision) bool {
+	current := in.Size.Workers()
+	a := s.Action
+	if a == nil {
+		if before := s.Size; before.Known && before.Workers() != current {
+			add(d, fleet.Reason{Code: fleet.SizeChanged, Size: current, Limit: before.Workers()})
+		}
+		return false
+	}
+	switch {
+	case current == a.To && in.Size.Starting == 0:
+		s.Action = nil
+		return false
+	case !in.Now.Before(a.Deadline):
+		add(d, fleet.Reason{Code: fleet.ActionExpired, Size: a.To, Since: a.Since})
+		s.Action = nil
+		return false
+	}
+	d.To = a.To
+	add(d, fleet.Reason{Code: fleet.ActionPending, Size: a.To, Since: a.Since, Until: a.Deadline})
+	return true
+}
+
+func add(d *fleet.Decision, r fleet.Reason) { d.Reasons = append(d.Reasons, r) }
+
+func ruleKey(p *policy.Fleet, pol *policy.Policy, r policy.Rule) string {
+	sig := p.Signals[r.Signal]
+	return fmt.Sprintf("%s/%s %v %g %d of %d, %+d, %v, missing %d", pol.ID, sig.Name, r.Operator, r.Threshold, r.M, r.N, r.Change, sig.Period, r.Missing)
+}
+
+// record notes a scaling for cooldowns and the rate limit.
+func (t *Timers) record(now time.Time, up bool, keep int) {
+	if up {
+		t.Up = now
+	} else {
+		t.Down = now
+	}
+	t.Recent = append(slices.Clone(t.Recent), now)
+	if extra := len(t.Recent) - max(keep, 1); extra > 0 {
+		t.Recent = t.Recent[extra:]
+	}
+}

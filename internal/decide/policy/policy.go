@@ -1,0 +1,103 @@
+// Package policy holds what an operator wrote, typed, complete and checked: signals, rules, safeguards. It decides
+// nothing; decide/engine does.
+package policy
+
+import (
+	"time"
+
+	"tidemark/internal/fleet"
+)
+
+// Fleet is everything that the engine needs to know about one fleet.
+type Fleet struct {
+	Name     string
+	Mode     fleet.Mode
+	Bounds   fleet.Bounds
+	Signals  []Signal
+	Policies []Policy
+	Safeguards
+}
+
+// Statistic is how the readings of one period become one datapoint.
+type Statistic uint8
+
+const (
+	Avg Statistic = iota
+	Max
+	Min
+	Sum
+	Last
+	Quantile // with Signal.Q; never averaged
+)
+
+// Signal is a named time series of a fleet.
+type Signal struct {
+	Name      string
+	Unit      fleet.Unit
+	Statistic Statistic
+	Q         float64 // 0..1, for Quantile
+	// FromSource: the source itself keeps the distribution and its reading already is the statistic over Window; a
+	// period's datapoint is then the last reading in it.
+	FromSource bool
+	Period     time.Duration // of one datapoint; default 60 s
+	Window     time.Duration // of the statistic; default Period
+	MinSamples int           // below it a reading is sparse; default 1
+	// PerWorker: the value rises as workers leave (CPU share, latency), so it is projected by n/k before a scale-in. Totals
+	// (queue length, sessions) are not.
+	PerWorker bool
+	// Optional: the fleet may scale in while this signal is missing.
+	Optional bool
+}
+
+// Policy is the rules of one purpose.
+type Policy struct {
+	ID    string
+	Mode  fleet.Mode // On, Shadow (its rules are evaluated and recorded only) or Off
+	Rules []Rule
+}
+
+// Missing says what fills in for datapoints that are not there, as in CloudWatch.
+type Missing uint8
+
+const (
+	MissingMissing Missing = iota // "missing": nothing; all missing gives insufficient data
+	MissingIgnore                 // "ignore": the alarm keeps its state
+	MissingBreaching
+	MissingNotBreaching
+)
+
+// Rule proposes a change of size while its alarm is raised.
+type Rule struct {
+	Signal    int // index into Fleet.Signals
+	Operator  fleet.Operator
+	Threshold float64 // in the signal's unit
+	Change    int     // workers: above 0 scales out, below 0 scales in; never 0
+	N         int     // evaluation_periods
+	M         int     // datapoints_to_alarm, 1..N
+	Missing   Missing
+}
+
+// Out reports whether the rule scales out.
+func (r Rule) Out() bool { return r.Change > 0 }
+
+// Safeguards limit what proposals may do. Zero durations and counts do not limit.
+type Safeguards struct {
+	CooldownUp   time.Duration // no scale-up within it after a scale-up
+	CooldownDown time.Duration // no scale-down within it after any change
+	StepUp       int           // most workers added by one decision
+	StepDown     int           // most workers removed by one decision
+	RateCount    int           // most scalings within RateWindow
+	RateWindow   time.Duration
+	ActionLimit  time.Duration // an action that has not reached its size by then has failed; default 2 min
+	Freezes      []Freeze
+}
+
+// Freeze is a window in which the size is left alone.
+type Freeze struct {
+	Name     string
+	From, To time.Time // From inclusive, To exclusive
+}
+
+// Range is the number of latest datapoints that a rule looks at: more than N, so that real datapoints that come
+// before a gap are used first. CloudWatch keeps its own figure to itself; its documentation shows 5 for N = 3.
+func (r Rule) Range() int { return r.N + 2 }
