@@ -1,0 +1,111 @@
+package control
+
+import (
+	"time"
+
+	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/fleet"
+)
+
+// Status is what is known of one fleet after its last tick.
+type Status struct {
+	Fleet      string         `json:"fleet"`
+	Time       time.Time      `json:"time"` // of the last tick; zero before the first
+	Tick       fleet.Duration `json:"tick"`
+	Mode       fleet.Mode     `json:"mode"`
+	Size       fleet.Size     `json:"size"`
+	Bounds     fleet.Bounds   `json:"bounds"`
+	Workers    []fleet.Worker `json:"workers"`
+	Signals    []SignalStatus `json:"signals"`
+	Rules      []RuleStatus   `json:"rules"`
+	Decision   fleet.Decision `json:"decision"`
+	Order      *engine.Order  `json:"order,omitempty"`
+	ModeOrder  *engine.Order  `json:"mode_order,omitempty"`
+	Action     *engine.Action `json:"action,omitempty"`
+	LastUp     time.Time      `json:"last_up,omitzero"`
+	LastDown   time.Time      `json:"last_down,omitzero"`
+	TargetErr  string         `json:"target_error,omitempty"`
+	ActionErr  string         `json:"action_error,omitempty"`
+	BalanceErr string         `json:"balancer_error,omitempty"`
+	JournalErr string         `json:"journal_error,omitempty"`
+}
+
+// SignalStatus is one signal as last read.
+type SignalStatus struct {
+	Name    string        `json:"name"`
+	Unit    fleet.Unit    `json:"unit"`
+	Reading fleet.Reading `json:"reading"`
+	Lost    time.Time     `json:"lost_since,omitzero"`
+	Err     string        `json:"error,omitempty"`
+}
+
+// RuleStatus is one rule and its alarm.
+type RuleStatus struct {
+	Policy    string           `json:"policy"`
+	Mode      fleet.Mode       `json:"mode"`
+	Signal    string           `json:"signal"`
+	Unit      fleet.Unit       `json:"unit"`
+	Operator  fleet.Operator   `json:"operator"`
+	Threshold float64          `json:"threshold"`
+	Change    int              `json:"scale_change"`
+	M         int              `json:"datapoints_to_alarm"`
+	N         int              `json:"evaluation_periods"`
+	State     fleet.AlarmState `json:"state"`
+	Since     time.Time        `json:"since,omitzero"`
+	Breaching int              `json:"breaching"`
+	Value     float64          `json:"value"`
+	Quality   fleet.Quality    `json:"quality"` // of the latest datapoint
+}
+
+func message(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// snapshot builds the status from what the last tick left.
+func (r *runner) snapshot() *Status {
+	p, s := &r.parts.Policy, r.state
+	st := &Status{
+		Fleet: p.Name, Time: s.Tick, Tick: fleet.Duration(r.opts.Tick), Mode: s.EffectiveMode(p), Size: r.size, Bounds: p.Bounds,
+		Workers: append([]fleet.Worker(nil), r.workers...), Decision: cloneDecision(&r.decision),
+		LastUp: s.Acted.Up, LastDown: s.Acted.Down,
+		TargetErr: message(r.targetErr), ActionErr: message(r.actionErr), BalanceErr: message(r.balanceErr), JournalErr: message(r.journalErr),
+	}
+	c := s.Clone()
+	st.Order, st.ModeOrder, st.Action = c.Order, c.Mode, c.Action
+	for i := range s.Signals {
+		sig := &s.Signals[i]
+		st.Signals = append(st.Signals, SignalStatus{
+			Name: sig.Name, Unit: p.Signals[i].Unit, Reading: sig.Last, Lost: sig.Lost, Err: message(r.readErrs[i]),
+		})
+	}
+	eachRule(p, func(at int, pol *policy.Policy, rule policy.Rule) {
+		rs, newest := s.Rules[at], s.Signals[rule.Signal].Series.Newest()
+		st.Rules = append(st.Rules, RuleStatus{
+			Policy: pol.ID, Mode: pol.Mode, Signal: p.Signals[rule.Signal].Name, Unit: p.Signals[rule.Signal].Unit,
+			Operator: rule.Operator, Threshold: rule.Threshold, Change: rule.Change, M: rule.M, N: rule.N,
+			State: rs.State, Since: rs.Since, Breaching: rs.Breaching, Value: newest.Value, Quality: newest.Quality,
+		})
+	})
+	return st
+}
+
+// eachRule visits the rules in the order of the engine's states.
+func eachRule(p *policy.Fleet, visit func(at int, pol *policy.Policy, r policy.Rule)) {
+	at := 0
+	for i := range p.Policies {
+		for _, r := range p.Policies[i].Rules {
+			visit(at, &p.Policies[i], r)
+			at++
+		}
+	}
+}
+
+func cloneDecision(d *fleet.Decision) fleet.Decision {
+	c := *d
+	c.Reasons = append([]fleet.Reason(nil), d.Reasons...)
+	return c
+}
