@@ -87,14 +87,13 @@ func (j *memJournal) events(kind fleet.Kind) (out []fleet.Event) {
 }
 
 type testTarget struct {
-	mu     sync.Mutex
-	n      int
-	err    error
-	hang   bool
-	scale  []int         // sizes asked for
-	boot   time.Duration // of a new worker
-	stuck  bool          // Scale fails
-	drains int
+	mu    sync.Mutex
+	n     int
+	err   error
+	hang  bool
+	scale []int         // sizes asked for
+	boot  time.Duration // of a new worker
+	stuck bool          // Scale fails
 }
 
 func (f *testTarget) Workers(ctx context.Context) ([]fleet.Worker, error) {

@@ -70,7 +70,7 @@ const tooMany = 1000
 func newRunner(ctx context.Context, opts Options, parts Parts, offset time.Duration) (*runner, error) {
 	r := &runner{opts: opts, offset: offset, inbox: make(chan func(*runner)), ended: make(chan struct{}), draining: map[string]bool{}}
 	r.ctx, r.leave = context.WithCancel(ctx)
-	r.state = &r.memory.Engine
+	r.state = &r.Engine
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	saved, _, err := opts.Journal.State(ctx, parts.Policy.Name)

@@ -67,15 +67,15 @@ func Elapsed(d time.Duration) string {
 		return fmt.Sprintf("%d%s%d%s", n/per, bigName, n%per, smallName)
 	}
 	switch {
-	case d < time.Second:
+	case d < 999500*time.Microsecond:
 		return d.Round(time.Millisecond).String()
 	case d < 10*time.Second:
 		return d.Round(100 * time.Millisecond).String()
-	case d < time.Minute:
+	case d.Round(time.Second) < time.Minute:
 		return d.Round(time.Second).String()
-	case d < time.Hour:
+	case d.Round(time.Second) < time.Hour:
 		return two(time.Minute, "m", time.Second, "s")
-	case d < 48*time.Hour:
+	case d.Round(time.Minute) < 48*time.Hour:
 		return two(time.Hour, "h", time.Minute, "m")
 	}
 	return two(24*time.Hour, "d", time.Hour, "h")

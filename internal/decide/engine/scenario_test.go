@@ -130,12 +130,12 @@ func (sc *scenario) read(line string) (err error) {
 	}()
 	if head, rest, ok := strings.Cut(line, ":"); ok {
 		f := strings.Fields(head)
-		switch {
-		case f[0] == "at":
+		switch f[0] {
+		case "at":
 			at := duration(f[1])
 			sc.before[at] = append(sc.before[at], strings.TrimSpace(rest))
 			sc.last = max(sc.last, at)
-		case f[0] == "expect":
+		case "expect":
 			at := duration(f[1])
 			sc.expect[at] = append(sc.expect[at], strings.TrimSpace(rest))
 			sc.last = max(sc.last, at)

@@ -1,0 +1,45 @@
+# The two commands that matter: make demo, make test.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X tidemark/internal/cli.version=$(VERSION)
+export CGO_ENABLED ?= 0
+
+.PHONY: build demo test test-fast vet lint fuzz bench generate setup clean
+
+build: ## bin/tidemark and bin/registry: static, without cgo
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark ./cmd/registry
+
+demo: build ## a real fleet follows a real tide, in under three minutes
+	bin/tidemark demo
+
+test: vet lint ## all that must hold: race detector, real servers, short fuzzing
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+	scripts/fuzz 5s
+
+test-fast: ## the quick part, in under a minute
+	$(GO) vet ./...
+	$(GO) test -short ./...
+
+vet:
+	$(GO) vet ./...
+
+lint: bin/golangci-lint
+	bin/golangci-lint run ./...
+
+bin/golangci-lint: tools/go.mod
+	cd tools && $(GO) build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+fuzz: ## longer fuzzing of each parser
+	scripts/fuzz 60s
+
+bench: ## the figures of docs/figures.md
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+generate: ## refresh generated files
+	$(GO) generate ./...
+
+setup: ## install what the real-server tests need (Debian)
+	scripts/setup
+
+clean:
+	rm -rf bin

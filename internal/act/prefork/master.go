@@ -1,0 +1,166 @@
+package prefork
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// view is a master and its HTTP workers at one moment, by age.
+type view struct {
+	master  process
+	workers []process
+}
+
+// worker finds a worker by what it is, not by its pid alone.
+func (v view) worker(id ident) (process, bool) {
+	for _, w := range v.workers {
+		if w.ident == id {
+			return w, true
+		}
+	}
+	return process{}, false
+}
+
+// remain counts the workers of an earlier view that are still there.
+func (v view) remain(earlier []process) int {
+	n := 0
+	for _, w := range earlier {
+		if _, ok := v.worker(w.ident); ok {
+			n++
+		}
+	}
+	return n
+}
+
+// look finds the master and counts its workers anew.
+func (t *Target) look() (view, error) {
+	master, err := t.findMaster()
+	if err != nil {
+		return view{}, err
+	}
+	all, err := children(master.pid)
+	if err != nil {
+		return view{}, fmt.Errorf("list the workers of the %s master %d: %w", t.cfg.Flavour, master.pid, err)
+	}
+	v := view{master: master}
+	for _, child := range all {
+		if t.flavour.worker(master, child) {
+			v.workers = append(v.workers, child)
+		}
+	}
+	return v, nil
+}
+
+// findMaster reads the pid file and makes sure that the process it names is the master.
+func (t *Target) findMaster() (process, error) {
+	text, err := os.ReadFile(t.cfg.PIDFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return process{}, fmt.Errorf("there is no pid file %s: is %s running, and was it started to write this file? (Odoo: pidfile or --pidfile; gunicorn: --pid)", t.cfg.PIDFile, t.cfg.Flavour)
+	}
+	if err != nil {
+		return process{}, fmt.Errorf("read the pid file: %w", err)
+	}
+	pid, err := parsePID(text)
+	if err != nil {
+		return process{}, fmt.Errorf("the pid file %s %w: is it the one that %s writes?", t.cfg.PIDFile, err, t.cfg.Flavour)
+	}
+	p, err := readProcess(pid)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && p.dead() {
+		return process{}, fmt.Errorf("the pid file %s names process %d, which does not run: %s has stopped, or the file was left behind, or was written inside a container, where pids are counted apart", t.cfg.PIDFile, pid, t.cfg.Flavour)
+	}
+	if err != nil {
+		return process{}, err
+	}
+	if !strings.Contains(p.title(), t.match()) {
+		return process{}, fmt.Errorf("the pid file %s names process %d, which is %q and no %s master (its command line does not contain %q): remove the stale file and restart %[4]s, or correct pid_file or match; nothing was signalled",
+			t.cfg.PIDFile, pid, short(p.title()), t.cfg.Flavour, t.match())
+	}
+	for _, sig := range t.flavour.catches {
+		if !p.caught.has(sig) {
+			return process{}, fmt.Errorf("process %d (%s) does not handle signal %d (%v) as a %s master does: it is still starting, or it is one of the workers, or it was started without workers; nothing was signalled",
+				pid, short(p.title()), int(sig), sig, t.cfg.Flavour)
+		}
+	}
+	return p, nil
+}
+
+func (t *Target) match() string {
+	if t.cfg.Match != "" {
+		return t.cfg.Match
+	}
+	return t.cfg.Flavour
+}
+
+func short(s string) string {
+	if len(s) > 120 {
+		return s[:120] + "..."
+	}
+	return s
+}
+
+// parsePID reads a pid file: one number above 1, and white space.
+func parsePID(text []byte) (int, error) {
+	s := strings.TrimSpace(string(text))
+	if s == "" {
+		return 0, errors.New("is empty")
+	}
+	pid, err := strconv.ParseInt(s, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("holds %q and no process id", short(s))
+	}
+	if pid < 2 {
+		return 0, fmt.Errorf("holds %d, which cannot be its process id", pid)
+	}
+	return int(pid), nil
+}
+
+// errChanged: what was to be signalled is not there any more, or not what it was. Count anew and decide again.
+var errChanged = errors.New("the processes changed before the signal was sent")
+
+// signal is the one place that a signal leaves from. It takes hold of the process first (by pidfd, where the kernel has them)
+// and makes sure after that who it is, so that a pid that is given to another process at any moment is not hit. It sends to
+// the master or a worker of v, as long as the master is the same, and SIGTTOU only while more than n workers would be left or
+// asked to stay. It returns what it saw.
+func (t *Target) signal(v view, to ident, sig syscall.Signal, n int) (view, error) {
+	handle, err := os.FindProcess(to.pid)
+	if err != nil {
+		return view{}, fmt.Errorf("take hold of process %d: %w", to.pid, err)
+	}
+	defer func() { _ = handle.Release() }()
+	now, err := t.look()
+	if err != nil {
+		return view{}, err
+	}
+	if now.master.ident != v.master.ident {
+		return now, errChanged
+	}
+	switch sig {
+	case syscall.SIGTTIN:
+		if to != now.master.ident {
+			return now, errChanged
+		}
+	case syscall.SIGTTOU:
+		if to != now.master.ident || len(now.workers) <= n {
+			return now, errChanged
+		}
+	case syscall.SIGINT:
+		if w, ok := now.worker(to); !ok || !t.flavour.ready(w) {
+			return now, errChanged
+		}
+	default:
+		return now, fmt.Errorf("signal %d is none of those that change the number of workers", int(sig))
+	}
+	err = handle.Signal(sig)
+	if errors.Is(err, os.ErrProcessDone) {
+		return now, errChanged
+	}
+	if err != nil {
+		return now, fmt.Errorf("signal process %d (run as its user or as root): %w", to.pid, err)
+	}
+	return now, nil
+}

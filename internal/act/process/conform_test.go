@@ -1,0 +1,69 @@
+package process
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"tidemark/internal/act/acttest"
+	"tidemark/internal/fleet"
+)
+
+func TestConformance(t *testing.T) {
+	acttest.Conform(t, acttest.Harness{New: func(t *testing.T) acttest.Fleet {
+		dir := stateDir(t)
+		spoil := filepath.Join(t.TempDir(), "spoil")
+		cfg := fastConfig(t, 6, "-spoil="+spoil)
+		opts := fastOptions(t, dir)
+		return acttest.Fleet{
+			Drains: true,
+			Open: func(t *testing.T) (acttest.Target, func()) {
+				target, err := New(cfg, opts)
+				if err == nil {
+					err = target.Start(t.Context())
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return target, func() {
+					if err := target.Close(); err != nil {
+						t.Error(err)
+					}
+				}
+			},
+			Kill: func(t *testing.T, w fleet.Worker) {
+				if err := syscall.Kill(w.PID, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Busy: func(t *testing.T, w fleet.Worker) func() {
+				get(t, w, "/busy")
+				before, _ := readStat(w.PID)
+				eventually(t, "the worker uses CPU time", func() bool {
+					now, _ := readStat(w.PID)
+					return now.CPU >= before.CPU+30
+				})
+				return func() { get(t, w, "/idle") }
+			},
+			Spoil: func(t *testing.T) func() {
+				if err := os.WriteFile(spoil, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return func() { _ = os.Remove(spoil) }
+			},
+			Away: func(t *testing.T) func() {
+				from, to := filepath.Join(dir, "test"), filepath.Join(dir, "away")
+				if err := os.Rename(from, to); err != nil {
+					t.Fatal(err)
+				}
+				return func() {
+					if err := os.Rename(to, from); err != nil {
+						t.Fatal(err)
+					}
+				}
+			},
+		}
+	}, Within: 30 * time.Second})
+}

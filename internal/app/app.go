@@ -1,0 +1,280 @@
+// Package app wires a configuration into running parts: sources, targets, balancers, the journal, the loop and the operator's
+// socket. Tests and the demo embed it.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tidemark/internal/config"
+	"tidemark/internal/control"
+	"tidemark/internal/fleet"
+	"tidemark/internal/record"
+	"tidemark/internal/record/sqlite"
+	"tidemark/internal/show/web"
+)
+
+// Options are what the caller knows and the configuration does not.
+type Options struct {
+	Version string
+	// Self is how to run this program again: for the proxy and for the shim that starts workers. Default: this executable.
+	Self []string
+	// Log receives each event, and what went wrong outside the loop.
+	Log func(line string)
+}
+
+// App is a daemon.
+type App struct {
+	opts    Options
+	path    string
+	lock    *os.File
+	journal *sqlite.Journal
+	loop    *control.Loop
+	server  *http.Server
+	since   time.Time
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+
+	mu     sync.Mutex
+	cfg    *config.Config
+	parts  map[string]*parts // by fleet
+	shared shared
+}
+
+// Check reads a configuration and reports all its problems, errors and warnings.
+func Check(path string) (*config.Config, config.Problems, error) {
+	return config.Load(path, Catalog())
+}
+
+// Socket is where the daemon of a configuration listens to its operators.
+func Socket(path string) (string, error) {
+	cfg, problems, err := Check(path)
+	switch {
+	case err != nil:
+		return "", err
+	case cfg == nil:
+		return "", problems
+	}
+	return cfg.Socket, nil
+}
+
+// New reads the configuration at path. Nothing runs before Start.
+func New(path string, opts Options) (*App, error) {
+	cfg, problems, err := Check(path)
+	if err != nil {
+		return nil, err
+	}
+	if cfg == nil {
+		return nil, problems
+	}
+	if len(opts.Self) == 0 {
+		opts.Self = []string{"/proc/self/exe"} // the running program, also after its file was replaced
+	}
+	if opts.Log == nil {
+		opts.Log = func(string) {}
+	}
+	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, shared: newShared()}, nil
+}
+
+// Start takes the lead and begins to work. When it fails nothing is left running.
+func (a *App) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	dir := a.cfg.StateDir
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("make the state folder: %w (set state_dir to a folder that this user may write)", err)
+	}
+	if a.lock, err = lead(ctx, filepath.Join(dir, "leader.lock")); err != nil {
+		return err
+	}
+	if a.journal, err = sqlite.Open(ctx, filepath.Join(dir, "journal.db"), record.Retention(a.cfg.Retention)); err != nil {
+		return err
+	}
+	a.since = time.Now().UTC()
+	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, Note: fmt.Sprintf("version %s, pid %d, %s", a.opts.Version, os.Getpid(), a.path)}); err != nil {
+		return err
+	}
+	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal})
+	built, err := a.build(ctx, a.cfg)
+	if err != nil {
+		return err
+	}
+	if err := a.loop.Start(built); err != nil {
+		return err
+	}
+	if err := a.listen(); err != nil {
+		return err
+	}
+	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a.wg.Go(func() { a.maintain(ctx) })
+	a.wg.Go(func() { a.log(ctx) })
+	return nil
+}
+
+// leadWait is how long a lock may still be held by what a killed daemon had just forked and not yet executed.
+const leadWait = 3 * time.Second
+
+// lead takes the lock that makes this the one daemon of a state folder.
+func lead(ctx context.Context, path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open the leader's lock: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, leadWait)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		select {
+		case <-ticker.C:
+			continue
+		case <-ctx.Done():
+		}
+		var pid int
+		_, _ = fmt.Fscan(f, &pid) // only to name it
+		f.Close()
+		return nil, fmt.Errorf("another daemon (pid %d) leads here: %s is locked. Stop it first, or give this one a state_dir of its own", pid, path)
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = fmt.Fprintln(f, os.Getpid())
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("write %s: %w", path, err)
+		}
+	}
+	return f, nil
+}
+
+// listen opens the operator's socket, which only the daemon's user may use.
+func (a *App) listen() error {
+	path := a.cfg.Socket
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the socket of an earlier daemon: %w", err)
+	}
+	mask := unix.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	unix.Umask(mask)
+	if err != nil {
+		return fmt.Errorf("open the operator's socket: %w", err)
+	}
+	a.server = &http.Server{Handler: web.API(a), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
+	a.wg.Go(func() {
+		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.opts.Log("the operator's socket: " + err.Error())
+		}
+	})
+	return nil
+}
+
+// Stop ends the daemon and leaves every fleet as it is.
+func (a *App) Stop() {
+	if a.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		_ = a.server.Shutdown(ctx) // whoever still asks gets no answer
+		cancel()
+	}
+	if a.loop != nil {
+		a.loop.Stop()
+	}
+	if a.journal != nil {
+		if err := a.tell(context.Background(), fleet.Event{Kind: fleet.EventStopped}); err != nil {
+			a.opts.Log(err.Error())
+		}
+	}
+	if a.stop != nil {
+		a.stop()
+	}
+	a.wg.Wait()
+	a.close()
+}
+
+func (a *App) close() {
+	if a.server != nil {
+		_ = a.server.Close() // twice is harmless
+	}
+	for _, p := range a.parts {
+		p.close(a.opts.Log)
+	}
+	a.shared.prune(nil, a.opts.Log)
+	if a.journal != nil {
+		if err := a.journal.Close(); err != nil {
+			a.opts.Log("close the journal: " + err.Error())
+		}
+	}
+	if a.lock != nil {
+		a.lock.Close()
+	}
+}
+
+// Reload reads the configuration again. Alarms, cooldowns and orders go on; parts that are configured as before are kept. A bad
+// configuration changes nothing.
+func (a *App) Reload(ctx context.Context) error {
+	cfg, problems, err := Check(a.path)
+	if err == nil && cfg == nil {
+		err = problems
+	}
+	if err == nil && (cfg.StateDir != a.cfg.StateDir || cfg.Socket != a.cfg.Socket || cfg.Tick != a.cfg.Tick) {
+		err = errors.New("state_dir, socket and tick change with a restart only")
+	}
+	if err != nil {
+		_ = a.tell(ctx, fleet.Event{Kind: fleet.EventReloadRefused, Note: err.Error()}) // the caller hears of it anyway
+		return err
+	}
+	built, err := a.build(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := a.loop.Reload(built); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.cfg = cfg
+	a.mu.Unlock()
+	a.prune(cfg)
+	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
+}
+
+// tell records an event of the daemon itself.
+func (a *App) tell(ctx context.Context, e fleet.Event) error {
+	e.Time = time.Now().UTC().Round(0)
+	if err := a.journal.Commit(ctx, record.Tick{Time: e.Time, Events: []fleet.Event{e}}); err != nil {
+		return fmt.Errorf("record %s: %w", e.Kind, err)
+	}
+	return nil
+}
+
+// maintain keeps the journal within its retention.
+func (a *App) maintain(ctx context.Context) {
+	ticker := time.NewTicker(10 * time.Minute)
+	defer ticker.Stop()
+	for {
+		if err := a.journal.Maintain(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			a.opts.Log("keep the journal within its bounds: " + err.Error())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

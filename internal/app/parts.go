@@ -1,0 +1,190 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+
+	"tidemark/internal/act/command"
+	"tidemark/internal/act/nginx"
+	"tidemark/internal/act/prefork"
+	"tidemark/internal/act/process"
+	"tidemark/internal/act/proxy"
+	"tidemark/internal/config"
+	"tidemark/internal/control"
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/observe/accesslog"
+	"tidemark/internal/observe/procfs"
+	"tidemark/internal/observe/proxystats"
+)
+
+// parts are one fleet's adapters, with the configuration that they were made from: a reload keeps those whose
+// configuration is the same.
+type parts struct {
+	target   made[control.Target]
+	balancer made[control.Balancer]
+	sources  map[string]made[control.Source] // by signal
+}
+
+// made is an adapter and what it was made from.
+type made[T any] struct {
+	from any
+	it   T
+}
+
+// closer is an adapter that has something to let go of when it is no longer used. It leaves workers as they are.
+type closer interface{ Close() error }
+
+func closeAdapter(v any, log func(string)) {
+	if c, ok := v.(closer); ok {
+		if err := c.Close(); err != nil {
+			log("close: " + err.Error())
+		}
+	}
+}
+
+func (p *parts) close(log func(string)) {
+	for _, s := range p.sources {
+		closeAdapter(s.it, log)
+	}
+	closeAdapter(p.balancer.it, log)
+	closeAdapter(p.target.it, log)
+}
+
+// reuse returns what is there if it was made from the same configuration, else makes it anew and lets the old one go.
+func reuse[T any](old made[T], from any, log func(string), build func() (T, error)) (made[T], error) {
+	if old.from != nil && reflect.DeepEqual(old.from, from) {
+		return old, nil
+	}
+	if old.from != nil {
+		closeAdapter(old.it, log)
+	}
+	it, err := build()
+	if err != nil {
+		return made[T]{}, err
+	}
+	return made[T]{from, it}, nil
+}
+
+// build makes the loop's parts of a configuration, reusing what is configured as before.
+func (a *App) build(ctx context.Context, cfg *config.Config) ([]control.Parts, error) {
+	var out []control.Parts
+	for i := range cfg.Fleets {
+		f := &cfg.Fleets[i]
+		p := a.parts[f.Name]
+		if p == nil {
+			p = &parts{sources: map[string]made[control.Source]{}}
+			a.parts[f.Name] = p
+		}
+		built, err := a.buildFleet(ctx, cfg, f, p)
+		if err != nil {
+			return nil, fmt.Errorf("fleet %s: %w", f.Name, err)
+		}
+		out = append(out, built)
+	}
+	return out, nil
+}
+
+func (a *App) buildFleet(ctx context.Context, cfg *config.Config, f *config.Fleet, p *parts) (_ control.Parts, err error) {
+	p.target, err = reuse(p.target, f.Target.Body, a.opts.Log, func() (control.Target, error) { return a.target(ctx, cfg, f) })
+	if err != nil {
+		return control.Parts{}, fmt.Errorf("target: %w", err)
+	}
+	built := control.Parts{Policy: f.Policy, Target: p.target.it}
+	if f.Balancer.Body != nil {
+		p.balancer, err = reuse(p.balancer, f.Balancer.Body, a.opts.Log, func() (control.Balancer, error) { return a.balancer(cfg, f) })
+		if err != nil {
+			return control.Parts{}, fmt.Errorf("balancer: %w", err)
+		}
+		built.Balancer = p.balancer.it
+	}
+	for i, s := range f.Signals {
+		sig := f.Policy.Signals[i]
+		from := []any{s.Body, sig}
+		src, err := reuse(p.sources[s.Name], from, a.opts.Log, func() (control.Source, error) { return a.source(cfg, f, &s, &sig) })
+		if err != nil {
+			return control.Parts{}, fmt.Errorf("signal %s: %w", s.Name, err)
+		}
+		p.sources[s.Name] = src
+		built.Sources = append(built.Sources, src.it)
+	}
+	return built, nil
+}
+
+// prune lets go of what a reload no longer uses.
+func (a *App) prune(cfg *config.Config) {
+	a.shared.prune(cfg, a.opts.Log)
+	used := map[string]map[string]bool{}
+	for _, f := range cfg.Fleets {
+		used[f.Name] = map[string]bool{}
+		for _, s := range f.Signals {
+			used[f.Name][s.Name] = true
+		}
+	}
+	for name, p := range a.parts {
+		if used[name] == nil {
+			p.close(a.opts.Log)
+			delete(a.parts, name)
+			continue
+		}
+		for sig, s := range p.sources {
+			if !used[name][sig] {
+				closeAdapter(s.it, a.opts.Log)
+				delete(p.sources, sig)
+			}
+		}
+	}
+}
+
+// proxySocket is the admin socket of a fleet's proxy.
+func proxySocket(cfg *config.Config, fleet string) string {
+	return filepath.Join(cfg.StateDir, fleet+".proxy.sock")
+}
+
+func (a *App) self(args ...string) []string {
+	return append(append([]string{}, a.opts.Self...), args...)
+}
+
+func (a *App) target(ctx context.Context, cfg *config.Config, f *config.Fleet) (control.Target, error) {
+	switch c := f.Target.Body.(type) {
+	case *process.Config:
+		t, err := process.New(*c, process.Options{Fleet: f.Name, StateDir: cfg.StateDir, Shim: a.self("worker-shim")})
+		if err != nil {
+			return nil, err
+		}
+		return t, t.Start(ctx)
+	case *prefork.Config:
+		return prefork.New(*c)
+	case *command.Config:
+		return command.New(*c)
+	}
+	return nil, errors.New("unknown kind " + f.Target.Kind)
+}
+
+func (a *App) balancer(cfg *config.Config, f *config.Fleet) (control.Balancer, error) {
+	switch c := f.Balancer.Body.(type) {
+	case *proxy.Config:
+		return proxy.NewBalancer(*c, proxy.Options{Command: a.self("proxy"), Socket: proxySocket(cfg, f.Name)}), nil
+	case *nginx.Config:
+		return nginx.New(*c), nil
+	}
+	return nil, errors.New("unknown kind " + f.Balancer.Kind)
+}
+
+func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig *policy.Signal) (control.Source, error) {
+	switch c := s.Body.(type) {
+	case *procfs.Config:
+		return procfs.New(*c), nil
+	case *accesslog.Config:
+		log, err := a.shared.log(c)
+		if err != nil {
+			return nil, err
+		}
+		return log.Source(*c, sig.Q, sig.Window, sig.MinSamples), nil
+	case *proxystats.Config:
+		return proxystats.New(*c, sig.Q, sig.Window, sig.MinSamples, a.shared.proxy(proxySocket(cfg, f.Name))), nil
+	}
+	return nil, errors.New("unknown kind " + s.Kind)
+}

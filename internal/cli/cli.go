@@ -1,0 +1,150 @@
+// Package cli is the command line: flags in, exit codes and rendering out, no logic of its own.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"tidemark/internal/app"
+	"tidemark/internal/show/text"
+	"tidemark/internal/show/web"
+)
+
+// Exit codes: what was asked is done; the answer is no; it could not be done.
+const (
+	done   = 0
+	no     = 1
+	failed = 2
+)
+
+// errNo makes a command exit with 1: it worked, and the answer is no. What there is to say has been said.
+var errNo = errors.New("no")
+
+// version is set by the linker.
+var version = ""
+
+// Version is the release, or the revision that Go built.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+// Main runs the command line and returns its exit code.
+func Main(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c := &command{out: stdout, err: stderr}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return done
+	case errors.Is(err, errNo):
+		return no
+	}
+	fmt.Fprintln(stderr, "tidemark: "+err.Error())
+	return failed
+}
+
+// command holds what all commands share.
+type command struct {
+	out, err io.Writer
+	config   string
+	socket   string
+	json     bool
+}
+
+func (c *command) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tidemark",
+		Short: "Keeps a fleet of worker processes between its high-water and low-water marks",
+		Long: `Tidemark keeps a fleet of worker processes between its high-water and low-water marks: it observes
+real signals, decides by a written policy, acts on real workers, and records each decision with its reasons.
+
+Exit codes: 0 done; 1 the answer is no (a configuration is wrong); 2 it could not be done.`,
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	f := root.PersistentFlags()
+	f.StringVarP(&c.config, "config", "c", os.Getenv("TIDEMARK_CONFIG"), "configuration `file` (or $TIDEMARK_CONFIG)")
+	f.StringVar(&c.socket, "socket", os.Getenv("TIDEMARK_SOCKET"), "the daemon's unix `socket` (or $TIDEMARK_SOCKET; default: as configured)")
+	root.AddCommand(c.runCommand(), c.checkCommand(), c.demoCommand(), c.statusCommand(), c.eventsCommand(), c.explainCommand(),
+		c.scaleCommand(), c.holdCommand(), c.releaseCommand(), c.modeCommand(), c.proxyCommand(), c.workerCommand(), c.versionCommand())
+	return root
+}
+
+// defaultConfig is where a configuration is looked for when none is named.
+const defaultConfig = "/etc/tidemark/tidemark.yaml"
+
+func (c *command) configPath() string {
+	if c.config == "" {
+		return defaultConfig
+	}
+	return c.config
+}
+
+// daemon returns a client for the daemon that the flags, or the configuration, point at.
+func (c *command) daemon() (*web.Client, error) {
+	if c.socket != "" {
+		return web.Dial(c.socket), nil
+	}
+	socket, err := app.Socket(c.configPath())
+	if err != nil {
+		return nil, fmt.Errorf("%w\n(or name the daemon's socket: --socket PATH)", err)
+	}
+	return web.Dial(socket), nil
+}
+
+// view says how to write for whoever reads: zone is the instance's.
+func (c *command) view(zone string) text.View {
+	v := text.View{Now: time.Now(), Zone: time.UTC}
+	if loc, err := time.LoadLocation(zone); err == nil {
+		v.Zone = loc
+	}
+	if f, ok := c.out.(*os.File); ok && os.Getenv("NO_COLOR") == "" {
+		v.Colour = term.IsTerminal(int(f.Fd()))
+	}
+	return v
+}
+
+func (c *command) jsonFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&c.json, "json", false, "write JSON")
+	return cmd
+}
+
+func (c *command) writeJSON(v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func (c *command) versionCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs, Example: "  tidemark version",
+		RunE: func(*cobra.Command, []string) error {
+			if c.json {
+				return c.writeJSON(map[string]string{"version": Version()})
+			}
+			fmt.Fprintln(c.out, "tidemark", Version())
+			return nil
+		},
+	})
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/internal/show/text"
+)
+
+// main runs the command line as a person would.
+func main(t *testing.T, args ...string) (code int, out, errOut string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = Main(args, &o, &e)
+	return code, o.String(), e.String()
+}
+
+func TestEachCommandHasHelpAndAnExample(t *testing.T) {
+	root := (&command{}).root()
+	n := 0
+	for _, c := range root.Commands() {
+		if c.Hidden {
+			continue
+		}
+		n++
+		if c.Short == "" || !strings.Contains(c.Example, "tidemark "+c.Name()) {
+			t.Errorf("%s: short help %q, example %q", c.Name(), c.Short, c.Example)
+		}
+	}
+	if n < 12 {
+		t.Errorf("only %d commands", n)
+	}
+}
+
+func TestNoDaemonSaysWhatToDo(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "none.sock")
+	for _, args := range [][]string{{"status"}, {"events"}, {"explain", "f"}, {"scale", "f", "3"}, {"hold", "f"}, {"release", "f"}, {"mode", "f", "off"}} {
+		code, _, errOut := main(t, append(args, "--socket", socket)...)
+		if code != failed || !strings.Contains(errOut, "is 'tidemark run' running?") || !strings.Contains(errOut, socket) {
+			t.Errorf("%v: exit %d, %q", args, code, errOut)
+		}
+	}
+}
+
+func TestBadArguments(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"scale", "f", "none"}, "is no size"},
+		{[]string{"scale", "f", "0"}, "is no size"},
+		{[]string{"mode", "f", "onn"}, "is no mode"},
+		{[]string{"statsu"}, "unknown command"},
+		{[]string{"check", "/nowhere/x.yaml"}, "no such file"},
+		{[]string{"status", "-c", "/nowhere/x.yaml"}, "--socket PATH"},
+	} {
+		code, _, errOut := main(t, tt.args...)
+		if code != failed || !strings.Contains(errOut, tt.want) {
+			t.Errorf("%v: exit %d, %q; want %q in it", tt.args, code, errOut, tt.want)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(bad, []byte("fleets:\n  - name: x\n    bounds: {min: 5, max: 2}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errOut := main(t, "check", bad)
+	if code != no || !strings.Contains(errOut, "bad.yaml:3:") || !strings.Contains(errOut, "^") {
+		t.Errorf("exit %d\n%s", code, errOut)
+	}
+	code, out, _ := main(t, "check", bad, "--json")
+	var problems []map[string]any
+	if err := json.Unmarshal([]byte(out), &problems); err != nil || code != no || len(problems) == 0 {
+		t.Errorf("exit %d, %v\n%s", code, err, out)
+	}
+}
+
+// Every configuration that is shown as an example is good.
+func TestExamplesAreGood(t *testing.T) {
+	var files []string
+	for _, pattern := range []string{"../../examples/*.yaml", "../../examples/*/*.yaml"} {
+		more, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, more...)
+	}
+	if len(files) < 8 {
+		t.Fatalf("only %d examples", len(files))
+	}
+	for _, f := range files {
+		if code, _, errOut := main(t, "check", f); code != done {
+			t.Errorf("%s: exit %d\n%s", f, code, errOut)
+		}
+		if code, out, errOut := main(t, "check", f, "--effective"); code != done || out == "" {
+			t.Errorf("%s --effective: exit %d\n%s", f, code, errOut)
+		}
+	}
+}
+
+func TestMoment(t *testing.T) {
+	apia, err := time.LoadLocation("Pacific/Apia")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := text.View{Now: time.Date(2027, 3, 1, 20, 0, 0, 0, time.UTC), Zone: apia} // 09:00 on the 2nd in Apia
+	for s, want := range map[string]time.Time{
+		"":                     {},
+		"25m":                  v.Now.Add(-25 * time.Minute),
+		"08:30":                time.Date(2027, 3, 2, 8, 30, 0, 0, apia),
+		"2027-03-01 07:00":     time.Date(2027, 3, 1, 7, 0, 0, 0, apia),
+		"2027-03-01T07:00:00Z": time.Date(2027, 3, 1, 7, 0, 0, 0, time.UTC),
+	} {
+		if got, err := moment(s, v); err != nil || !got.Equal(want) {
+			t.Errorf("%q is %v (%v), want %v", s, got, err, want)
+		}
+	}
+	if _, err := moment("yesterday", v); err == nil || !strings.Contains(err.Error(), "25m (ago)") {
+		t.Errorf("yesterday: %v", err)
+	}
+}

@@ -1,0 +1,140 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/fleet"
+)
+
+// Config is what an operator wrote, complete and checked.
+type Config struct {
+	File        string // as it was named
+	Instance    Instance
+	Environment string        // production, staging or development
+	StateDir    string        // where the records are; absolute when Load read it
+	Socket      string        // where the daemon listens for the operator's commands
+	Tick        time.Duration // between two looks at a fleet
+	Retention   Retention
+	Fleets      []Fleet
+
+	spec   *spec // for Effective
+	places map[string]place
+	given  map[string]string
+}
+
+// Instance names the installation.
+type Instance struct {
+	Name     string            `yaml:"name"`
+	Country  string            `yaml:"country"`
+	TimeZone string            `yaml:"time_zone"` // IANA name; local times in the file are in it
+	Tags     map[string]string `yaml:"tags"`
+	Zone     *time.Location    `yaml:"-"`
+}
+
+// Retention bounds what the journal keeps; it converts to record.Retention.
+type Retention struct {
+	Raw       time.Duration `yaml:"raw"`       // readings as they were read
+	Minutes   time.Duration `yaml:"minutes"`   // roll-ups of 5 minutes
+	Hours     time.Duration `yaml:"hours"`     // roll-ups of an hour
+	Decisions time.Duration `yaml:"decisions"` // decisions and events
+	MaxBytes  int64         `yaml:"max_size,bytes"`
+}
+
+// Fleet is one fleet: what is read, what is moved, and by which policy.
+type Fleet struct {
+	Name     string
+	Target   Adapter
+	Balancer Adapter // no kind: none
+	Signals  []Signal
+	Policy   policy.Fleet // its Signals are in the order of Signals
+}
+
+// Signal is where a signal comes from.
+type Signal struct {
+	Name string
+	Adapter
+}
+
+// Catalog lists the adapters that a file may name. Each function makes a Body with its defaults, a pointer to a struct.
+type Catalog struct {
+	Signals   map[string]func() SignalBody
+	Targets   map[string]func() Body
+	Balancers map[string]func() Body
+}
+
+// SignalBody is the configuration of a source. What it says may depend on what is written in it.
+type SignalBody interface {
+	Body
+	// Unit is the unit of the readings; thresholds are written in it.
+	Unit() fleet.Unit
+	// Distribution: the source keeps every single value of a window, and gives p50 to p99 of them by itself.
+	Distribution() bool
+	// PerWorker: the value rises as workers leave (CPU share, latency), unlike a total (queue length).
+	PerWorker() bool
+}
+
+// Windowed is for a SignalBody that keeps no distribution and yet reads over a window, such as a rate or a share of failures.
+// Without it, or when it says no, window and min_samples are refused: nothing is accepted and ignored.
+type Windowed interface{ Windowed() bool }
+
+// Parse reads a configuration. name is how the file is called in messages; relative paths in it are taken from its folder.
+// env looks up an environment variable. The Config is nil when the problems are more than warnings.
+func Parse(name string, data []byte, cat Catalog, env func(string) (string, bool)) (*Config, Problems) {
+	return parse(name, filepath.Dir(name), data, cat, env)
+}
+
+// Load reads a file. The error says that the file could not be read at all.
+func Load(path string, cat Catalog) (*Config, Problems, error) {
+	data, err := readAll(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	cfg, problems := parse(path, filepath.Dir(full), data, cat, os.LookupEnv)
+	return cfg, problems, nil
+}
+
+// readAll reads no more than is needed to see that a file is too large.
+func readAll(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}
+
+func parse(name, dir string, data []byte, cat Catalog, env func(string) (string, bool)) (*Config, Problems) {
+	t, body, problems := readText(name, data)
+	if problems != nil {
+		return nil, problems
+	}
+	root, problems := readYAML(t, body)
+	if problems != nil {
+		return nil, problems
+	}
+	d := &decoder{
+		text: t, cat: cat, env: env,
+		places: map[string]place{}, given: map[string]string{}, failed: map[string]bool{}, around: map[string]bool{}, hidden: map[string]string{},
+	}
+	s := defaultSpec()
+	d.decodeRoot(root, &s)
+	if d.aliased > maxAliased {
+		return nil, Problems{t.problem(mark{1, 1}, Error, "", fmt.Sprintf("the aliases (*name) in this file bring in more than %d values", maxAliased), "write what they stand for, or split the file")}
+	}
+	cfg := d.resolve(dir, &s)
+	cfg.File = name
+	problems = d.probs.sorted()
+	if problems.Failed() {
+		return nil, problems
+	}
+	return cfg, problems
+}

@@ -1,0 +1,142 @@
+package text
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"tidemark/internal/fleet"
+	"tidemark/internal/show/web"
+)
+
+// eventWords says each kind of event in an operator's words.
+var eventWords = map[fleet.Kind]func(e *fleet.Event) string{
+	fleet.EventDecision:      decisionWords,
+	fleet.EventActionStarted: func(e *fleet.Event) string { return fmt.Sprintf("action %d -> %d started", e.From, e.To) },
+	fleet.EventActionDone:    doneWords,
+	fleet.EventActionFailed: func(e *fleet.Event) string {
+		return fmt.Sprintf("action %d -> %d failed after %s%s", e.From, e.To, elapsed(e), because(e))
+	},
+	fleet.EventSizeChanged: func(e *fleet.Event) string {
+		return fmt.Sprintf("size changed %d -> %d, not by Tidemark", e.From, e.To)
+	},
+	fleet.EventAlarm: func(e *fleet.Event) string {
+		return fmt.Sprintf("alarm %s %s is now %s (%s)", e.Signal, e.Note, e.State, e.Policy)
+	},
+	fleet.EventSignalLost: func(e *fleet.Event) string {
+		return fmt.Sprintf("signal %s is %s for %s%s", e.Signal, e.State, elapsed(e), because(e))
+	},
+	fleet.EventSignalBack:    func(e *fleet.Event) string { return fmt.Sprintf("signal %s is back", e.Signal) },
+	fleet.EventTargetLost:    func(e *fleet.Event) string { return "the target cannot be read" + because(e) },
+	fleet.EventTargetBack:    func(e *fleet.Event) string { return "the target can be read again, after " + elapsed(e) },
+	fleet.EventOrder:         orderWords,
+	fleet.EventStarted:       func(e *fleet.Event) string { return "the daemon took the lead" + because(e) },
+	fleet.EventStopped:       func(e *fleet.Event) string { return "the daemon stopped; the fleets stay as they are" + because(e) },
+	fleet.EventReloaded:      func(e *fleet.Event) string { return "the configuration was read again" + because(e) },
+	fleet.EventReloadRefused: func(e *fleet.Event) string { return "a new configuration was refused, the old one stays" + because(e) },
+	fleet.EventClockJump: func(e *fleet.Event) string {
+		return "the clock jumped by " + elapsed(e) + ": waiting times moved with it"
+	},
+	fleet.EventBalancerFailed: func(e *fleet.Event) string { return "the balancer could not be told" + because(e) },
+	fleet.EventJournalFailed:  func(e *fleet.Event) string { return "the journal could not be written for " + elapsed(e) + because(e) },
+}
+
+func elapsed(e *fleet.Event) string { return fleet.Elapsed(time.Duration(e.Duration)) }
+
+func because(e *fleet.Event) string {
+	if e.Note == "" {
+		return ""
+	}
+	return ": " + e.Note
+}
+
+func decisionWords(e *fleet.Event) string {
+	if e.Decision == nil {
+		return fmt.Sprintf("%d -> %d", e.From, e.To)
+	}
+	var why []string
+	for _, r := range e.Decision.Reasons {
+		why = append(why, r.Sentence(e.Decision.Time))
+	}
+	return e.Decision.Headline() + ": " + strings.Join(why, "; ")
+}
+
+func doneWords(e *fleet.Event) string {
+	s := fmt.Sprintf("action %d -> %d done in %s", e.From, e.To, elapsed(e))
+	if p := e.Parts; p != nil {
+		s += fmt.Sprintf(" from the breach (to alarm %s, to decision %s, to action %s, to serving %s)", fleet.Elapsed(time.Duration(p.BreachToAlarm)),
+			fleet.Elapsed(time.Duration(p.AlarmToDecision)), fleet.Elapsed(time.Duration(p.DecisionToAction)), fleet.Elapsed(time.Duration(p.ActionToServing)))
+	}
+	return s
+}
+
+func orderWords(e *fleet.Event) string {
+	s := e.State
+	if e.To > 0 {
+		s += fmt.Sprintf(" %d", e.To)
+	}
+	if e.Duration > 0 {
+		s += " for " + elapsed(e)
+	}
+	return fmt.Sprintf("%s by %s%s", s, e.By, because(e))
+}
+
+// Event says one event in a line, without its time and fleet.
+func Event(e *fleet.Event) string {
+	if words := eventWords[e.Kind]; words != nil {
+		return words(e)
+	}
+	return string(e.Kind) + because(e)
+}
+
+// Events writes events a line each, in the order given.
+func Events(w io.Writer, v View, events []fleet.Event) {
+	for i := range events {
+		e := &events[i]
+		name := e.Fleet
+		if name == "" {
+			name = "-"
+		}
+		line := fmt.Sprintf("%s  %s  %s", v.clock(e.Time), name, Event(e))
+		if e.Kind == fleet.EventActionFailed || e.Kind == fleet.EventSignalLost || e.Kind == fleet.EventTargetLost || e.Kind == fleet.EventJournalFailed {
+			line = v.Bad(line)
+		}
+		fmt.Fprintln(w, line)
+	}
+}
+
+// Explain writes why a fleet's size is, or was, what it is.
+func Explain(w io.Writer, v View, e *web.Explanation) {
+	fmt.Fprintf(w, "%s at %s\n", v.bold(e.Fleet), v.clock(e.At))
+	if e.Decision == nil {
+		fmt.Fprintln(w, "  nothing was recorded by then")
+	} else {
+		for _, line := range Chain(e.Decision) {
+			fmt.Fprintln(w, "  "+line)
+		}
+		if since := e.At.Sub(e.Decision.Time); since > time.Minute {
+			fmt.Fprintf(w, "  %s\n", v.dim("decided first at "+v.clock(e.Decision.Time)+"; the figures in the reasons are of then"))
+		}
+	}
+	if len(e.Readings) > 0 {
+		fmt.Fprintln(w, "readings then:")
+	}
+	for i, s := range e.Readings {
+		value := s.Reading.Quality.String()
+		if s.Reading.Quality == fleet.Fresh {
+			unit := fleet.Number
+			if i < len(e.Units) {
+				unit = e.Units[i]
+			}
+			value = unit.Format(s.Reading.Value)
+		}
+		fmt.Fprintf(w, "  %s: %s\n", s.Signal, value)
+	}
+	if len(e.Changes) > 0 {
+		fmt.Fprintln(w, "before it:")
+		for i := range e.Changes {
+			fmt.Fprintf(w, "  %s  %s\n", v.clock(e.Changes[i].Time), Event(&e.Changes[i]))
+		}
+	}
+}

@@ -1,0 +1,184 @@
+// Package text writes what people read in a terminal: status, events, explanations and the demo's timeline. Aligned, one
+// fact a line, the same with and without a terminal but for colour.
+package text
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"tidemark/internal/control"
+	"tidemark/internal/decide/engine"
+	"tidemark/internal/fleet"
+	"tidemark/internal/show/web"
+)
+
+// View says how to write: in which zone, from what moment, with colour or not.
+type View struct {
+	Now    time.Time
+	Zone   *time.Location
+	Colour bool
+}
+
+func (v View) paint(code, s string) string {
+	if !v.Colour {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// Bad marks what needs attention.
+func (v View) Bad(s string) string  { return v.paint("31", s) }
+func (v View) good(s string) string { return v.paint("32", s) }
+func (v View) bold(s string) string { return v.paint("1", s) }
+func (v View) dim(s string) string  { return v.paint("2", s) }
+
+// clock writes a time of today short, another day's with its date.
+func (v View) clock(t time.Time) string {
+	t, now := t.In(v.Zone), v.Now.In(v.Zone)
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04:05")
+	}
+	return t.Format("2006-01-02 15:04:05")
+}
+
+func (v View) ago(t time.Time) string { return fleet.Elapsed(max(v.Now.Sub(t), 0)) }
+
+// Status writes each fleet on one screen: size, what holds it back, signals, alarms, workers.
+func Status(w io.Writer, v View, o web.Overview) {
+	fmt.Fprintf(w, "%s  %s\n", v.bold(o.Instance), v.dim(fmt.Sprintf("pid %d, leading for %s, %s (%s)", o.PID, v.ago(o.Since), v.Now.In(v.Zone).Format("15:04:05 MST"), o.Config)))
+	for _, st := range o.Fleets {
+		fmt.Fprintln(w)
+		Fleet(w, v, st)
+	}
+	if len(o.Fleets) == 0 {
+		fmt.Fprintln(w, "no fleets are configured")
+	}
+}
+
+// Fleet writes one fleet.
+func Fleet(w io.Writer, v View, st *control.Status) {
+	head := fmt.Sprintf("%s: %s", st.Fleet, sizes(st))
+	fmt.Fprintf(w, "%s  %s\n", v.bold(head), v.dim(fmt.Sprintf("min %d, max %d, mode %s", st.Bounds.Min, st.Bounds.Max, st.Mode)))
+	if st.Time.IsZero() {
+		fmt.Fprintln(w, "  not looked at yet")
+		return
+	}
+	if age := v.Now.Sub(st.Time); age > 3*time.Duration(st.Tick) {
+		fmt.Fprintln(w, v.Bad(fmt.Sprintf("  last tick %s ago: it should come every %s", fleet.Elapsed(age), time.Duration(st.Tick))))
+	}
+	for _, line := range Chain(&st.Decision) {
+		fmt.Fprintln(w, "  "+line)
+	}
+	for _, trouble := range []struct{ what, err string }{
+		{"target", st.TargetErr}, {"action", st.ActionErr}, {"balancer", st.BalanceErr}, {"journal", st.JournalErr},
+	} {
+		if trouble.err != "" {
+			fmt.Fprintln(w, v.Bad(fmt.Sprintf("  %s: %s", trouble.what, trouble.err)))
+		}
+	}
+	signals(w, v, st)
+	rules(w, v, st)
+	workers(w, v, st)
+}
+
+func sizes(st *control.Status) string {
+	if !st.Size.Known {
+		return "size unknown"
+	}
+	s := fmt.Sprintf("%d serving", st.Size.Serving)
+	if st.Size.Starting > 0 {
+		s += fmt.Sprintf(", %d starting", st.Size.Starting)
+	}
+	if st.Size.Draining > 0 {
+		s += fmt.Sprintf(", %d draining", st.Size.Draining)
+	}
+	return s
+}
+
+// Chain writes a decision: the outcome, its reasons in order, and what would have happened otherwise.
+func Chain(d *fleet.Decision) []string {
+	lines := []string{d.Headline()}
+	for _, r := range d.Reasons {
+		lines = append(lines, "- "+r.Sentence(d.Time))
+	}
+	if c := d.Counterfactual(); c != "" {
+		lines = append(lines, "= "+c)
+	}
+	return lines
+}
+
+func table(w io.Writer, rows func(t *tabwriter.Writer)) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	rows(t)
+	_ = t.Flush() // to a terminal or a buffer; there is nobody to tell
+}
+
+func signals(w io.Writer, v View, st *control.Status) {
+	table(w, func(t *tabwriter.Writer) {
+		for _, s := range st.Signals {
+			value := s.Unit.Format(s.Reading.Value)
+			switch {
+			case !s.Lost.IsZero():
+				value = fmt.Sprintf("%s for %s (since %s)", s.Reading.Quality, v.ago(s.Lost), v.clock(s.Lost))
+			case s.Reading.Quality == fleet.Sparse:
+				value = "too few samples"
+			}
+			fmt.Fprintf(t, "  signal\t%s\t%s\t%s\n", s.Name, value, s.Err)
+		}
+	})
+}
+
+func rules(w io.Writer, v View, st *control.Status) {
+	table(w, func(t *tabwriter.Writer) {
+		for _, r := range st.Rules {
+			state := r.State.String()
+			if r.Mode != fleet.On {
+				state += ", " + r.Mode.String()
+			}
+			fmt.Fprintf(t, "  alarm\t%s %s %s\t%+d\t%d of %d (%d breach)\t%s for %s\t%s\n", r.Signal, r.Operator, r.Unit.Format(r.Threshold),
+				r.Change, r.M, r.N, r.Breaching, state, v.ago(r.Since), r.Policy)
+		}
+	})
+}
+
+func workers(w io.Writer, v View, st *control.Status) {
+	table(w, func(t *tabwriter.Writer) {
+		for _, wk := range st.Workers {
+			id := wk.ID
+			if wk.PID != 0 {
+				id = fmt.Sprintf("%s (pid %d)", wk.ID, wk.PID)
+			}
+			age := ""
+			if !wk.Started.IsZero() {
+				age = "up " + v.ago(wk.Started)
+			}
+			fmt.Fprintf(t, "  worker\t%s\t%s\t%s\t%s\t%s\n", id, wk.Phase, wk.Address, age, wk.Detail)
+		}
+	})
+}
+
+// Order confirms an operator's word.
+func Order(w io.Writer, v View, st *control.Status) {
+	switch {
+	case st.Order == nil:
+	case st.Order.Kind == engine.Hold:
+		fmt.Fprintf(w, "%s is held at %d, %s\n", st.Fleet, st.Size.Workers(), until(v, st.Order))
+	case st.Order.Kind == engine.Pin:
+		fmt.Fprintf(w, "%s is set to %d, %s\n", st.Fleet, st.Order.Size, until(v, st.Order))
+	}
+	if st.Order == nil {
+		fmt.Fprintf(w, "%s follows its policies, mode %s\n", st.Fleet, st.Mode)
+	}
+	for _, line := range Chain(&st.Decision) {
+		fmt.Fprintln(w, "  "+line)
+	}
+}
+
+func until(v View, o *engine.Order) string {
+	if o.Until.IsZero() {
+		return "until it is released"
+	}
+	return fmt.Sprintf("until %s (for %s)", v.clock(o.Until), fleet.Elapsed(o.Until.Sub(v.Now)))
+}

@@ -1,0 +1,184 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/internal/fleet"
+	"tidemark/internal/record"
+	"tidemark/internal/record/sqlite"
+)
+
+// kills is how often the daemon dies.
+const kills = 200
+
+const (
+	cooldownUp   = time.Second
+	cooldownDown = 1200 * time.Millisecond
+)
+
+// killConfig is a fleet whose size is a number in a file, driven by the latency in an access log.
+const killConfig = `
+instance: {name: kill, time_zone: UTC}
+state_dir: %[1]s/state
+tick: 100ms
+fleets:
+  - name: numbers
+    target: {command: {scale: [%[1]s/scale, "{size}"], size: [cat, %[1]s/size], timeout: 5s}}
+    bounds: {min: 1, max: 9}
+    signals:
+      p95: {access_log: {path: %[1]s/access.log, route: /api}, statistic: p95, period: 100ms, window: 500ms, min_samples: 20}
+    policies:
+      - id: latency
+        rules:
+          - {signal: p95, operator: ">=", threshold: 400ms, scale_change: +1, evaluation_periods: 1}
+          - {signal: p95, operator: "<=", threshold: 50ms, scale_change: -1, evaluation_periods: 1}
+    safeguards:
+      cooldown: {scale_up: %[2]s, scale_down: %[3]s}
+      max_scaling_rate: 1 per 1s
+`
+
+// The daemon is killed at random points, 200 times, while the load makes it scale up and down. Afterwards: each change of size
+// was decided once and recorded, the recorded decisions form one chain without a gap, no cooldown was forgotten, and the
+// fleet is what the last decision made of it.
+func TestDaemonKilledAnywhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: kills the daemon 200 times")
+	}
+	dir := t.TempDir()
+	config, socket := filepath.Join(dir, "tidemark.yaml"), filepath.Join(dir, "state", "tidemark.sock")
+	write(t, config, fmt.Sprintf(killConfig, dir, cooldownUp, cooldownDown))
+	write(t, filepath.Join(dir, "size"), "1\n")
+	// Setting a size is atomic, idempotent, and noted when it changes something.
+	write(t, filepath.Join(dir, "scale"), fmt.Sprintf("#!/bin/sh\nold=$(cat %[1]s/size)\n[ \"$old\" = \"$1\" ] && exit 0\n"+
+		"echo \"$1\" > %[1]s/size.$$ && echo \"$old $1\" >> %[1]s/changes && mv %[1]s/size.$$ %[1]s/size\n", dir))
+	ctx, stop := context.WithCancel(t.Context())
+	load := make(chan error, 1)
+	go func() { load <- writeLog(ctx, filepath.Join(dir, "access.log")) }()
+
+	rng := rand.New(rand.NewPCG(2027, 3))
+	d := startDaemon(t, config, socket)
+	for i := range kills {
+		timer := time.NewTimer(time.Duration(rng.IntN(700)) * time.Millisecond)
+		<-timer.C
+		d.kill()
+		if i%3 == 0 { // and now and then right after its start, before it answers anybody
+			half := startUnready(t, config)
+			timer.Reset(time.Duration(rng.IntN(60)) * time.Millisecond)
+			<-timer.C
+			half()
+		}
+		d = startDaemon(t, config, socket)
+	}
+	eventually(t, 10*time.Second, "nothing is under way", func() error {
+		o, err := d.client.Status(t.Context())
+		if err == nil && o.Fleets[0].Action != nil {
+			return fmt.Errorf("going to %d", o.Fleets[0].Action.To)
+		}
+		return err
+	})
+	stop()
+	if err := <-load; err != nil {
+		t.Fatal(err)
+	}
+	d.kill()
+	judge(t, dir)
+}
+
+// startUnready starts a daemon that is not waited for.
+func startUnready(t *testing.T, config string) (kill func()) {
+	t.Helper()
+	cmd := daemonCommand(config)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed: that is the point
+	}
+}
+
+// writeLog makes the latency go up and down, so that the fleet has to follow all the time.
+func writeLog(ctx context.Context, path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	start := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			latency := 0.9
+			if int(now.Sub(start).Seconds()/5)%2 == 1 {
+				latency = 0.01
+			}
+			if _, err := fmt.Fprint(f, logLine("/api/farmer/lookup", latency)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func judge(t *testing.T, dir string) {
+	t.Helper()
+	j, err := sqlite.Open(t.Context(), filepath.Join(dir, "state", "journal.db"), record.Retention{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	decisions, err := j.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventDecision}, Limit: 10_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(decisions)
+	var changes []string
+	if b, err := os.ReadFile(filepath.Join(dir, "changes")); err == nil {
+		changes = strings.Split(strings.TrimSpace(string(b)), "\n")
+	}
+	t.Logf("%d kills, %d decisions, %d changes of size", kills, len(decisions), len(changes))
+	if len(decisions) < 30 {
+		t.Fatalf("only %d decisions: the test tests little", len(decisions))
+	}
+	// A script that was killed between the note and the change runs again: the same note twice in a row is one change.
+	changes = slices.Compact(changes)
+	if len(changes) != len(decisions) {
+		t.Errorf("%d changes of size for %d decisions", len(changes), len(decisions))
+	}
+	size := 1
+	var lastUp, last time.Time
+	for i, e := range decisions {
+		if e.From != size {
+			t.Errorf("decision %d goes from %d, but the one before it ended at %d: one is lost or doubled", i, e.From, size)
+		}
+		if i < len(changes) && changes[i] != fmt.Sprintf("%d %d", e.From, e.To) {
+			t.Errorf("decision %d is %d -> %d, the change was %s", i, e.From, e.To, changes[i])
+		}
+		if up := e.To > e.From; up && !lastUp.IsZero() && e.Time.Sub(lastUp) < cooldownUp || !up && !last.IsZero() && e.Time.Sub(last) < cooldownDown {
+			t.Errorf("decision %d, %d -> %d, %v after the last one: a cooldown was forgotten", i, e.From, e.To, e.Time.Sub(last))
+		}
+		size, last = e.To, e.Time
+		if e.To > e.From {
+			lastUp = e.Time
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "size"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := strconv.Atoi(strings.TrimSpace(string(b))); err != nil || got != size {
+		t.Errorf("the fleet has %s, the last decision says %d", strings.TrimSpace(string(b)), size)
+	}
+}

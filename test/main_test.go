@@ -1,0 +1,147 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/internal/show/web"
+)
+
+// bin is the folder of the programs under test, built once.
+var bin string
+
+func TestMain(m *testing.M) {
+	code, err := build(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func build(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "tidemark-test-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	bin = dir
+	cmd := exec.Command("go", "build", "-o", dir, "../cmd/tidemark", "../cmd/registry")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("build the programs: %w\n%s", err, out)
+	}
+	return m.Run(), nil
+}
+
+func program(name string) string { return filepath.Join(bin, name) }
+
+// daemon is a running `tidemark run`.
+type daemon struct {
+	cmd    *exec.Cmd
+	log    *strings.Builder
+	client *web.Client
+	ended  chan error
+}
+
+// startDaemon starts one and waits until it answers its operators.
+func startDaemon(t *testing.T, config, socket string) *daemon {
+	t.Helper()
+	d := &daemon{cmd: daemonCommand(config), log: &strings.Builder{}, client: web.Dial(socket), ended: make(chan error, 1)}
+	d.cmd.Stderr = d.log
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { d.ended <- d.cmd.Wait() }()
+	t.Cleanup(d.kill)
+	eventually(t, 20*time.Second, "the daemon answers", func() error {
+		select {
+		case err := <-d.ended:
+			d.ended <- err
+			t.Fatalf("the daemon ended: %v\n%s", err, d.log)
+		default:
+		}
+		_, err := d.client.Status(t.Context())
+		return err
+	})
+	return d
+}
+
+// kill is kill -9; twice is harmless.
+func (d *daemon) kill() {
+	_ = d.cmd.Process.Kill()
+	d.ended <- <-d.ended
+}
+
+// eventually waits for something that a real process does, looking every few milliseconds.
+func eventually(t *testing.T, limit time.Duration, what string, ok func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := ok()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s: %v", limit, what, err)
+		case <-ticker.C:
+		}
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func daemonCommand(config string) *exec.Cmd {
+	return exec.Command(program("tidemark"), "run", "-c", config)
+}
+
+// freePort is a port of 127.0.0.1 on which nobody listens now.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// endAll ends what a daemon leaves running by design: each process that names dir in its command line.
+func endAll(t *testing.T, dir string) {
+	t.Helper()
+	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range procs {
+		b, err := os.ReadFile(p)
+		if err != nil || !bytes.Contains(b, []byte(dir)) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(p)))
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if proc, err := os.FindProcess(pid); err == nil {
+			_ = proc.Kill() // it may have ended by itself
+		}
+	}
+}
