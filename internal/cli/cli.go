@@ -131,8 +131,14 @@ func (c *command) jsonFlag(cmd *cobra.Command) *cobra.Command {
 }
 
 func (c *command) writeJSON(v any) error {
-	e := json.NewEncoder(c.out)
+	return encode(c.out, v)
+}
+
+// encode writes JSON for programs that people read, too.
+func encode(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }
 

@@ -1,13 +1,14 @@
 package cli
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -82,7 +83,7 @@ func (c *command) checkCommand() *cobra.Command {
 				if cfg != nil && effective {
 					fmt.Fprint(c.out, config.Effective(cfg))
 				} else if cfg != nil {
-					fmt.Fprintf(c.out, "%s is good: %d fleets\n", path, len(cfg.Fleets))
+					fmt.Fprintf(c.out, "%s is good; fleets: %s\n", path, strings.Join(names(cfg), ", "))
 				}
 			}
 			if cfg == nil {
@@ -93,6 +94,13 @@ func (c *command) checkCommand() *cobra.Command {
 	})
 	cmd.Flags().BoolVar(&effective, "effective", false, "print the configuration as it will run, with where each value came from")
 	return cmd
+}
+
+func names(cfg *config.Config) (out []string) {
+	for _, f := range cfg.Fleets {
+		out = append(out, f.Name)
+	}
+	return out
 }
 
 func (c *command) demoCommand() *cobra.Command {
@@ -125,11 +133,11 @@ processes, the requests, the decisions. Everything is stopped and removed at the
 				return err
 			}
 			if file != "" {
-				b, err := json.MarshalIndent(sum, "", "  ")
-				if err != nil {
+				var b bytes.Buffer
+				if err := encode(&b, sum); err != nil {
 					return err
 				}
-				if err := os.WriteFile(file, append(b, '\n'), 0o644); err != nil {
+				if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
 					return err
 				}
 			}

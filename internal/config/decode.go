@@ -12,11 +12,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// decoder fills Go values from YAML nodes, and remembers where each setting stands.
-//
-// A setting is an exported field with a yaml tag: `yaml:"name"`, or `yaml:"name,required"`; `yaml:"name,bytes"` for an int64
-// that is written as 512MiB, `yaml:"name,percent"` for a number that may be written as 80%; `yaml:",inline"` takes in the
-// fields of a struct. An `example` tag is shown when a required setting is missing. Strings may hold ${NAME}.
+// decoder fills Go values from YAML nodes, and remembers where each setting stands. The package's doc says how fields are
+// tagged.
 type decoder struct {
 	text    *text
 	cat     Catalog

@@ -216,7 +216,7 @@ func (r *resolver) signal(path string, s *signalSpec) policy.Signal {
 	}
 	out.FromSource = body.Distribution()
 	over, ok := s.Source.Body.(Windowed)
-	if !out.FromSource && !(ok && over.Windowed()) {
+	if !out.FromSource && (!ok || !over.Windowed()) {
 		r.noWindow(path, s)
 		r.readings(path, s)
 		s.Window, s.MinSamples = 0, 0 // there are none to show

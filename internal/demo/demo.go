@@ -50,7 +50,7 @@ var phases = []struct {
 
 var tide = prove.Tide(
 	prove.Point{At: 12 * time.Second, Rate: 8}, prove.Point{At: 35 * time.Second, Rate: 40}, prove.Point{At: 50 * time.Second, Rate: 40},
-	prove.Point{At: 72 * time.Second, Rate: 110}, prove.Point{At: 88 * time.Second, Rate: 110}, prove.Point{At: 96 * time.Second, Rate: 8},
+	prove.Point{At: 72 * time.Second, Rate: 95}, prove.Point{At: 88 * time.Second, Rate: 95}, prove.Point{At: 96 * time.Second, Rate: 8},
 )
 
 const length = 166 * time.Second
@@ -217,7 +217,7 @@ func (s *stage) request(ctx context.Context, rng *rand.Rand) (*http.Request, err
 
 // play runs the load and draws the timeline.
 func (s *stage) play(ctx context.Context, a *app.App) (*Summary, error) {
-	line := &text.Timeline{W: s.Out, View: s.View, MaxLoad: 120, Objective: 0.4, Scale: factor}
+	line := &text.Timeline{W: s.Out, View: s.View, MaxLoad: 100, Objective: 0.4, Scale: factor}
 	line.Head()
 	sum := &Summary{Factor: factor}
 	start := time.Now()

@@ -364,7 +364,7 @@ func FuzzLookup(f *testing.F) {
 	h := newAPI(f)
 	f.Fuzz(func(t *testing.T, query string) {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, &http.Request{Method: "GET", URL: &url.URL{Path: "/api/farmer/lookup", RawQuery: query}, Header: http.Header{}, Body: http.NoBody})
+		h.ServeHTTP(w, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/api/farmer/lookup", RawQuery: query}, Header: http.Header{}, Body: http.NoBody})
 		if w.Code >= 500 || !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%q: %d %s", query, w.Code, w.Body)
 		}

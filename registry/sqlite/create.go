@@ -66,10 +66,11 @@ func fill(ctx context.Context, tx *sql.Tx, villages []registry.Village, farmers 
 			return fmt.Errorf("village %s: %w", v.Name, err)
 		}
 	}
-	stmt, err := tx.PrepareContext(ctx, insert) // closed with the transaction
+	stmt, err := tx.PrepareContext(ctx, insert)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = stmt.Close() }()
 	n := 0
 	for f := range farmers {
 		if _, err := stmt.ExecContext(ctx, row(f, ids[[2]string{f.Village, f.Island}])...); err != nil {

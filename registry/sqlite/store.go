@@ -38,6 +38,11 @@ type Store struct {
 const columns = `SELECT f.uid, f.given_name, f.family_name, f.birth_date, f.sex, f.national_id, f.phone, v.name, v.island,
 	f.status, f.created_at, f.updated_at, f.version, f.name_key FROM farmer f JOIN village v ON v.id = f.village_id `
 
+const (
+	byUID      = columns + `WHERE f.uid = ?`
+	byNational = columns + `WHERE f.national_id = ? AND f.national_id <> ''`
+)
+
 // Both halves read an index in order and stop at the limit, so a prefix of one letter costs no more than a long one.
 // Within a village the halves sort that village's matches, some hundreds at most.
 const (
@@ -87,14 +92,14 @@ func (s *Store) prepare(ctx context.Context) error {
 		stmt  **sql.Stmt
 		query string
 	}{
-		{&s.byUID, columns + `WHERE f.uid = ?`},
-		{&s.byNational, columns + `WHERE f.national_id = ? AND f.national_id <> ''`},
+		{&s.byUID, byUID},
+		{&s.byNational, byNational},
 		{&s.byName, byName},
 		{&s.byNameIn, byNameIn},
 		{&s.check, `SELECT id FROM village LIMIT 1`},
 	} {
 		var err error
-		if *p.stmt, err = s.db.PrepareContext(ctx, p.query); err != nil {
+		if *p.stmt, err = s.db.PrepareContext(ctx, p.query); err != nil { //nolint:sqlclosecheck // closed with the store's connection
 			return explain(err)
 		}
 	}
@@ -160,7 +165,7 @@ func (s *Store) Register(ctx context.Context, r registry.Registration, now time.
 		if err != nil {
 			return err
 		}
-		switch f, err = one(tx.StmtContext(ctx, s.byUID).QueryRowContext(ctx, r.UID)); {
+		switch f, err = one(tx.QueryRowContext(ctx, byUID, r.UID)); {
 		case err == nil && f.Registration == r:
 			return nil
 		case err == nil:
@@ -168,7 +173,7 @@ func (s *Store) Register(ctx context.Context, r registry.Registration, now time.
 		case !errors.Is(err, registry.ErrNotFound):
 			return err
 		}
-		switch _, err := one(tx.StmtContext(ctx, s.byNational).QueryRowContext(ctx, r.NationalID)); {
+		switch _, err := one(tx.QueryRowContext(ctx, byNational, r.NationalID)); {
 		case err == nil:
 			return registry.ErrNationalIDTaken
 		case !errors.Is(err, registry.ErrNotFound):

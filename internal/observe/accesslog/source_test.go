@@ -486,3 +486,15 @@ func TestTallyIsEven(t *testing.T) {
 		}
 	})
 }
+
+func TestTallyIsSmall(t *testing.T) {
+	ta := tally{window: time.Hour}
+	for i := range 2 * 3600 {
+		ta.count(false)
+		ta.mark(time.Unix(1_800_000_000+int64(i), 0))
+	}
+	requests, _, seen := ta.latest()
+	if len(ta.marks) > perWindow+4 || seen != time.Hour || math.Abs(requests-3600) > 1e-6 {
+		t.Errorf("%d marks, %v requests in %v", len(ta.marks), requests, seen)
+	}
+}

@@ -190,7 +190,7 @@ func (t *tail) drain(f *file, b *budget, now time.Time, line func([]byte)) error
 	if err != nil {
 		return err
 	}
-	if info.Size() < f.pos || !f.unchanged() {
+	if !f.unchanged() {
 		t.stats.Truncations++
 		f.pos, f.seen, f.skip = 0, f.seen[:0], false
 	}
@@ -283,9 +283,8 @@ func (f *file) toEnd(size int64) error {
 // unchanged reports whether what was read last still stands before pos.
 func (f *file) unchanged() bool {
 	var buf [seenBytes]byte
-	now := buf[:len(f.seen)]
-	_, err := f.ReadAt(now, f.pos-int64(len(now)))
-	return (err == nil || errors.Is(err, io.EOF)) && bytes.Equal(now, f.seen)
+	n, err := f.ReadAt(buf[:len(f.seen)], f.pos-int64(len(f.seen)))
+	return (err == nil || errors.Is(err, io.EOF)) && bytes.Equal(buf[:n], f.seen)
 }
 
 // giveUp closes a file. What it still holds is half a line.

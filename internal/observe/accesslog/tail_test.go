@@ -142,7 +142,20 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-func TestRotatedWhileUnreadableOrMissing(t *testing.T) {
+func TestRotatedWhenQuiet(t *testing.T) {
+	f := follow(t)
+	f.add("")
+	for range 10 {
+		f.want()
+	}
+	f.rename(".1")
+	f.add("") // logrotate makes the new file before it tells nginx
+	f.want()
+	f.write(f.path+".1", "a\n", 0)
+	f.want("a")
+}
+
+func TestRotatedAndMissing(t *testing.T) {
 	f := follow(t)
 	f.add("")
 	f.want()
