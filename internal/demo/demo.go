@@ -92,7 +92,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a leftover in the temporary folder harms nobody
 	s := &stage{Options: o, dir: dir}
 	if err := s.seed(ctx); err != nil {
 		return nil, err
@@ -108,9 +108,8 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 // stage is where the demo plays.
 type stage struct {
 	Options
-	dir  string
-	url  string
-	uids []string
+	dir string
+	url string
 
 	mu      sync.Mutex
 	latency signal.Histogram // of the row

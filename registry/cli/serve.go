@@ -106,11 +106,13 @@ check waits its turn like any other request.
 			removePID := func() {}
 			defer func() { removePID() }()
 			// Who reads the pid file may send a signal at once, so it is written when signals are looked after.
-			announce := func(who string) (err error) {
+			announce := func(who string) error {
 				if pidFile != "" {
-					if removePID, err = prefork.WritePIDFile(pidFile); err != nil {
+					remove, err := prefork.WritePIDFile(pidFile)
+					if err != nil {
 						return err
 					}
+					removePID = remove
 				}
 				logger.Printf("listening on %s (backlog %d), pid %d, %s, database %s", serve.Address(ln), backlog, os.Getpid(), who, j.db)
 				if heavier := j.burden.String(); heavier != "" {

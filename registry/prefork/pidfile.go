@@ -13,11 +13,11 @@ func WritePIDFile(path string) (remove func(), err error) {
 	pid := strconv.Itoa(os.Getpid())
 	draft := path + "." + pid
 	if err := os.WriteFile(draft, []byte(pid+"\n"), 0o644); err != nil {
-		return func() {}, fmt.Errorf("write the pid file: %w", err)
+		return nil, fmt.Errorf("write the pid file: %w", err)
 	}
 	if err := os.Rename(draft, path); err != nil {
 		_ = os.Remove(draft)
-		return func() {}, fmt.Errorf("write the pid file: %w", err)
+		return nil, fmt.Errorf("write the pid file: %w", err)
 	}
 	return func() {
 		if text, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(text)) == pid {

@@ -48,6 +48,9 @@ func (c *Config) Distribution() bool { return fields[c.index()].distribution }
 // PerWorker reports whether the value rises as workers leave.
 func (c *Config) PerWorker() bool { return fields[c.index()].perWorker }
 
+// Windowed reports whether the value is taken over a window; in_flight and queued are of the moment.
+func (c *Config) Windowed() bool { return c.Field != "in_flight" && c.Field != "queued" }
+
 // index is the field's place in fields, 0 for one that is not known: Validate has refused it.
 func (c *Config) index() int {
 	for i := range fields {
