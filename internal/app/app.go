@@ -77,7 +77,11 @@ func New(path string, opts Options) (*App, error) {
 		return nil, problems
 	}
 	if len(opts.Self) == 0 {
-		opts.Self = []string{"/proc/self/exe"} // the running program, also after its file was replaced
+		self, err := os.Executable() // asked now: once its file is replaced the answer is none
+		if err != nil {
+			return nil, fmt.Errorf("find this program: %w", err)
+		}
+		opts.Self = []string{self}
 	}
 	if opts.Log == nil {
 		opts.Log = func(string) {}
@@ -237,7 +241,7 @@ func (a *App) Reload(ctx context.Context) error {
 		err = errors.New("state_dir, socket and tick change with a restart only")
 	}
 	if err != nil {
-		_ = a.tell(ctx, fleet.Event{Kind: fleet.EventReloadRefused, Note: err.Error()}) // the caller hears of it anyway
+		_ = a.tell(ctx, fleet.Event{Kind: fleet.EventReloadRefused, Note: inOneLine(err)}) // the caller hears of it anyway
 		return err
 	}
 	built, err := a.build(ctx, cfg)
@@ -252,6 +256,20 @@ func (a *App) Reload(ctx context.Context) error {
 	a.mu.Unlock()
 	a.prune(cfg)
 	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
+}
+
+// inOneLine is the first error of a configuration, and where to see the others.
+func inOneLine(err error) string {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		return err.Error()
+	}
+	for _, p := range problems {
+		if p.Severity == config.Error {
+			return fmt.Sprintf("%s:%d:%d: %s: %s; %s ('tidemark check' shows all)", p.File, p.Line, p.Column, p.Field, p.Message, p.Fix)
+		}
+	}
+	return err.Error()
 }
 
 // tell records an event of the daemon itself.

@@ -95,7 +95,9 @@ func (r *runner) refit(parts Parts) {
 	r.state.Fit(&parts.Policy)
 	n := len(parts.Sources)
 	r.readings, r.reads, r.readErrs = make([]fleet.Reading, n), make([]call[fleet.Reading], n), make([]error, n)
-	r.status.Store(r.snapshot())
+	if r.status.Load() == nil {
+		r.status.Store(r.snapshot()) // later ones come with the ticks
+	}
 }
 
 // send hands f to the runner's goroutine; it is not run if the runner has ended or ctx ends first.

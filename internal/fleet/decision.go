@@ -44,5 +44,5 @@ type Reason struct {
 	Since     time.Time `json:"since,omitzero"`
 	Until     time.Time `json:"until,omitzero"`
 	By        string    `json:"by,omitempty"`   // the operator
-	Note      string    `json:"note,omitempty"` // the operator's own words, or an error's
+	Note      string    `json:"note,omitempty"` // the operator's own words, or an error's; of a rule: why its newest datapoint has no value
 }

@@ -109,9 +109,13 @@ func left(until, now time.Time) string {
 	return "for another " + Elapsed(until.Sub(now))
 }
 
-// rule writes "cpu 72 % >= 70 % (2 of 3, needs 2)".
+// rule writes "cpu is 72 % (rule: >= 70 % in 2 of 3 datapoints, 2 breach)"; a datapoint that was not measured has no value.
 func (r Reason) rule() string {
-	return fmt.Sprintf("%s is %s (rule: %s %s in %d of %d datapoints, %d breach)", r.Signal, r.Unit.Format(r.Value), r.Operator, r.Unit.Format(r.Threshold), r.M, r.N, r.Breaching)
+	value := r.Unit.Format(r.Value)
+	if r.Note != "" {
+		value = r.Note
+	}
+	return fmt.Sprintf("%s is %s (rule: %s %s in %d of %d datapoints, %d breach)", r.Signal, value, r.Operator, r.Unit.Format(r.Threshold), r.M, r.N, r.Breaching)
 }
 
 // Sentence says one link of the chain to an operator. now is the time of the decision.

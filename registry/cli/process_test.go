@@ -465,6 +465,29 @@ func TestTheEndAnswersTheQueue(t *testing.T) {
 	}
 }
 
+// One that is still answering does not take away the socket that its successor has put in the same place.
+func TestASuccessorKeepsItsSocket(t *testing.T) {
+	for _, workers := range [][]string{nil, {"--workers", "1"}} {
+		path := filepath.Join(t.TempDir(), "s")
+		args := append([]string{"--db", makeDB(t), "--listen", "unix:" + path, "--think", "1s"}, workers...)
+		first := start(t, args...)
+		if _, err := first.get("/web/health"); err != nil {
+			t.Fatal(err)
+		}
+		inHand := first.send()
+		first.signal(unix.SIGTERM)
+		eventually(t, "the first one's socket is away", func() bool { _, err := os.Stat(path); return err != nil })
+		second := start(t, args...)
+		if _, err := answer(inHand); err != nil {
+			t.Errorf("%v: the first one's last request: %v", workers, err)
+		}
+		first.ends()
+		if _, err := second.get("/web/health"); err != nil {
+			t.Errorf("%v: %v", workers, err)
+		}
+	}
+}
+
 func TestEndAtOnce(t *testing.T) {
 	for name, signals := range map[string][]syscall.Signal{"SIGQUIT": {unix.SIGQUIT}, "SIGTERM twice": {unix.SIGTERM, unix.SIGINT}} {
 		t.Run(name, func(t *testing.T) {

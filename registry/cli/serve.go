@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -102,7 +103,10 @@ check waits its turn like any other request.
 			if err != nil {
 				return err
 			}
-			defer serve.Unlink(serve.Address(ln))
+			address := serve.Address(ln)
+			// Once: while this process still answers its queue, the next one may have put its own socket there.
+			unlink := sync.OnceFunc(func() { serve.Unlink(address) })
+			defer unlink()
 			removePID := func() {}
 			defer func() { removePID() }()
 			// Who reads the pid file may send a signal at once, so it is written when signals are looked after.
@@ -114,16 +118,16 @@ check waits its turn like any other request.
 					}
 					removePID = remove
 				}
-				logger.Printf("listening on %s (backlog %d), pid %d, %s, database %s", serve.Address(ln), backlog, os.Getpid(), who, j.db)
+				logger.Printf("listening on %s (backlog %d), pid %d, %s, database %s", address, backlog, os.Getpid(), who, j.db)
 				if heavier := j.burden.String(); heavier != "" {
 					logger.Printf("each API request %s: a stand-in for slower application code", heavier)
 				}
 				return nil
 			}
 			if workers > 0 {
-				return j.lead(cmd.Context(), ln, workers, logger, announce)
+				return j.lead(cmd.Context(), ln, workers, logger, announce, unlink)
 			}
-			return j.alone(cmd.Context(), ln, logger, announce)
+			return j.alone(cmd.Context(), ln, logger, announce, unlink)
 		},
 	}
 	j.flags(cmd.Flags())
@@ -136,11 +140,10 @@ check waits its turn like any other request.
 }
 
 // alone serves in this process until SIGTERM, SIGINT or SIGHUP; a second one ends it at once.
-func (j *job) alone(ctx context.Context, ln serve.Listener, logger *log.Logger, announce func(string) error) (err error) {
+func (j *job) alone(ctx context.Context, ln serve.Listener, logger *log.Logger, announce func(string) error, unlink func()) (err error) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	signal.Ignore(unix.SIGTTIN, unix.SIGTTOU) // there is no number of workers to change
-	address := serve.Address(ln)
 	store, server, err := j.open(ctx, ln, logger, nil)
 	if err != nil {
 		return err
@@ -151,7 +154,7 @@ func (j *job) alone(ctx context.Context, ln serve.Listener, logger *log.Logger, 
 	}
 	go func() { // ends with the process
 		<-signals
-		serve.Unlink(address)
+		unlink()
 		server.Stop(drain, j.grace)
 		<-signals
 		server.Stop(0, 0)
@@ -160,7 +163,7 @@ func (j *job) alone(ctx context.Context, ln serve.Listener, logger *log.Logger, 
 }
 
 // lead is the master of a group of workers until a signal ends it.
-func (j *job) lead(ctx context.Context, ln serve.Listener, workers int, logger *log.Logger, announce func(string) error) error {
+func (j *job) lead(ctx context.Context, ln serve.Listener, workers int, logger *log.Logger, announce func(string) error, unlink func()) error {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program for the workers to run: %w", err)
@@ -175,7 +178,7 @@ func (j *job) lead(ctx context.Context, ln serve.Listener, workers int, logger *
 	}
 	master, err := prefork.New(prefork.Config{
 		Listener: ln, Workers: workers, Program: program, Args: j.args(), Grace: j.grace,
-		Tell: func(e prefork.Event) { logger.Print(sentence(e)) },
+		Tell: func(e prefork.Event) { logger.Print(sentence(e)) }, Ending: unlink,
 	})
 	if err != nil {
 		return err

@@ -37,6 +37,7 @@ type Config struct {
 	Args     []string       // their command line; "--slot N" is added
 	Grace    time.Duration  // how long a worker may take to finish its request before it is killed
 	Tell     func(Event)    // hears what happens, from one goroutine
+	Ending   func()         // called when the end begins: nobody new should connect
 }
 
 // Event is one thing that happened.
@@ -95,7 +96,6 @@ type notice struct {
 // Master keeps the workers. Everything happens in Run's goroutine; one watcher per worker feeds it notices.
 type Master struct {
 	Config
-	address    string
 	socket     *os.File
 	board      *scoreboard
 	workers    []*worker
@@ -122,9 +122,8 @@ func New(c Config) (*Master, error) {
 		board.close()
 		return nil, fmt.Errorf("share the listening socket: %w", err)
 	}
-	address := serve.Address(c.Listener)
 	c.Listener.Close() // the copy stays; as a Go listener it would wake the master at each connection
-	m := &Master{Config: c, address: address, socket: socket, board: board, target: c.Workers, notices: make(chan notice), signals: make(chan os.Signal, 64)}
+	m := &Master{Config: c, socket: socket, board: board, target: c.Workers, notices: make(chan notice), signals: make(chan os.Signal, 64)}
 	signal.Notify(m.signals, unix.SIGTTIN, unix.SIGTTOU, unix.SIGHUP, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
 	return m, nil
 }
@@ -151,7 +150,6 @@ func (m *Master) Run() error {
 
 func (m *Master) close() {
 	signal.Stop(m.signals)
-	serve.Unlink(m.address)
 	m.socket.Close()
 	m.board.close()
 }
@@ -176,7 +174,7 @@ func (m *Master) obey(s unix.Signal) {
 // end closes the lifelines: each worker then empties the queue with its siblings, and exits.
 func (m *Master) end(atOnce bool) {
 	m.ending, m.target = true, 0
-	serve.Unlink(m.address)
+	m.Ending()
 	for _, w := range m.workers {
 		if atOnce {
 			_ = w.process.Kill() // one that is gone is reported by its watcher, here and below

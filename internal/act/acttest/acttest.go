@@ -37,7 +37,7 @@ type Fleet struct {
 	Open func(t *testing.T) (target Target, end func())
 	// Drains says that Scale calls drain on each serving worker before it is stopped.
 	Drains bool
-	// Kill ends a worker at once, as the kernel does when memory runs out.
+	// Kill ends a worker at once, as the kernel does when memory runs out, and returns when it is dead.
 	Kill func(t *testing.T, w fleet.Worker)
 	// Busy keeps a worker at work until stop is called, and returns when the target can see it.
 	Busy func(t *testing.T, w fleet.Worker) (stop func())

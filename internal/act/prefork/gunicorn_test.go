@@ -1,7 +1,6 @@
 package prefork
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,18 +31,22 @@ func startGunicorn(t *testing.T, addr string) (pidFile string) {
 		t.Fatal(err)
 	}
 	pidFile = filepath.Join(dir, "gunicorn.pid")
-	var log bytes.Buffer
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(program, "--bind", addr, "--workers", "2", "--pid", pidFile, "--worker-tmp-dir", dir, "--log-level", "warning", "app:app")
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &log, &log
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("gunicorn's log:\n%s", log.Bytes())
+		if text, _ := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("gunicorn's log:\n%s", text)
 		}
+		log.Close()
 	})
 	return pidFile
 }
@@ -82,6 +85,15 @@ func TestGunicorn(t *testing.T) {
 		workers, err := newTarget(t, successor).Workers(t.Context())
 		return err == nil && len(workers) == 2
 	})
+	defer func() {
+		v, err := newTarget(t, successor).look()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = syscall.Kill(v.master.pid, syscall.SIGTERM)
+		eventually(t, "the successor ends", func() bool { p, err := readProcess(v.master.pid); return err != nil || p.dead() })
+	}()
 	scale(t, target, 1)
 	scale(t, newTarget(t, successor), 3)
 	l.end(t)

@@ -3,7 +3,6 @@ package process
 import (
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -12,10 +11,14 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: the whole conformance suite")
+	}
 	acttest.Conform(t, acttest.Harness{New: func(t *testing.T) acttest.Fleet {
 		dir := stateDir(t)
 		spoil := filepath.Join(t.TempDir(), "spoil")
 		cfg := fastConfig(t, 6, "-spoil="+spoil)
+		cfg.Health.Interval = 200 * time.Millisecond // else the checks alone keep a race-enabled worker busy
 		opts := fastOptions(t, dir)
 		return acttest.Fleet{
 			Drains: true,
@@ -34,9 +37,8 @@ func TestConformance(t *testing.T) {
 				}
 			},
 			Kill: func(t *testing.T, w fleet.Worker) {
-				if err := syscall.Kill(w.PID, syscall.SIGKILL); err != nil {
-					t.Fatal(err)
-				}
+				kill(t, w)
+				eventually(t, "the worker is dead", func() bool { st, err := readStat(w.PID); return err != nil || st.dead() })
 			},
 			Busy: func(t *testing.T, w fleet.Worker) func() {
 				get(t, w, "/busy")

@@ -137,7 +137,8 @@ func (b *balancer) do(path string) (fleet.Worker, error) {
 
 func (b *balancer) send(w *backend, path string) error {
 	client := http.Client{Transport: w.transport, Timeout: 20 * time.Second}
-	resp, err := client.Get("http://" + w.Address + path)
+	// POST: a GET that fails is sent again by net/http itself, unseen.
+	resp, err := client.Post("http://"+w.Address+path, "text/plain", nil)
 	if err != nil {
 		return err
 	}

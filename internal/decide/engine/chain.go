@@ -110,11 +110,15 @@ func (c *chain) each(visit func(*policy.Policy, policy.Rule, *RuleState)) {
 }
 
 func (c *chain) reason(pol *policy.Policy, r policy.Rule, st *RuleState) fleet.Reason {
-	sig := &c.p.Signals[r.Signal]
-	return fleet.Reason{
+	sig, newest := &c.p.Signals[r.Signal], c.s.Signals[r.Signal].Series.Newest()
+	reason := fleet.Reason{
 		Policy: pol.ID, Signal: sig.Name, Unit: sig.Unit, Operator: r.Operator, Threshold: r.Threshold,
-		Value: c.s.Signals[r.Signal].Series.Newest().Value, Breaching: st.Breaching, M: r.M, N: r.N, Since: st.Since,
+		Value: newest.Value, Breaching: st.Breaching, M: r.M, N: r.N, Since: st.Since,
 	}
+	if !newest.Real() {
+		reason.Note = newest.Quality.String()
+	}
+	return reason
 }
 
 // agree is the size that a scale-in to `to` may go to: from, unless everything that must agree does.

@@ -273,12 +273,12 @@ func TestNginxRotation(t *testing.T) {
 	n := startNginx(t, worker.Listener.Addr().String(), freeAddress(t))
 	text, json := watch(t, n.text, "tidemark"), watch(t, n.json, jsonFormat)
 	const clients, each = 4, 500
-	load := func() *sync.WaitGroup {
+	load := func(phase int) *sync.WaitGroup {
 		var wg sync.WaitGroup
 		for range clients {
 			wg.Go(func() {
 				for i := range each {
-					path := "/api/x?n=1"
+					path := fmt.Sprintf("/api/x?phase=%d", phase) // within one second, what is rewritten must look different
 					if i%5 == 0 {
 						path = "/static"
 					}
@@ -293,7 +293,7 @@ func TestNginxRotation(t *testing.T) {
 	}
 	const total, api = clients * each, clients * each * 4 / 5
 
-	running := load()
+	running := load(0)
 	for i := range 5 {
 		before := text.log.Stats().Lines
 		eventually(t, "lines come", func() bool {
@@ -331,7 +331,7 @@ func TestNginxRotation(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		load().Wait()
+		load(i + 1).Wait()
 		text.expect((i+2)*total, (i+2)*api, 0)
 		json.expect((i+2)*total, (i+2)*api, 0)
 	}

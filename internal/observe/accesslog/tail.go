@@ -70,15 +70,16 @@ type Stats struct {
 // file is one file being followed.
 type file struct {
 	*os.File
-	info fs.FileInfo // which file it is
-	pos  int64       // what is before is done with
-	seen []byte      // the bytes before pos: when they change, the file was rewritten
-	skip bool        // pos is inside a line that is not wanted
-	grew time.Time   // when something was last added, or the file was rotated
+	info  fs.FileInfo // which file it is
+	pos   int64       // what is before is done with
+	seen  []byte      // the bytes before pos: when they change, the file was rewritten
+	again []byte      // room to read them again
+	skip  bool        // pos is inside a line that is not wanted
+	grew  time.Time   // when something was last added, or the file was rotated
 }
 
-// seenBytes is long enough to hold a time of day in any usual format.
-const seenBytes = 256
+// seenBytes is some twenty lines: with the times in them they do not come again at the same place by chance.
+const seenBytes = 4 << 10
 
 // read hands on the lines added since the last read. now only measures time between reads.
 func (t *tail) read(ctx context.Context, now time.Time, line func([]byte)) error {
@@ -282,9 +283,9 @@ func (f *file) toEnd(size int64) error {
 
 // unchanged reports whether what was read last still stands before pos.
 func (f *file) unchanged() bool {
-	var buf [seenBytes]byte
-	n, err := f.ReadAt(buf[:len(f.seen)], f.pos-int64(len(f.seen)))
-	return (err == nil || errors.Is(err, io.EOF)) && bytes.Equal(buf[:n], f.seen)
+	f.again = append(f.again[:0], f.seen...)
+	n, err := f.ReadAt(f.again, f.pos-int64(len(f.seen)))
+	return (err == nil || errors.Is(err, io.EOF)) && bytes.Equal(f.again[:n], f.seen)
 }
 
 // giveUp closes a file. What it still holds is half a line.

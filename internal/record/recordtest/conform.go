@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -228,10 +229,12 @@ func states(t *testing.T, o Open) {
 func eventQueries(t *testing.T, o Open) {
 	j := open(t, o, record.Retention{})
 	kinds := []fleet.Kind{fleet.EventAlarm, fleet.EventOrder}
+	var ticks []record.Tick
 	for i := range 150 {
 		when := begin.Add(time.Duration(i) * time.Second)
-		commit(t, j, record.Tick{Fleet: "f", Time: when, Events: []fleet.Event{{Time: when, Fleet: []string{"f", "g", ""}[i%3], Kind: kinds[i%2], To: i}}})
+		ticks = append(ticks, record.Tick{Fleet: "f", Time: when, Events: []fleet.Event{{Time: when, Fleet: []string{"f", "g", ""}[i%3], Kind: kinds[i%2], To: i}}})
 	}
+	commit(t, j, ticks...)
 	ask := func(q record.EventQuery) (out []int) {
 		t.Helper()
 		events, err := j.Events(ctx, q)
@@ -343,13 +346,15 @@ func clockBack(t *testing.T, o Open) {
 	j := open(t, o, record.Retention{})
 	total := 0
 	for _, offset := range []time.Duration{0, -time.Hour, 0, time.Hour, 0} { // the same times again and again
+		var ticks []record.Tick
 		for i := range 100 {
 			tick := at("f", begin.Add(offset+time.Duration(i)*aTick), float64(total))
 			tick.Decision = decided("f", tick.Time, total, total)
 			tick.Events = []fleet.Event{{Time: tick.Time, Fleet: "f", Kind: fleet.EventAlarm, To: total}}
-			commit(t, j, tick)
+			ticks = append(ticks, tick)
 			total++
 		}
+		commit(t, j, ticks...)
 		if err := j.Maintain(ctx, begin.Add(offset)); err != nil {
 			t.Fatal(err)
 		}
@@ -454,13 +459,14 @@ func retention(t *testing.T, o Open) {
 	j := open(t, o, record.Retention{Raw: 2 * time.Hour, Minutes: 4 * 24 * time.Hour, Hours: 30 * 24 * time.Hour, Decisions: 10 * 24 * time.Hour})
 	quiet := at("quiet", begin, 1)
 	quiet.Decision = decided("quiet", begin, 1, 1)
-	commit(t, j, quiet)
+	ticks := []record.Tick{quiet}
 	for i := range 40 * 24 {
 		tick := at("f", begin.Add(time.Duration(i)*time.Hour), float64(i))
 		tick.Decision = decided("f", tick.Time, i, i)
 		tick.Events = []fleet.Event{{Time: tick.Time, Fleet: "f", Kind: fleet.EventAlarm, To: i}}
-		commit(t, j, tick)
+		ticks = append(ticks, tick)
 	}
+	commit(t, j, ticks...)
 	now := begin.Add(40 * 24 * time.Hour)
 	for range 2 {
 		if err := j.Maintain(ctx, now); err != nil {
@@ -553,6 +559,27 @@ func checkPoints(t failer, q record.SeriesQuery, points []record.Point, ticks []
 		total += p.N + p.Missing
 	}
 	points = merged(points)
+	type dated struct {
+		time.Time
+		fleet.Reading
+	}
+	var all []dated
+	inside := 0
+	for _, tick := range ticks {
+		for _, s := range tick.Readings {
+			if tick.Fleet == q.Fleet && s.Signal == q.Signal {
+				all = append(all, dated{tick.Time, s.Reading})
+				if !tick.Time.Before(q.Since) && (q.Until.IsZero() || tick.Time.Before(q.Until)) {
+					inside++
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b dated) int { return a.Time.Compare(b.Time) })
+	from := func(t time.Time) int {
+		i, _ := slices.BinarySearchFunc(all, t, func(d dated, t time.Time) int { return d.Time.Compare(t) })
+		return i
+	}
 	for i, p := range points {
 		until := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 		if i+1 < len(points) {
@@ -565,18 +592,11 @@ func checkPoints(t failer, q record.SeriesQuery, points []record.Point, ticks []
 		}
 		var n, missing int
 		low, high, sum := math.Inf(1), math.Inf(-1), 0.0
-		for _, tick := range ticks {
-			if tick.Fleet != q.Fleet || tick.Time.Before(p.Time) || !tick.Time.Before(until) {
-				continue
-			}
-			for _, s := range tick.Readings {
-				switch {
-				case s.Signal != q.Signal:
-				case s.Reading.Quality == fleet.Fresh:
-					n, low, high, sum = n+1, min(low, s.Reading.Value), max(high, s.Reading.Value), sum+s.Reading.Value
-				default:
-					missing++
-				}
+		for _, d := range all[from(p.Time):from(until)] {
+			if d.Quality == fleet.Fresh {
+				n, low, high, sum = n+1, min(low, d.Value), max(high, d.Value), sum+d.Value
+			} else {
+				missing++
 			}
 		}
 		if p.N != n || p.Missing != missing {
@@ -587,14 +607,6 @@ func checkPoints(t failer, q record.SeriesQuery, points []record.Point, ticks []
 		}
 		if n == 0 && !(math.IsNaN(p.Min) && math.IsNaN(p.Max) && math.IsNaN(p.Mean)) {
 			t.Fatalf("%+v: point %d has no reading and says %v..%v", q, i, p.Min, p.Max)
-		}
-	}
-	inside := 0
-	for _, tick := range ticks {
-		for _, s := range tick.Readings {
-			if tick.Fleet == q.Fleet && s.Signal == q.Signal && !tick.Time.Before(q.Since) && (q.Until.IsZero() || tick.Time.Before(q.Until)) {
-				inside++
-			}
 		}
 	}
 	if total < inside {

@@ -350,16 +350,16 @@ func TestReadOnlyBesideAWriterAndAlone(t *testing.T) {
 
 func TestSizeIsBounded(t *testing.T) {
 	if testing.Short() {
-		t.Skip("slow: writes 30 MB")
+		t.Skip("slow: writes 12 MB")
 	}
-	const most = 6 << 20
+	const most = 3 << 20
 	path := filepath.Join(t.TempDir(), "journal.db")
 	j := mustOpen(t, path, record.Retention{MaxBytes: most})
 	largest := int64(0)
 	n := 0
-	for range 30 {
+	for range 20 {
 		var ticks []record.Tick
-		for range 2000 {
+		for range 1000 {
 			tick := number("f", n)
 			tick.Decision, tick.Events = nil, nil
 			for s := range 20 {
@@ -408,7 +408,13 @@ func TestSizeIsBounded(t *testing.T) {
 
 func TestEverythingGoesBeforeTheSizeIsExceeded(t *testing.T) {
 	j := mustOpen(t, filepath.Join(t.TempDir(), "journal.db"), record.Retention{MaxBytes: 1})
-	commitNumbers(t, j, 0, 700)
+	var ticks []record.Tick
+	for n := range 700 {
+		ticks = append(ticks, number("f", n))
+	}
+	if err := j.Commit(ctx, ticks...); err != nil {
+		t.Fatal(err)
+	}
 	if err := j.Maintain(ctx, begin); err != nil {
 		t.Fatal(err)
 	}
