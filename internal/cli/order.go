@@ -17,7 +17,7 @@ import (
 
 // order sends an operator's word and shows what came of it.
 func (c *command) order(cmd *cobra.Command, name string, o web.OrderRequest, lasts time.Duration, note string) error {
-	d, err := c.daemon()
+	d, overview, err := c.ask(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -27,10 +27,6 @@ func (c *command) order(cmd *cobra.Command, name string, o web.OrderRequest, las
 		o.For = &f
 	}
 	st, err := d.Order(cmd.Context(), name, o)
-	if err != nil {
-		return err
-	}
-	overview, err := d.Status(cmd.Context())
 	if err != nil {
 		return err
 	}

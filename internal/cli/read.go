@@ -11,6 +11,7 @@ import (
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
 	"tidemark/internal/show/text"
+	"tidemark/internal/show/web"
 )
 
 func (c *command) statusCommand() *cobra.Command {
@@ -18,11 +19,7 @@ func (c *command) statusCommand() *cobra.Command {
 		Use: "status [FLEET]", Short: "Sizes, alarms, and what holds each fleet back", Args: cobra.MaximumNArgs(1),
 		Example: "  tidemark status\n  tidemark status odoo-workers --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := c.daemon()
-			if err != nil {
-				return err
-			}
-			o, err := d.Status(cmd.Context())
+			_, o, err := c.ask(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -38,6 +35,16 @@ func (c *command) statusCommand() *cobra.Command {
 			return c.show(o, func() { text.Status(c.out, c.view(o.TimeZone), o) })
 		},
 	})
+}
+
+// ask finds the daemon and asks for its state, which tells the zone to write in.
+func (c *command) ask(ctx context.Context) (*web.Client, web.Overview, error) {
+	d, err := c.daemon()
+	if err != nil {
+		return nil, web.Overview{}, err
+	}
+	o, err := d.Status(ctx)
+	return d, o, err
 }
 
 func noFleet(name string) error {
@@ -62,11 +69,7 @@ func (c *command) eventsCommand() *cobra.Command {
 		Use: "events [FLEET]", Short: "What happened, oldest first", Args: cobra.MaximumNArgs(1),
 		Example: "  tidemark events --since 24h\n  tidemark events odoo-workers -f\n  tidemark events --kind decision --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := c.daemon()
-			if err != nil {
-				return err
-			}
-			o, err := d.Status(cmd.Context())
+			d, o, err := c.ask(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -146,11 +149,7 @@ func (c *command) explainCommand() *cobra.Command {
 		Use: "explain FLEET", Short: "Why the size is what it is, now or at any time past", Args: cobra.ExactArgs(1),
 		Example: "  tidemark explain odoo-workers\n  tidemark explain odoo-workers --at 25m\n  tidemark explain odoo-workers --at '2027-03-01 09:30'",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := c.daemon()
-			if err != nil {
-				return err
-			}
-			o, err := d.Status(cmd.Context())
+			d, o, err := c.ask(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -24,10 +24,11 @@ type flavour struct {
 }
 
 var flavours = map[string]flavour{
-	// Odoo 16 to 18, service/server.py: PreforkServer. The master's target has no floor. Workers put SIGTTIN and SIGTTOU
-	// back to their default, which is to stop the process. Without python3-setproctitle all have the master's command line.
+	// Odoo, service/server.py: PreforkServer. The master's target has no floor. Workers put SIGTERM, and since some version
+	// SIGTTIN and SIGTTOU, back to their defaults, which end or stop them. Without python3-setproctitle all have the
+	// master's command line.
 	"odoo": {
-		catches: []syscall.Signal{syscall.SIGTTIN, syscall.SIGTTOU},
+		catches: []syscall.Signal{syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGTERM},
 		worker: func(master, child process) bool {
 			title := child.title()
 			if strings.HasPrefix(title, "odoo: Worker") {
@@ -36,7 +37,9 @@ var flavours = map[string]flavour{
 			// Cron workers lower their priority first of all; the gevent process is a program of its own.
 			return title == master.title() && child.nice <= master.nice
 		},
-		ready: func(w process) bool { return w.caught.has(syscall.SIGINT) && !w.caught.has(syscall.SIGTTIN) },
+		ready: func(w process) bool {
+			return w.caught.has(syscall.SIGINT) && !(w.caught.has(syscall.SIGTTIN) && w.caught.has(syscall.SIGTERM))
+		},
 	},
 	// gunicorn 20 to 23, arbiter.py: SIGTTOU sends SIGTERM to the oldest worker, again each second until it has gone; a
 	// sync worker finishes its request. The floor is 1. A master that replaces this one (SIGUSR2) is its child, too.
@@ -46,7 +49,7 @@ var flavours = map[string]flavour{
 			title := child.title()
 			return strings.HasPrefix(title, "gunicorn: worker") || title == master.title() && !replaces(child, master)
 		},
-		ready: func(w process) bool { return w.caught.has(syscall.SIGABRT) && !w.caught.has(syscall.SIGHUP) },
+		ready: func(w process) bool { return !w.caught.has(syscall.SIGHUP) },
 		picks: true,
 		next:  func(workers []process) ident { return workers[0].ident },
 	},

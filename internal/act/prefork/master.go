@@ -14,6 +14,7 @@ import (
 type view struct {
 	master  process
 	workers []process
+	ended   int // children that the master has not reaped yet: it may be about to replace them
 }
 
 // worker finds a worker by what it is, not by its pid alone.
@@ -49,7 +50,10 @@ func (t *Target) look() (view, error) {
 	}
 	v := view{master: master}
 	for _, child := range all {
-		if t.flavour.worker(master, child) {
+		switch {
+		case child.dead():
+			v.ended++
+		case t.flavour.worker(master, child):
 			v.workers = append(v.workers, child)
 		}
 	}

@@ -163,6 +163,8 @@ func (t *Target) Scale(ctx context.Context, n int, drain fleet.Drain) error {
 		if err != nil && !errors.Is(err, errChanged) {
 			return err
 		}
+		// A master replaces a worker when it reaps it, or not: only then does the count tell.
+		_, _ = t.await(ctx, t.cfg.StepTimeout, func(now view) bool { return now.ended == 0 })
 		if err := pause(ctx, t.cfg.Pace); err != nil {
 			return fmt.Errorf("scaling the %s master %d, which has %d of %d workers: %w", t.cfg.Flavour, v.master.pid, len(v.workers), n, err)
 		}
@@ -243,10 +245,14 @@ func (t *Target) release(ctx context.Context, v view, s *step, drain fleet.Drain
 		what = fmt.Sprintf("worker %d of the %s master %d was told to finish (SIGINT) and still runs", victim.pid, t.cfg.Flavour, v.master.pid)
 	}
 	_, err := t.await(ctx, t.cfg.StopTimeout, func(now view) bool { return t.open(now) != s })
-	if err != nil {
-		return fmt.Errorf("%s: a long request, or it hangs. Nothing else was stopped; scaling again waits for it, and its own time limit (limit_time_real, timeout) ends it (%w)", what, err)
+	switch {
+	case err == nil:
+		return nil
+	case t.flavour.picks && ctx.Err() == nil:
+		t.close()
+		return fmt.Errorf("%s: a long request, a worker that hangs, or a signal that was lost, which cannot be told apart. Scaling again sends it again (%w)", what, err)
 	}
-	return nil
+	return fmt.Errorf("%s: a long request, or it hangs. Nothing else was stopped; scaling again waits for it, and its own time limit (limit_time_real) ends it (%w)", what, err)
 }
 
 // victim is the worker that was told before, or else the least utilised one that is ready to be told: idle before busy,

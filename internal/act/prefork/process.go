@@ -147,7 +147,7 @@ func parseCmdline(b []byte) []string {
 	return strings.Split(string(b), "\x00")
 }
 
-// children lists a process's living children by age. It asks twice until both answers agree: the kernel may leave one out
+// children lists a process's children by age, with those that have ended and that it has not reaped yet. It asks twice until both answers agree: the kernel may leave one out
 // when another one ends while it lists them.
 func children(pid int) ([]process, error) {
 	var last []int
@@ -167,7 +167,7 @@ func children(pid int) ([]process, error) {
 	var out []process
 	for _, child := range last {
 		p, err := readProcess(child)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && (p.dead() || p.parent != pid) {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && p.parent != pid {
 			continue
 		}
 		if err != nil {

@@ -223,27 +223,32 @@ func TestNoFlapping(t *testing.T) {
 	})
 }
 
-func BenchmarkStep(b *testing.B) {
+// steady is a step that changes nothing, in its steady state, of a policy with five rules.
+func steady() (step func(), d *fleet.Decision, rules int) {
 	p := requirements()
 	p.Policies[1].Rules = append(p.Policies[1].Rules, policy.Rule{Signal: 1, Operator: fleet.AtLeast, Threshold: 2, Change: 2, N: 3, M: 3},
 		policy.Rule{Signal: 1, Operator: fleet.AtMost, Threshold: 0.05, Change: -1, N: 10, M: 10})
-	rules := 0
 	for _, pol := range p.Policies {
 		rules += len(pol.Rules)
 	}
 	s := &engine.State{}
 	s.Fit(&p)
-	var d fleet.Decision
+	d = &fleet.Decision{}
 	now := start
 	in := engine.Input{Size: fleet.Size{Known: true, Serving: 2}, Readings: []fleet.Reading{{Value: 20, Quality: fleet.Fresh}, {Value: 0.2, Quality: fleet.Fresh}}}
-	step := func() {
+	step = func() {
 		now = now.Add(15 * time.Second)
 		in.Now = now
-		engine.Step(&p, s, &in, &d)
+		engine.Step(&p, s, &in, d)
 	}
 	for range 200 {
 		step()
 	}
+	return step, d, rules
+}
+
+func BenchmarkStep(b *testing.B) {
+	step, _, rules := steady()
 	b.ReportAllocs()
 	for b.Loop() {
 		step()
@@ -251,26 +256,13 @@ func BenchmarkStep(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rules), "ns/rule")
 }
 
-// The steady state allocates nothing; a benchmark reports it, this holds it.
+// The steady state allocates nothing; the benchmark reports it, this holds it.
 func TestStepAllocatesNothing(t *testing.T) {
-	p := requirements()
-	s := &engine.State{}
-	s.Fit(&p)
-	var d fleet.Decision
-	now := start
-	in := engine.Input{Size: fleet.Size{Known: true, Serving: 2}, Readings: []fleet.Reading{{Value: 20, Quality: fleet.Fresh}, {Value: 0.2, Quality: fleet.Fresh}}}
-	step := func() {
-		now = now.Add(15 * time.Second)
-		in.Now = now
-		engine.Step(&p, s, &in, &d)
-	}
-	for range 200 {
-		step()
-	}
+	step, d, _ := steady()
 	if n := testing.AllocsPerRun(1000, step); n != 0 {
 		t.Errorf("%g allocations a step", n)
 	}
 	if len(d.Reasons) == 0 {
-		t.Error("the benchmark decides nothing")
+		t.Error("the step decides nothing")
 	}
 }
