@@ -3,8 +3,10 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -108,8 +110,9 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 // stage is where the demo plays.
 type stage struct {
 	Options
-	dir string
-	url string
+	dir   string
+	url   string
+	known []farmer // a sample of the registry
 
 	mu      sync.Mutex
 	latency signal.Histogram // of the row
@@ -125,11 +128,32 @@ func (s *stage) seed(ctx context.Context) error {
 	fmt.Fprintf(s.Out, "Policies: those of the requirements (CPU 70/30, API p95 400 ms), their periods and cooldowns %d times shorter:\n", factor)
 	fmt.Fprintf(s.Out, "  period 60s -> 1s, p95 window 5m -> 5s, scale-up cooldown 300s -> 5s, scale-down cooldown 600s -> 10s, 1 scaling per 5m -> 5s.\n")
 	fmt.Fprintf(s.Out, "Beside them one rule pair on busy workers (70/30 %%): a request here is mostly waiting (%s, --think), which CPU does not see.\n\n", think)
-	out, err := exec.CommandContext(ctx, s.Registry, "seed", "--db", s.db(), "--farmers", fmt.Sprint(farmers)).CombinedOutput()
+	cmd := exec.CommandContext(ctx, s.Registry, "seed", "--db", s.db(), "--farmers", fmt.Sprint(farmers), "--json")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("seed the registry: %w\n%s", err, out)
+		return fmt.Errorf("seed the registry: %w\n%s", err, stderr.String())
 	}
+	var seeded struct {
+		Sample []farmer `json:"sample"`
+	}
+	if err := json.Unmarshal(out, &seeded); err != nil || len(seeded.Sample) == 0 {
+		return fmt.Errorf("the registry names no farmers to ask for: %w", err)
+	}
+	s.known = seeded.Sample
 	return nil
+}
+
+// farmer is what the demo knows of one whom it asks for.
+type farmer struct {
+	UID    string `json:"uid"`
+	Given  string `json:"given_name"`
+	Family string `json:"family_name"`
+	Birth  string `json:"birth_date"`
+	Sex    string `json:"sex"`
+	Place  string `json:"village"`
+	Island string `json:"island"`
 }
 
 // open starts the daemon and waits until the fleet serves through the proxy.
@@ -198,19 +222,26 @@ func (s *stage) ready(ctx context.Context) error {
 	}
 }
 
-// request asks as a phone in the field does: mostly look-ups by name, and a registration now and then.
+// request asks as phones in the field do: half by uid, four in ten by name and village, one in ten a registration.
 func (s *stage) request(ctx context.Context, rng *rand.Rand) (*http.Request, error) {
-	names := []string{"Tane", "Mere", "Sione", "Ana", "Mata", "Ioane", "Sela", "Tavita"}
-	if rng.IntN(10) == 0 {
-		body := fmt.Sprintf(`{"uid":"%08x-%04x-4%03x-8%03x-%012x","given_name":"%s","family_name":"Demo","birth_date":"1980-04-02","sex":"female","village":"Avarua"}`,
-			rng.Uint32(), rng.IntN(1<<16), rng.IntN(1<<12), rng.IntN(1<<12), rng.Int64N(1<<48), names[rng.IntN(len(names))])
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/farmer", strings.NewReader(body))
+	f := s.known[rng.IntN(len(s.known))]
+	kind := rng.IntN(10)
+	if kind == 0 {
+		f.UID = fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", rng.Uint32(), rng.IntN(1<<16), rng.IntN(1<<12), rng.IntN(1<<12), rng.Int64N(1<<48))
+		body, err := json.Marshal(f)
+		if err != nil {
+			return nil, err
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/farmer", bytes.NewReader(body))
 		if err == nil {
 			req.Header.Set("Content-Type", "application/json")
 		}
 		return req, err
 	}
-	q := url.Values{"name": {names[rng.IntN(len(names))]}}
+	q := url.Values{"uid": {f.UID}}
+	if kind < 5 {
+		q = url.Values{"name": {f.Given}, "village": {f.Place}}
+	}
 	return http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/farmer/lookup?"+q.Encode(), http.NoBody)
 }
 

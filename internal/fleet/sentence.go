@@ -150,7 +150,7 @@ func (r Reason) Sentence(now time.Time) string {
 	case NotAgreed:
 		return "no scale-in: " + r.rule()
 	case SignalMissing:
-		return fmt.Sprintf("no scale-in: %s is %s since %s", r.Signal, r.Note, Elapsed(now.Sub(r.Since)))
+		return fmt.Sprintf("no scale-in: %s has been %s for %s", r.Signal, r.Note, Elapsed(now.Sub(r.Since)))
 	case Projected:
 		return fmt.Sprintf("no scale-in: with %s %s would be %s, which trips %s (%s %s)", workers(r.Limit), r.Signal, r.Unit.Format(r.Value), r.Policy, r.Operator, r.Unit.Format(r.Threshold))
 	case BlockedMode:

@@ -42,8 +42,8 @@ type Outcome struct {
 	Err     error
 }
 
-// Failed reports whether a user would call it a failure.
-func (o Outcome) Failed() bool { return o.Err != nil || o.Status >= http.StatusInternalServerError }
+// Failed reports whether a user would call it a failure: no answer, or one that refuses.
+func (o Outcome) Failed() bool { return o.Err != nil || o.Status >= http.StatusBadRequest }
 
 // Summary is what a run saw. Quantiles come from one histogram of all requests, in seconds.
 type Summary struct {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -216,10 +217,15 @@ func runHTTPWorker() {
 		if err != nil {
 			continue
 		}
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 			if ms, err := strconv.Atoi(req.URL.Query().Get("ms")); err == nil {
 				time.Sleep(time.Duration(ms) * time.Millisecond)
+			}
+			for file := req.URL.Query().Get("until"); file != ""; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(file); err == nil {
+					break
+				}
 			}
 			body := fmt.Sprintf("worker %d", os.Getpid())
 			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -283,6 +289,23 @@ func (o *odoo) start(options ...odooOption) {
 		}
 	}()
 	eventually(o.t, "master and its children run", func() bool { return len(o.others()) == 2 && o.http() >= 2 })
+}
+
+// hold sends a request that is answered when end is called, which returns how that went.
+func (o *odoo) hold() (end func() error) {
+	file := filepath.Join(o.t.TempDir(), "end")
+	answer := make(chan error, 1)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	go func() {
+		_, err := get(client, "http://"+o.addr+"/?until="+url.QueryEscape(file))
+		answer <- err
+	}()
+	return func() error {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			return err
+		}
+		return <-answer
+	}
 }
 
 // stop ends the master and with it its workers.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,11 +78,7 @@ func TestWorkers(t *testing.T) {
 		return details
 	}
 	eventually(t, "both idle", func() bool { return fmt.Sprint(detail()) == "[serving idle serving idle]" })
-	long := make(chan error)
-	go func() {
-		_, err := get(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+o.addr+"/?ms=3000")
-		long <- err
-	}()
+	end := o.hold()
 	eventually(t, "one busy", func() bool {
 		d := fmt.Sprint(detail())
 		return strings.Contains(d, "serving busy") && strings.Contains(d, "serving idle")
@@ -93,7 +88,7 @@ func TestWorkers(t *testing.T) {
 	if d := detail(); len(d) != 1 || d[0] != "serving busy" {
 		t.Errorf("after the scale-in: %v, want the busy one", d)
 	}
-	if err := <-long; err != nil {
+	if err := end(); err != nil {
 		t.Error(err)
 	}
 }
@@ -104,13 +99,9 @@ func TestBusyWorkersFinish(t *testing.T) {
 	o := startOdoo(t)
 	target := newTarget(t, testConfig("odoo", o.pidFile))
 	scale(t, target, 4)
-	answers := make(chan error)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	var ends []func() error
 	for range 4 {
-		go func() {
-			_, err := get(client, "http://"+o.addr+"/?ms=1500")
-			answers <- err
-		}()
+		ends = append(ends, o.hold())
 	}
 	eventually(t, "all are busy", func() bool {
 		v, err := target.look()
@@ -120,11 +111,19 @@ func TestBusyWorkersFinish(t *testing.T) {
 		load, err := target.load(v)
 		return err == nil && load.Busy() == 4
 	})
-	scale(t, target, 1)
-	for range 4 {
-		if err := <-answers; err != nil {
+	result := make(chan error)
+	go func() { result <- target.Scale(t.Context(), 1, nil) }()
+	eventually(t, "one drains", func() bool {
+		workers, err := target.Workers(t.Context())
+		return err == nil && fleet.Count(workers).Draining == 1
+	})
+	for _, end := range ends {
+		if err := end(); err != nil {
 			t.Error(err)
 		}
+	}
+	if err := <-result; err != nil || o.http() != 1 {
+		t.Errorf("Scale = %v with %d workers, want 1", err, o.http())
 	}
 }
 

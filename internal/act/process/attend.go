@@ -102,6 +102,9 @@ func (s *slot) check(ctx context.Context, p *process) error {
 	if err := s.t.checker.check(ctx, b.Address); err != nil || serving {
 		return err
 	}
+	if b.Cgroup != "" && !cgroupMembers(b.Cgroup)[p.PID] {
+		s.update(func() { s.t.status.Cgroup = s.id() + " could not join its control group " + b.Cgroup })
+	}
 	if who := foreign(p.identity, b.Cgroup, s.marker, b.Address); who != "" {
 		return fmt.Errorf("%s is answered by %s, which is not this worker", b.Address, who)
 	}

@@ -28,7 +28,7 @@ type Config struct {
 	StopTimeout time.Duration `yaml:"stop_timeout"` // to do so; then it is killed
 	Restart     Restart       `yaml:"restart"`
 
-	LogDir string `yaml:"log_dir"` // standard output and error, one file for each slot; default: beside the records
+	LogDir string `yaml:"log_dir"` // standard output and error, <fleet>-<slot>.log; default: beside the records
 	Cgroup string `yaml:"cgroup"`  // auto: a control group of its own for each copy where the system allows it; off
 }
 

@@ -241,7 +241,7 @@ func TestScaleInsUnderLoad(t *testing.T) {
 	undrained := 0
 	for i := 1; i <= high; i++ {
 		for _, ext := range []string{"", ".1"} {
-			log, _ := os.ReadFile(fmt.Sprintf("%s/slot-%d.log%s", target.logs, i, ext))
+			log, _ := os.ReadFile(fmt.Sprintf("%s/test-%d.log%s", target.logs, i, ext))
 			undrained += strings.Count(string(log), "in flight at TERM")
 		}
 	}

@@ -55,14 +55,14 @@ func (t *Target) begin(ctx context.Context) (context.Context, func(), error) {
 	release := func() { unlink(); cancel(nil) }
 	select {
 	case t.scaling <- struct{}{}:
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && running.Err() == nil {
 			return ctx, func() { <-t.scaling; release() }, nil
 		}
 		<-t.scaling
 	case <-ctx.Done():
 	}
 	defer release()
-	return nil, nil, fmt.Errorf("wait for the scaling before: %w", context.Cause(ctx))
+	return nil, nil, fmt.Errorf("wait for the scaling before: %w", cmp.Or(context.Cause(running), context.Cause(ctx)))
 }
 
 // wanted returns the slots that belong to the fleet. t.mu is held.

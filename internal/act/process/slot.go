@@ -16,13 +16,13 @@ import (
 
 // slot is one place in the fleet, and the worker in it. Its goroutine alone starts and ends the worker:
 //
-//	          +--------- starts anew, at once or after a pause <--------+
-//	          v                                                         |
-//	(empty) --+--> Starting --healthy--> Serving --dies, unhealthy too long--+
-//	                  |  ^                  |
-//	                  |  +---- unhealthy ---+
-//	                  v                     v
-//	           Draining (Scale: drained, leaving) --> stopped --> the slot is removed
+//	(empty) --start--> Starting --healthy--> Serving
+//	   ^                 |    ^--unhealthy-----|
+//	   |                 |                     |
+//	   +--dead, too late-+  +------------------+--dead, unhealthy too long--> (empty)
+//	                     |  |
+//	                     v  v
+//	                   Draining (Scale lets it go) --ended--> the slot is removed
 type slot struct {
 	t      *Target
 	n      int
@@ -63,8 +63,10 @@ func newSlot(t *Target, n int) *slot {
 	return &slot{t: t, n: n, marker: markerName + "=" + t.records.path(n, "json"), wake: make(chan struct{}, 1), phase: fleet.Starting}
 }
 
-func (s *slot) id() string      { return "slot-" + strconv.Itoa(s.n) }
-func (s *slot) logPath() string { return filepath.Join(s.t.logs, s.id()+".log") }
+func (s *slot) id() string { return "slot-" + strconv.Itoa(s.n) }
+func (s *slot) logPath() string {
+	return filepath.Join(s.t.logs, s.t.opts.Fleet+"-"+strconv.Itoa(s.n)+".log")
+}
 
 // adopt reads the slot's record and takes hold of its worker. No shim is at work in the slot.
 func (s *slot) adopt() (err error) {
@@ -336,6 +338,9 @@ func (s *slot) clear(ctx context.Context) {
 		left := remains(f.identity, f.Cgroup, s.marker, f.seen)
 		if len(left) == 0 {
 			break
+		}
+		if len(told) == 0 {
+			s.update(func() { s.detail += fmt.Sprintf("; it left %d processes running, which are stopped first", len(left)) })
 		}
 		sig, _ := s.t.cfg.stopSignal()
 		kill := !time.Now().Before(f.deadline)

@@ -163,7 +163,8 @@ func (t *Target) adopt(ctx context.Context) (_ map[int]*slot, err error) {
 	return slots, nil
 }
 
-// Close ends the supervision and leaves every worker as it is. A Scale that is under way ends with an error.
+// Close ends the supervision and leaves every worker as it is. It ends the context of a Scale that is under way and waits
+// for it.
 func (t *Target) Close() error {
 	t.mu.Lock()
 	if t.running == nil {
@@ -172,6 +173,9 @@ func (t *Target) Close() error {
 	}
 	t.stop(errClosed)
 	t.mu.Unlock()
+	// Until both have ended they may write records, and these belong to the next daemon then.
+	t.scaling <- struct{}{}
+	defer func() { <-t.scaling }()
 	t.wg.Wait()
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -168,16 +168,21 @@ func (j *Journal) run(w *writer) {
 	}
 }
 
-// commit stores the given commit and all others that wait now.
+// together is how many ticks at most share a transaction, so that none takes long after a time without a disk.
+const together = 4096
+
+// commit stores the given commit and others that wait now.
 func (j *Journal) commit(ctx context.Context, w *writer, first *commit) {
 	all := []*commit{first}
-	for more := true; more; {
+	for n := len(first.rows); n < together; {
 		select {
 		case c := <-j.commits:
 			all = append(all, c)
+			n += len(c.rows)
+			continue
 		default:
-			more = false
 		}
+		break
 	}
 	err := j.transact(ctx, w, func(ctx context.Context, w *writer) error {
 		for _, c := range all {

@@ -350,14 +350,14 @@ func TestReadOnlyBesideAWriterAndAlone(t *testing.T) {
 
 func TestSizeIsBounded(t *testing.T) {
 	if testing.Short() {
-		t.Skip("slow: writes 12 MB")
+		t.Skip("slow: writes 10 MB")
 	}
-	const most = 3 << 20
+	const most = 2 << 20
 	path := filepath.Join(t.TempDir(), "journal.db")
 	j := mustOpen(t, path, record.Retention{MaxBytes: most})
 	largest := int64(0)
 	n := 0
-	for range 20 {
+	for range 12 {
 		var ticks []record.Tick
 		for range 1000 {
 			tick := number("f", n)
