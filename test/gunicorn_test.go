@@ -50,7 +50,7 @@ fleets:
     bounds: {min: 2, max: 6}
     signals:
       p95:  {access_log: {path: %[1]s/access.log}, statistic: p95, period: 1s, window: 2s, min_samples: 20}
-      rate: {access_log: {path: %[1]s/access.log, field: rate}, period: 1s}
+      rate: {access_log: {path: %[1]s/access.log, field: rate}, period: 1s, window: 2s}
     policies:
       - id: latency
         rules:

@@ -86,7 +86,7 @@ func New(path string, opts Options) (*App, error) {
 	if opts.Log == nil {
 		opts.Log = func(string) {}
 	}
-	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, shared: newShared()}, nil
+	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}}, nil
 }
 
 // Start takes the lead and begins to work. When it fails nothing is left running.
@@ -219,7 +219,7 @@ func (a *App) close() {
 	for _, p := range a.parts {
 		p.close(a.opts.Log)
 	}
-	a.shared.prune(nil, a.opts.Log)
+	closeAdapter(&a.shared.logs, a.opts.Log)
 	if a.journal != nil {
 		if err := a.journal.Close(); err != nil {
 			a.opts.Log("close the journal: " + err.Error())

@@ -115,7 +115,6 @@ func (a *App) buildFleet(ctx context.Context, cfg *config.Config, f *config.Flee
 
 // prune lets go of what a reload no longer uses.
 func (a *App) prune(cfg *config.Config) {
-	a.shared.prune(cfg, a.opts.Log)
 	used := map[string]map[string]bool{}
 	for _, f := range cfg.Fleets {
 		used[f.Name] = map[string]bool{}
@@ -178,11 +177,7 @@ func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig 
 	case *procfs.Config:
 		return procfs.New(*c), nil
 	case *accesslog.Config:
-		log, err := a.shared.log(c)
-		if err != nil {
-			return nil, err
-		}
-		return log.Source(*c, sig.Q, sig.Window, sig.MinSamples), nil
+		return a.shared.logs.Source(*c, sig.Q, sig.Window, sig.MinSamples)
 	case *proxystats.Config:
 		return proxystats.New(*c, sig.Q, sig.Window, sig.MinSamples, a.shared.proxy(proxySocket(cfg, f.Name))), nil
 	}

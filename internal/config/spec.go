@@ -100,7 +100,7 @@ func (f *fleetSpec) setDefaults() {
 		Cooldown:       cooldownSpec{ScaleUp: 300 * time.Second, ScaleDown: 600 * time.Second},
 		Step:           stepSpec{Up: 1, Down: 1},
 		MaxScalingRate: rate{1, 5 * time.Minute},
-		ActionTimeout:  2 * time.Minute,
+		ActionTimeout:  3 * time.Minute,
 	}
 }
 

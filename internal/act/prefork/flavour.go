@@ -38,7 +38,7 @@ var flavours = map[string]flavour{
 			return title == master.title() && child.nice <= master.nice
 		},
 		ready: func(w process) bool {
-			return w.caught.has(syscall.SIGINT) && !(w.caught.has(syscall.SIGTTIN) && w.caught.has(syscall.SIGTERM))
+			return w.caught.has(syscall.SIGINT) && (!w.caught.has(syscall.SIGTERM) || !w.caught.has(syscall.SIGTTIN))
 		},
 	},
 	// gunicorn 20 to 23, arbiter.py: SIGTTOU sends SIGTERM to the oldest worker, again each second until it has gone; a

@@ -39,7 +39,7 @@ func needs(t *testing.T, program string) string {
 }
 
 // eventually waits for another process to get somewhere.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -49,7 +49,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // freeAddr is an address on loopback that nobody listens on.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -144,7 +144,7 @@ func testConfig(flavour, pidFile string) Config {
 	return c
 }
 
-func newTarget(t *testing.T, c Config) *Target {
+func newTarget(t testing.TB, c Config) *Target {
 	t.Helper()
 	target, err := New(c)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // view is a master and its HTTP workers at one moment, by age.
@@ -86,8 +88,8 @@ func (t *Target) findMaster() (process, error) {
 	}
 	for _, sig := range t.flavour.catches {
 		if !p.caught.has(sig) {
-			return process{}, fmt.Errorf("process %d (%s) does not handle signal %d (%v) as a %s master does: it is still starting, or it is one of the workers, or it was started without workers; nothing was signalled",
-				pid, short(p.title()), int(sig), sig, t.cfg.Flavour)
+			return process{}, fmt.Errorf("process %d (%s) does not handle %s, as every %s master does: it is still starting, or it is one of the workers, or it was started without workers; nothing was signalled",
+				pid, short(p.title()), unix.SignalName(sig), t.cfg.Flavour)
 		}
 	}
 	return p, nil
@@ -128,8 +130,8 @@ var errChanged = errors.New("the processes changed before the signal was sent")
 
 // signal is the one place that a signal leaves from. It takes hold of the process first (by pidfd, where the kernel has them)
 // and makes sure after that who it is, so that a pid that is given to another process at any moment is not hit. It sends to
-// the master or a worker of v, as long as the master is the same, and SIGTTOU only while more than n workers would be left or
-// asked to stay. It returns what it saw.
+// the master or a worker of v, as long as the master is the same, and SIGTTOU only while there are more than n workers. It
+// returns what it saw.
 func (t *Target) signal(v view, to ident, sig syscall.Signal, n int) (view, error) {
 	handle, err := os.FindProcess(to.pid)
 	if err != nil {

@@ -236,7 +236,7 @@ func runHTTPWorker() {
 
 // odoo is a running Odoo-like master.
 type odoo struct {
-	t       *testing.T
+	t       testing.TB
 	cmd     *exec.Cmd
 	addr    string
 	pidFile string
@@ -251,7 +251,7 @@ type odooOption func(*odoo)
 func withTitles(o *odoo) { o.cmd.Env = append(o.cmd.Env, titlesVar+"=1") }
 
 // startOdoo starts one with two HTTP workers, one for cron and gevent, and waits until all are there.
-func startOdoo(t *testing.T, options ...odooOption) *odoo {
+func startOdoo(t testing.TB, options ...odooOption) *odoo {
 	t.Helper()
 	o := &odoo{t: t, addr: freeAddr(t), pidFile: filepath.Join(t.TempDir(), "odoo.pid")}
 	o.start(options...)

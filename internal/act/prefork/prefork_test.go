@@ -398,6 +398,7 @@ func bystander(t *testing.T, title string) int {
 		p, err := readProcess(cmd.Process.Pid)
 		if err != nil || p.state == 'T' {
 			t.Errorf("the bystander is in state %c, %v", p.state, err)
+			_ = cmd.Process.Kill()
 		}
 		stdin.Close()
 		if err := cmd.Wait(); err != nil {
@@ -425,7 +426,7 @@ func TestWrongPIDFile(t *testing.T) {
 		{"init", "1", "cannot be its process id"},
 		{"a process that has ended", strconv.Itoa(gone.ProcessState.Pid()), "which does not run"},
 		{"another program", strconv.Itoa(bystander(t, "nginx: master process")), `which is "nginx: master process" and no odoo master`},
-		{"another program that has the word", strconv.Itoa(bystander(t, "vi /etc/odoo/odoo.conf")), "does not handle signal"},
+		{"another program that has the word", strconv.Itoa(bystander(t, "vi /etc/odoo/odoo.conf")), "does not handle SIGTTIN"},
 		{"a worker", strconv.Itoa(o.family("http")[0].pid), "it is one of the workers"},
 		{"cron", strconv.Itoa(o.family("cron")[0].pid), "it is one of the workers"},
 	} {
@@ -448,5 +449,16 @@ func TestWrongPIDFile(t *testing.T) {
 	o.unharmed(o.others())
 	if wanted, _ := o.said(); wanted != 2 {
 		t.Errorf("the master wants %d, want 2", wanted)
+	}
+}
+
+// What one tick of the loop costs.
+func BenchmarkWorkers(b *testing.B) {
+	o := startOdoo(b)
+	target := newTarget(b, testConfig("odoo", o.pidFile))
+	for b.Loop() {
+		if _, err := target.Workers(b.Context()); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -130,6 +130,7 @@ func (s *slot) judge(p *process, a *attendance, err error) (why string) {
 				break
 			}
 			s.phase, s.served = fleet.Serving, now
+			s.resample(p, now) // what it used to start is not load
 			if s.t.replacing == s.n {
 				s.t.replacing = 0
 			}
@@ -152,6 +153,13 @@ func (s *slot) judge(p *process, a *attendance, err error) (why string) {
 		_ = s.save(change)
 	}
 	return why
+}
+
+// resample begins the notes of the worker's CPU time anew. t.mu is held.
+func (s *slot) resample(p *process, now time.Time) {
+	s.cpu = [2]usage{}
+	s.sample(p, now)
+	s.cpu[0] = s.cpu[1]
 }
 
 // sample notes the worker's CPU time now and then, for Scale to see how busy it has been lately. t.mu is held.

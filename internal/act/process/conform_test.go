@@ -45,7 +45,7 @@ func TestConformance(t *testing.T) {
 				before, _ := readStat(w.PID)
 				eventually(t, "the worker uses CPU time", func() bool {
 					now, _ := readStat(w.PID)
-					return now.CPU >= before.CPU+30
+					return now.CPU >= before.CPU+50
 				})
 				return func() { get(t, w, "/idle") }
 			},

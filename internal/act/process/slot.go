@@ -102,10 +102,7 @@ func (s *slot) adopt() (err error) {
 func (s *slot) settle(p *process, b birth) {
 	s.proc, s.birth, s.phase, s.served = p, b, fleet.Starting, time.Time{}
 	s.detail = s.aged("waiting for its first healthy answer")
-	s.cpu = [2]usage{}
-	if st, err := p.stat(); err == nil {
-		s.cpu = [2]usage{{time.Now(), st.CPU}, {time.Now(), st.CPU}}
-	}
+	s.resample(p, time.Now())
 }
 
 // aged adds to a detail that the worker was started with another configuration.

@@ -1,11 +1,13 @@
 package sockets
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -65,27 +67,28 @@ func Read(pid int) (Table, error) {
 		parse func([]byte) (Socket, error)
 	}{{"tcp", parseTCP}, {"tcp6", parseTCP}, {"unix", parseUnix}} {
 		path := fmt.Sprintf("/proc/%d/net/%s", pid, f.name)
-		data, err := os.ReadFile(path)
+		file, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) && f.name == "tcp6" {
 			continue // a kernel without IPv6
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the socket table: %w", err)
 		}
-		if t, err = t.add(data, f.parse); err != nil {
+		t, err = t.add(file, f.parse)
+		file.Close()
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return t, nil
 }
 
-// add parses a table below its heading.
-func (t Table) add(data []byte, parse func([]byte) (Socket, error)) (Table, error) {
-	_, data, _ = bytes.Cut(data, []byte("\n"))
-	for len(data) > 0 {
-		var line []byte
-		line, data, _ = bytes.Cut(data, []byte("\n"))
-		s, err := parse(line)
+// add parses a table below its heading, line by line: on a busy host it is megabytes long.
+func (t Table) add(r io.Reader, parse func([]byte) (Socket, error)) (Table, error) {
+	lines := bufio.NewScanner(r)
+	lines.Scan()
+	for lines.Scan() {
+		s, err := parse(lines.Bytes())
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +96,7 @@ func (t Table) add(data []byte, parse func([]byte) (Socket, error)) (Table, erro
 			t = append(t, s)
 		}
 	}
-	return t, nil
+	return t, lines.Err()
 }
 
 // tcpStates are those of include/net/tcp_states.h that matter: a connection whose peer has closed its half (CLOSE_WAIT)

@@ -118,7 +118,7 @@ func BenchmarkTable(b *testing.B) {
 	b.SetBytes(int64(data.Len()))
 	b.ReportAllocs()
 	for b.Loop() {
-		if t, err := (Table)(nil).add([]byte(data.String()), parseTCP); err != nil || len(t) != 203 {
+		if t, err := (Table)(nil).add(strings.NewReader(data.String()), parseTCP); err != nil || len(t) != 203 {
 			b.Fatal(len(t), err)
 		}
 	}

@@ -88,7 +88,7 @@ type Safeguards struct {
 	StepDown     int           // most workers removed by one decision
 	RateCount    int           // most scalings within RateWindow
 	RateWindow   time.Duration
-	ActionLimit  time.Duration // an action that has not reached its size by then has failed; default 2 min
+	ActionLimit  time.Duration // an action that has not reached its size by then has failed
 	Freezes      []Freeze
 }
 

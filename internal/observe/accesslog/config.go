@@ -68,6 +68,9 @@ func (c *Config) Distribution() bool { return fields[c.Field].distribution }
 // PerWorker reports whether the value rises as workers leave.
 func (c *Config) PerWorker() bool { return fields[c.Field].perWorker }
 
+// Windowed reports that each field is taken over a window.
+func (c *Config) Windowed() bool { return true }
+
 // Validate finds what is wrong with the configuration. It looks at no file.
 func (c *Config) Validate() error {
 	var errs config.FieldErrors

@@ -181,6 +181,8 @@ func TestCPU(t *testing.T) {
 	})
 	t.Run("and those that ended, unreaped or not", func(t *testing.T) {
 		p.now = p.now.Add(10 * time.Second)
+		read(t, s, append(workers(fleet.Serving, 11, 12), a)...) // now they count
+		p.now = p.now.Add(10 * time.Second)
 		p.put(process{pid: 10, start: 5, user: 1800 + 300, system: 700})
 		p.put(process{pid: 11, start: 6, user: 9100 + 2000, state: "Z"})
 		p.remove("12")

@@ -320,6 +320,25 @@ func TestCommitWaitingForItsTurnCanBeGivenUp(t *testing.T) {
 	}
 }
 
+func TestFailedTransactionLeavesNothing(t *testing.T) {
+	j := mustOpen(t, filepath.Join(t.TempDir(), "journal.db"), record.Retention{})
+	for _, kind := range []error{ErrFull, ErrIO} { // the connection is kept, and opened anew
+		err := j.do(ctx, func(ctx context.Context, w *writer) error {
+			if _, err := w.fleet(ctx, "ghost"); err != nil {
+				return err
+			}
+			return &Error{Kind: kind}
+		})
+		if !errors.Is(err, kind) {
+			t.Fatal(err)
+		}
+		commitNumbers(t, j, 0, 1)
+		if fleets, err := j.Fleets(ctx); err != nil || len(fleets) != 1 || fleets[0] != "f" {
+			t.Fatalf("%q, %v", fleets, err)
+		}
+	}
+}
+
 func TestReadOnlyBesideAWriterAndAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal.db")
 	j := mustOpen(t, path, record.Retention{})
