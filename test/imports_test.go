@@ -23,7 +23,6 @@ var vendors = map[string]string{
 	"github.com/spf13/cobra":       "internal/cli registry/cli",
 	"go.yaml.in/yaml":              "internal/config",
 	"modernc.org/sqlite":           "internal/record/sqlite registry/sqlite",
-	"github.com/prometheus/procfs": "internal/observe/procfs internal/act",
 }
 
 // impure is what nothing under decide or fleet may import: there, everything is an argument.
