@@ -20,9 +20,9 @@ var rooms = []string{
 
 // vendors: each library has the one package, or folder, that may import it.
 var vendors = map[string]string{
-	"github.com/spf13/cobra":       "internal/cli registry/cli",
-	"go.yaml.in/yaml":              "internal/config",
-	"modernc.org/sqlite":           "internal/record/sqlite registry/sqlite",
+	"github.com/spf13/cobra": "internal/cli registry/cli",
+	"go.yaml.in/yaml":        "internal/config",
+	"modernc.org/sqlite":     "internal/record/sqlite registry/sqlite",
 }
 
 // impure is what nothing under decide or fleet may import: there, everything is an argument.
