@@ -44,3 +44,10 @@ func TestEveryReasonHasASentence(t *testing.T) {
 		}
 	}
 }
+
+func TestInstanceTellsLivesApart(t *testing.T) {
+	a, b := Worker{ID: "slot-3", PID: 7}, Worker{ID: "slot-3", PID: 8}
+	if a.Instance() == b.Instance() || a.Instance() != "slot-3.7" || (Worker{ID: "web-1"}).Instance() != "web-1" {
+		t.Errorf("%s, %s, %s", a.Instance(), b.Instance(), Worker{ID: "web-1"}.Instance())
+	}
+}

@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Phase is where a worker stands in its life.
 type Phase uint8
@@ -26,6 +29,14 @@ type Worker struct {
 	Started time.Time `json:"started"`
 	Phase   Phase     `json:"phase"`
 	Detail  string    `json:"detail,omitempty"` // what it waits for, e.g. "health check: connection refused"
+}
+
+// Instance names this life of the worker: its ID may be given to another process when it is gone.
+func (w Worker) Instance() string {
+	if w.PID == 0 {
+		return w.ID
+	}
+	return w.ID + "." + strconv.Itoa(w.PID)
 }
 
 // Size counts a fleet's workers by phase, as its target reports them now. The zero value is "not known".

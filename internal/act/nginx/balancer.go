@@ -50,7 +50,7 @@ func (b *Balancer) Set(ctx context.Context, workers []fleet.Worker) error {
 	now := time.Now()
 	var addresses []string
 	for _, w := range workers {
-		if w.Phase != fleet.Serving || now.Before(b.held[w.ID]) {
+		if w.Phase != fleet.Serving || now.Before(b.held[w.Instance()]) {
 			continue
 		}
 		if err := checkAddress(w); err != nil {
@@ -75,8 +75,8 @@ func (b *Balancer) Drain(ctx context.Context, w fleet.Worker) error {
 	if err := checkAddress(w); err != nil {
 		return err
 	}
-	b.hold(w.ID, forever)
-	defer b.hold(w.ID, drainHold)
+	b.hold(w.Instance(), forever)
+	defer b.hold(w.Instance(), drainHold)
 	old, err := b.remove(ctx, w.Address)
 	if err != nil {
 		return fmt.Errorf("drain %s: %w", w.ID, err)

@@ -139,7 +139,7 @@ func (l *load) end(t *testing.T) {
 func testConfig(flavour, pidFile string) Config {
 	c := DefaultConfig()
 	c.Flavour, c.PIDFile = flavour, pidFile
-	c.Pace, c.Settle = 50*time.Millisecond, 150*time.Millisecond
+	c.Settle = 150 * time.Millisecond
 	c.StepTimeout, c.StopTimeout = 5*time.Second, 20*time.Second
 	return c
 }

@@ -96,7 +96,7 @@ func (b *Balancer) Set(ctx context.Context, workers []fleet.Worker) error {
 
 // Drain takes one worker out and returns when no request is on its way to it. When no proxy runs, none is.
 func (b *Balancer) Drain(ctx context.Context, w fleet.Worker) error {
-	err := b.client.Drain(ctx, w.ID)
+	err := b.client.Drain(ctx, w.Instance())
 	if errors.Is(err, ErrDown) {
 		return nil
 	}
@@ -112,7 +112,7 @@ func endpoints(workers []fleet.Worker) ([]Endpoint, error) {
 		if w.Phase != fleet.Serving {
 			continue
 		}
-		e := Endpoint{w.ID, w.Address}
+		e := Endpoint{w.Instance(), w.Address}
 		if err := e.check(); err != nil {
 			return nil, err
 		}
