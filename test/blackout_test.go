@@ -37,6 +37,9 @@ fleets:
 // Every signal of a real daemon vanishes for ten periods while a scale-in is coming up: nobody leaves, `status` says which
 // signal and since when, an event is written; when it is back, the fleet goes on.
 func TestSignalsVanish(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: waits out ten periods")
+	}
 	dir := t.TempDir()
 	config, socket, log := filepath.Join(dir, "tidemark.yaml"), filepath.Join(dir, "state", "tidemark.sock"), filepath.Join(dir, "access.log")
 	write(t, config, fmt.Sprintf(blackoutConfig, dir))
