@@ -169,6 +169,7 @@ func runMaster() {
 		q.Lock()
 		fmt.Println(wanted, q.lost)
 		q.Unlock()
+		runtime.KeepAlive(ln) // or a collection closes the socket, and what is opened next takes its number
 		time.Sleep(masterBeat)
 	}
 }
