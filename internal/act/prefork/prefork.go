@@ -142,7 +142,7 @@ func (t *Target) Scale(ctx context.Context, n int, drain fleet.Drain) error {
 	}
 	// Each worker takes two moves, lower and release. A master that a person or its own limits move at the same
 	// time may take more, but not for ever.
-	for range 3*max(n-len(v.workers), len(v.workers)-n) + 30 {
+	for range 3*max(n-len(v.workers), len(v.workers)-n) + 10 {
 		s := t.open(v)
 		heading := len(v.workers)
 		if s != nil {
