@@ -20,7 +20,10 @@ import (
 
 const ages = 30 * time.Second // longer than any test should take
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// net/http lingers half a second on a connection after a refused body; that is longer than goleak waits.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // running starts a worker and returns its address and what Run returns.
 func running(t *testing.T, h http.HandlerFunc, busy func(bool)) (*Server, Listener, chan error) {
