@@ -20,5 +20,5 @@ func TestMain(m *testing.M) {
 		workerMain()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")) // lingers longer than goleak waits
 }
