@@ -216,6 +216,9 @@ func (a *App) close() {
 	if a.server != nil {
 		_ = a.server.Close() // twice is harmless
 	}
+	if a.loop != nil {
+		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
+	}
 	for _, p := range a.parts {
 		p.close(a.opts.Log)
 	}

@@ -106,8 +106,11 @@ func (l *Loop) Reload(parts []Parts) error {
 	return nil
 }
 
-// Stop ends the loop after the tick that runs. Fleets are left as they are.
+// Stop ends the loop after the tick that runs. Fleets are left as they are. Twice, or before Start, is harmless.
 func (l *Loop) Stop() {
+	if l.stop == nil {
+		return
+	}
 	l.stop()
 	l.wg.Wait()
 }
