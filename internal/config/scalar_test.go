@@ -99,25 +99,6 @@ func TestFormatsParse(t *testing.T) {
 	})
 }
 
-func TestDaily(t *testing.T) {
-	for s, want := range map[string]Daily{
-		"00:00-06:00": {0, 6 * time.Hour}, "22:30-06:15": {22*time.Hour + 30*time.Minute, 6*time.Hour + 15*time.Minute}, "00:00-24:00": {0, day},
-	} {
-		var got Daily
-		if err := got.UnmarshalText([]byte(s)); err != nil || got != want {
-			t.Errorf("%s: %v, %v", s, got, err)
-		}
-		if back, err := got.MarshalText(); err != nil || string(back) != s {
-			t.Errorf("%s: %s, %v", s, back, err)
-		}
-	}
-	for _, s := range []string{"", "6-8", "06:00-06:00", "24:00-06:00", "06:00-24:01", "06:60-07:00", "6:00-7:00", "06:00 - 07:00"} {
-		if err := new(Daily).UnmarshalText([]byte(s)); err == nil {
-			t.Errorf("%s was taken", s)
-		}
-	}
-}
-
 func TestNearest(t *testing.T) {
 	rules := []string{"signal", "operator", "threshold", "scale_change", "evaluation_periods", "datapoints_to_alarm", "missing_data"}
 	for s, want := range map[string]string{
