@@ -22,7 +22,8 @@ var rooms = []string{
 var vendors = map[string]string{
 	"github.com/spf13/cobra": "internal/cli registry/cli",
 	"go.yaml.in/yaml":        "internal/config",
-	"modernc.org/sqlite":     "internal/record/sqlite registry/sqlite",
+	"modernc.org/sqlite":     "internal/record/sqlite registry/store/sqlite",
+	"github.com/jackc/pgx":   "internal/observe/pgbouncer internal/observe/postgres registry/store/postgres",
 }
 
 // impure is what nothing under decide or fleet may import: there, everything is an argument.
