@@ -18,7 +18,7 @@ fleets:
   - name: registry
     target:
       process:
-        command: [%[2]s, serve, --db, %[1]s/farmers.db, --listen, "unix:{socket}"]
+        command: [%[2]s, serve, --open, --db, %[1]s/farmers.db, --listen, "unix:{socket}"]
         socket: %[1]s/w-{slot}.sock
         health: {path: /web/health}
     balancer: {proxy: {listen: "127.0.0.1:%[3]d", max_in_flight: 1, routes: [/api]}}

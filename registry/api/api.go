@@ -1,216 +1,235 @@
-// Package api is the registry's HTTP face: look a farmer up, register one, say whether all is well.
+// Package api is the registry's HTTP interface for devices and other systems: farmers, forms, and what other packages
+// hand in as web.Routes.
 //
-// It owns routes, status codes and the problem documents (RFC 9457). How many requests are served at once is the
-// worker's matter (registry/serve), the rules of a registration are registry's.
+// It owns the endpoints of farmers and forms, and what all endpoints have in common: tokens and their scopes, the rate
+// of each token, the time-out, the request's id, and the OpenAPI document that describes them all. How an endpoint is
+// written is package web's matter, how many requests are served at once the worker's (registry/serve), the rules of
+// a record registry's.
 package api
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"tidemark/registry"
+	"tidemark/registry/store"
+	"tidemark/registry/web"
 )
 
-// Store is what the API needs of a database.
-type Store interface {
-	ByUID(ctx context.Context, uid string) (registry.Farmer, error)
-	ByNationalID(ctx context.Context, id string) (registry.Farmer, error)
-	ByName(ctx context.Context, name, village string, limit int) ([]registry.Farmer, error)
-	Register(ctx context.Context, r registry.Registration, now time.Time) (registry.Farmer, bool, error)
-	Check(ctx context.Context) error
+// Options are what the API can be told. The zero value asks for tokens, and neither limits their rate nor slows down.
+type Options struct {
+	// Open lets anybody do everything, without a token. It is for rehearsals on one machine.
+	Open bool
+	// Rate is how many requests a second each token may make of this worker on average; up to two seconds' worth may come
+	// at once. Each worker counts for itself, so a fleet of N lets a token have N times as many: what a token may take
+	// is a share of the fleet, and the share stays when the fleet grows. 0 for no limit.
+	Rate float64
+	// Timeout is how long a request may take before it is answered 503; 30 s when 0.
+	Timeout time.Duration
+	// Burden makes each request under /api/ heavier.
+	Burden Burden
+	// Trouble hears of what went wrong on the server's own side, with the request's id; the client learns only that
+	// something did. It may be nil.
+	Trouble func(error)
+	// More are routes of other packages.
+	More []web.Route
 }
 
-const (
-	maxBody  = 64 << 10 // bytes; a registration is under 1 KiB
-	maxFound = 20       // farmers in one answer
-)
-
-// Found is the answer to a lookup. More says that the search was cut short: ask more narrowly.
-type Found struct {
-	Farmers []registry.Farmer `json:"farmers"`
-	More    bool              `json:"more"`
-}
-
-// New returns the handler. Each request under /api/ is made heavier by burden. trouble hears of what went wrong on the
-// server's own side: the client learns only that something did.
-func New(store Store, burden Burden, trouble func(error)) http.Handler {
-	a := &api{store: store, trouble: trouble}
-	mux := http.NewServeMux()
-	for _, r := range []struct {
-		method, path string
-		handler      http.Handler
-	}{
-		{"GET", "/api/farmer/lookup", burden.wrap(a.answer(a.lookup))},
-		{"POST", "/api/farmer", burden.wrap(a.answer(a.register))},
-		{"GET", "/web/health", http.HandlerFunc(a.health)},
-	} {
-		mux.Handle(r.method+" "+r.path, r.handler)
-		mux.HandleFunc(r.path, func(w http.ResponseWriter, _ *http.Request) {
-			allow := strings.Replace(r.method, "GET", "GET, HEAD", 1)
-			w.Header().Set("Allow", allow)
-			(&problem{Status: http.StatusMethodNotAllowed, Detail: "use " + allow}).write(w)
-		})
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		(&problem{Status: http.StatusNotFound, Detail: "there is /api/farmer/lookup, /api/farmer and /web/health"}).write(w)
-	})
-	worker := strconv.Itoa(os.Getpid())
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("X-Worker", worker)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store") // personal data
-		mux.ServeHTTP(w, r)
-	})
-}
+const defaultTimeout = 30 * time.Second
 
 type api struct {
-	store   Store
-	trouble func(error)
+	Options
+	store  *store.Store
+	tokens allowances
+	mux    http.ServeMux
 }
 
-// answer writes what an endpoint returns: a document, or an error that becomes a problem.
-func (a *api) answer(endpoint func(http.ResponseWriter, *http.Request) (status int, doc any, err error)) http.Handler {
+// New returns the handler of /api/ and /web/health. It leaves requests for other paths to whoever it is mounted beside,
+// and answers those that reach it with 404.
+func New(s *store.Store, o Options) http.Handler {
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.Trouble == nil {
+		o.Trouble = func(error) {}
+	}
+	a := &api{Options: o, store: s, tokens: allowances{rate: o.Rate, known: map[int64]*allowance{}}}
+	for _, r := range a.routes() {
+		a.mux.Handle(r.Method+" "+r.Pattern, a.endpoint(r))
+	}
+	return a
+}
+
+// routes lists all of them, those handed in as well.
+func (a *api) routes() []web.Route {
+	all := append(a.farmerRoutes(), a.formRoutes()...)
+	all = append(all, a.More...)
+	all = append(all, web.Route{
+		Method: "GET", Pattern: "/web/health", Handle: a.health,
+		Doc: web.Doc{Summary: "Whether the worker and the database answer", Answers: map[int]web.Schema{200: healthSchema, 500: healthSchema}},
+	})
+	var document any
+	all = append(all, web.Route{
+		Method: "GET", Pattern: "/api/openapi.json",
+		Handle: func(http.ResponseWriter, *http.Request, registry.Actor) (int, any, error) {
+			return http.StatusOK, document, nil
+		},
+		Doc: web.Doc{Summary: "This document", Answers: map[int]web.Schema{200: {"type": "object"}}},
+	})
+	document = describe(all)
+	return all
+}
+
+var worker = strconv.Itoa(os.Getpid())
+
+// ServeHTTP gives each request its id and each answer its headers. The request itself is not copied: the mux writes the
+// route's pattern into it, which others want to read.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Worker", worker)
+	h.Set(web.RequestID, requestID(r.Header.Get(web.RequestID)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store") // personal data
+	if _, pattern := a.mux.Handler(r); pattern == "" {
+		a.nothing(w, r)
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+// requestID is the proxy's id when it is a short plain word, or a new one.
+func requestID(given string) string {
+	if registry.IsDevice(given) { // the same letters do
+		return given
+	}
+	return rand.Text()
+}
+
+// nothing answers a request that no route is for.
+func (a *api) nothing(w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+		other := http.Request{Method: method, URL: r.URL, Host: r.Host}
+		if _, pattern := a.mux.Handler(&other); pattern != "" {
+			allow = append(allow, method)
+		}
+	}
+	if allow == nil {
+		(&web.Problem{Status: http.StatusNotFound, Detail: "there is no such path: GET /api/openapi.json lists those that there are"}).Write(w)
+		return
+	}
+	use := strings.Join(allow, ", ")
+	w.Header().Set("Allow", use)
+	(&web.Problem{Status: http.StatusMethodNotAllowed, Detail: "use " + use}).Write(w)
+}
+
+// endpoint is a route with all that surrounds it.
+func (a *api) endpoint(route web.Route) http.Handler {
+	burden := a.Burden
+	if !strings.HasPrefix(route.Pattern, "/api/") {
+		burden = Burden{}
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status, doc, err := endpoint(w, r)
+		ctx, cancel := context.WithTimeout(r.Context(), a.Timeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		var status int
+		var doc any
+		who, err := a.admit(w, r, route.Scopes)
 		if err == nil {
-			writeJSON(w, "application/json", status, doc)
-			return
+			burden.bear()
+			status, doc, err = route.Handle(w, r, who)
 		}
-		p := problemOf(err)
-		if p.Status == http.StatusInternalServerError && r.Context().Err() == nil {
-			a.trouble(fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, err))
+		if err != nil {
+			a.refuse(w, r, err)
+		} else if status != 0 {
+			web.WriteJSON(w, status, doc)
 		}
-		p.write(w)
 	})
 }
 
-// lookup finds farmers by one key: uid, national_id, or the beginning of a name, with a village or without.
-func (a *api) lookup(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	const usage = "give one of uid=, national_id= or name= (with village= or without)"
-	query := r.URL.Query()
-	keys := 0
-	for name, values := range query {
-		switch {
-		case name != "uid" && name != "national_id" && name != "name" && name != "village":
-			return 0, nil, badRequest("unknown parameter %q: %s", name, usage)
-		case len(values) > 1:
-			return 0, nil, badRequest("%s is given %d times", name, len(values))
-		case values[0] == "" || len(values[0]) > 200 || !utf8.ValidString(values[0]):
-			return 0, nil, badRequest("%s must be 1 to 200 bytes of text", name)
-		}
-		if name != "village" {
-			keys++
+// refuse answers with what an error is to the client, and tells the log of those that the client cannot help.
+func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	p := web.ProblemOf(err)
+	var own *web.Problem
+	if over := r.Context().Err(); over != nil && !errors.As(err, &own) { // whatever the driver made of it
+		p = &web.Problem{Status: http.StatusServiceUnavailable, Detail: "the request took too long: send it again later", Retry: 5 * time.Second}
+		if errors.Is(over, context.Canceled) { // the client has left: it reads nothing, and nothing is wrong
+			p.Write(w)
+			return
 		}
 	}
-	if keys != 1 || query.Has("village") && !query.Has("name") {
-		return 0, nil, badRequest("%s", usage)
+	if p.Status >= 500 && own == nil {
+		// The pattern, not the path: that has names and numbers of people in it.
+		a.Trouble(fmt.Errorf("request %s (%s): %w", w.Header().Get(web.RequestID), r.Pattern, err))
 	}
-
-	ctx := r.Context()
-	var f registry.Farmer
-	var err error
-	switch {
-	case query.Has("uid"):
-		uid, ok := registry.ParseUID(query.Get("uid"))
-		if !ok {
-			return 0, nil, badRequest("uid must be a UUID")
-		}
-		f, err = a.store.ByUID(ctx, uid)
-	case query.Has("national_id"):
-		f, err = a.store.ByNationalID(ctx, strings.ToUpper(query.Get("national_id")))
-	default:
-		return a.byName(ctx, query.Get("name"), query.Get("village"))
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, Found{Farmers: []registry.Farmer{f}}, nil
+	p.Write(w)
 }
 
-func (a *api) byName(ctx context.Context, name, village string) (int, any, error) {
-	if utf8.RuneCountInString(registry.Fold(name)) < 2 {
-		return 0, nil, badRequest("name needs two letters or more")
-	}
-	found, err := a.store.ByName(ctx, name, village, maxFound+1)
-	if err != nil {
-		return 0, nil, err
-	}
-	more := len(found) > maxFound
-	return http.StatusOK, Found{Farmers: found[:min(len(found), maxFound)], More: more}, nil
-}
-
-// register stores a farmer: 201 when new, 200 when this very registration was here already.
-func (a *api) register(w http.ResponseWriter, r *http.Request) (int, any, error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return 0, nil, &problem{Status: http.StatusUnsupportedMediaType, Detail: "send Content-Type: application/json"}
-	}
-	if r.ContentLength > maxBody { // refused before a byte of it is read
-		return 0, nil, tooLarge
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var over *http.MaxBytesError
+// admit finds out who calls, and whether they may.
+func (a *api) admit(w http.ResponseWriter, r *http.Request, scopes []registry.Scope) (registry.Actor, error) {
 	switch {
-	case errors.As(err, &over):
-		return 0, nil, tooLarge
-	case err != nil:
-		return 0, nil, badRequest("the body did not arrive whole")
+	case len(scopes) == 0:
+		return registry.Actor{}, nil
+	case a.Open:
+		return registry.Actor{Name: "open"}, nil
 	}
-	reg, err := registry.DecodeRegistration(body)
+	challenge := func(status int, more, detail string) error {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="registry"`+more) // RFC 6750
+		return &web.Problem{Status: status, Detail: detail}
+	}
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
+		return registry.Actor{}, challenge(http.StatusUnauthorized, "", "send Authorization: Bearer and a token; `registry token add` makes one")
+	}
+	token, err := a.store.Token(r.Context(), secret)
+	if errors.Is(err, registry.ErrNotFound) {
+		return registry.Actor{}, challenge(http.StatusUnauthorized, `, error="invalid_token"`, "there is no such token")
+	}
 	if err != nil {
-		return 0, nil, err
+		return registry.Actor{}, err
 	}
 	now := time.Now()
-	// The day has begun in the Pacific before it has in UTC.
-	if faults := reg.Normalize(now.Add(14 * time.Hour)); faults != nil {
-		return 0, nil, &problem{Type: "urn:registry:problem:invalid-farmer", Status: http.StatusUnprocessableEntity,
-			Title: "The farmer cannot be registered like this", Errors: faults}
+	if err := token.Valid(now); err != nil {
+		return registry.Actor{}, challenge(http.StatusUnauthorized, `, error="invalid_token"`, err.Error()+": ask the registry's office for a new one")
 	}
-	if reg.UID == "" {
-		reg.UID = registry.NewUID()
+	if !slices.Contains(scopes, token.Scope) {
+		return registry.Actor{}, challenge(http.StatusForbidden, `, error="insufficient_scope"`, fmt.Sprintf("a token of the scope %s may not do this", token.Scope))
 	}
-	f, created, err := a.store.Register(r.Context(), reg, now)
-	if err != nil {
-		return 0, nil, err
+	wait, note := a.tokens.take(token.ID, now)
+	if note {
+		if err := a.store.TokenUsed(r.Context(), now, token.ID); err != nil { // no reason to refuse the request
+			a.Trouble(fmt.Errorf("request %s: %w", w.Header().Get(web.RequestID), err))
+		}
 	}
-	if !created {
-		return http.StatusOK, f, nil
+	if wait > 0 {
+		return registry.Actor{}, &web.Problem{Status: http.StatusTooManyRequests, Detail: "this token asks too often: wait as long as Retry-After says", Retry: wait}
 	}
-	w.Header().Set("Location", "/api/farmer/lookup?uid="+f.UID)
-	return http.StatusCreated, f, nil
+	return token.Actor(), nil
+}
+
+var healthSchema = web.Schema{
+	"type": "object", "required": []string{"status", "db_server_status"}, "additionalProperties": false,
+	"properties": web.Schema{"status": web.Schema{"enum": []string{"pass", "fail"}}, "db_server_status": web.Schema{"type": "boolean"}},
 }
 
 // health answers as Odoo's /web/health?db_server_status=1 does. In a worker that is busy it waits its turn, as there.
-func (a *api) health(w http.ResponseWriter, r *http.Request) {
+func (a *api) health(w http.ResponseWriter, r *http.Request, _ registry.Actor) (int, any, error) {
 	type health struct {
 		Status   string `json:"status"`
 		Database bool   `json:"db_server_status"`
 	}
 	if err := a.store.Check(r.Context()); err != nil {
-		a.trouble(err)
-		writeJSON(w, "application/json", http.StatusInternalServerError, health{"fail", false})
-		return
+		a.Trouble(fmt.Errorf("request %s: %w", w.Header().Get(web.RequestID), err))
+		return http.StatusInternalServerError, health{"fail", false}, nil
 	}
-	writeJSON(w, "application/json", http.StatusOK, health{"pass", true})
-}
-
-func writeJSON(w http.ResponseWriter, kind string, status int, doc any) {
-	body, err := json.Marshal(doc)
-	if err != nil { // every document is a struct of this package or registry
-		panic(err)
-	}
-	w.Header().Set("Content-Type", kind)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that has left is no error of ours
+	return http.StatusOK, health{"pass", true}, nil
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"net/http"
 	"runtime"
 	"strings"
 	"time"
@@ -28,12 +27,9 @@ func (b Burden) String() string {
 	return strings.Join(parts, " and ")
 }
 
-func (b Burden) wrap(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		burn(b.CPU)
-		time.Sleep(b.Think) // a client that leaves does not free the worker, as in Odoo
-		h.ServeHTTP(w, r)
-	})
+func (b Burden) bear() {
+	burn(b.CPU)
+	time.Sleep(b.Think) // a client that leaves does not free the worker, as in Odoo
 }
 
 // burn computes until this thread has used d of CPU time: on a loaded machine that takes longer than d.

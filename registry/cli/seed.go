@@ -14,7 +14,7 @@ import (
 
 	"tidemark/registry"
 	"tidemark/registry/seed"
-	"tidemark/registry/sqlite"
+	"tidemark/registry/store"
 )
 
 // samples is how many of the farmers `seed --json` shows, evenly spread, for a load generator to look up.
@@ -27,8 +27,8 @@ type seeded struct {
 	Villages int               `json:"villages"`
 	Seed     uint64            `json:"seed"`
 	Seconds  float64           `json:"seconds"`
-	Bytes    int64             `json:"bytes"`
-	Sample   []registry.Farmer `json:"sample"`
+	Bytes    int64             `json:"bytes"` // of the file; 0 for a server's database
+	Sample   []registry.Record `json:"sample"`
 }
 
 func seedCommand() *cobra.Command {
@@ -37,10 +37,11 @@ func seedCommand() *cobra.Command {
 	var number uint64
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "seed --db FILE --farmers N",
+		Use:   "seed --db FILE|URL --farmers N",
 		Short: "Make a registry of plausible farmers; the same --seed makes the same ones",
 		Example: `  registry seed --db farmers.db --farmers 20000
-  registry seed --db farmers.db --farmers 100000 --seed 7 --json`,
+  registry seed --db farmers.db --farmers 100000 --seed 7 --json
+  registry seed --db 'postgres://dfr@127.0.0.1/dfr' --farmers 100000`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if farmers < 0 || farmers > seed.Max {
@@ -53,25 +54,31 @@ func seedCommand() *cobra.Command {
 				progress = func(n int) { fmt.Fprintf(cmd.ErrOrStderr(), "\r%d of %d farmers", n, farmers) }
 				defer fmt.Fprint(cmd.ErrOrStderr(), "\r\033[K")
 			}
-			out := seeded{DB: db, Farmers: farmers, Villages: len(seed.Villages()), Seed: number, Sample: []registry.Farmer{}}
+			out := seeded{DB: db, Farmers: farmers, Villages: len(seed.Villages()), Seed: number, Sample: []registry.Record{}}
 			start := time.Now()
 			every := max(farmers/samples, 1)
-			err := sqlite.Create(ctx, db, seed.Villages(), sample(seed.Farmers(number, farmers), every, &out.Sample), progress)
-			if err != nil {
+			fill := func(s *store.Store) error {
+				return seed.Fill(ctx, s, sample(seed.Farmers(number, farmers), every, &out.Sample), progress)
+			}
+			if err := create(ctx, db, fill); err != nil {
 				return err
 			}
-			out.Seconds = time.Since(start).Seconds()
+			out.DB, out.Seconds = redacted(db), time.Since(start).Seconds()
 			if info, err := os.Stat(db); err == nil {
 				out.Bytes = info.Size()
 			}
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(out)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d farmers in %d villages, %.1f MB, %.1f s\n", db, farmers, out.Villages, float64(out.Bytes)/1e6, out.Seconds)
+			size := ""
+			if out.Bytes > 0 {
+				size = fmt.Sprintf(", %.1f MB", float64(out.Bytes)/1e6)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d farmers in %d villages%s, %.1f s\n", out.DB, farmers, out.Villages, size, out.Seconds)
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&db, "db", "", "the file to make")
+	cmd.Flags().StringVar(&db, "db", "", "the SQLite file to make, or the URL of an empty PostgreSQL database")
 	cmd.Flags().IntVar(&farmers, "farmers", 20_000, "how many")
 	cmd.Flags().Uint64Var(&number, "seed", 1, "which ones")
 	cmd.Flags().BoolVar(&asJSON, "json", false, fmt.Sprintf("print the result as JSON, with %d of the farmers", samples))
@@ -80,8 +87,8 @@ func seedCommand() *cobra.Command {
 }
 
 // sample passes all through and keeps each every-th, at most samples of them.
-func sample(all iter.Seq[registry.Farmer], every int, kept *[]registry.Farmer) iter.Seq[registry.Farmer] {
-	return func(yield func(registry.Farmer) bool) {
+func sample(all iter.Seq[registry.Record], every int, kept *[]registry.Record) iter.Seq[registry.Record] {
+	return func(yield func(registry.Record) bool) {
 		i := 0
 		for f := range all {
 			if i%every == 0 && len(*kept) < samples {

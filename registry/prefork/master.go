@@ -35,6 +35,8 @@ type Config struct {
 	Workers  int            // at least 1
 	Program  string         // what workers run
 	Args     []string       // their command line; "--slot N" is added
+	Counters int            // words on the scoreboard for each worker to count in
+	Limits   Limits         // TimeReal and TimeCPU are kept here, the others by the workers
 	Grace    time.Duration  // how long a worker may take to finish its request before it is killed
 	Tell     func(Event)    // hears what happens, from one goroutine
 	Ending   func()         // called when the end begins: nobody new should connect
@@ -45,7 +47,8 @@ type Event struct {
 	What    What
 	PID     int    // of the worker, 0 when it is none's affair
 	Workers int    // how many there are to be, 0 at the end
-	Detail  string // a signal's name, an exit status
+	Detail  string // a signal's name, an exit status, what a limit was compared with
+	Limit   Limit  // of Limited
 }
 
 // What is the kind of an event.
@@ -59,6 +62,7 @@ const (
 	Killed                 // it did not end in time and was killed
 	Signalled              // the master got a signal
 	CannotFork             // no worker could be started: tried again later
+	Limited                // it passed a limit: it is being replaced, or has ended in the middle of its request
 )
 
 const (
@@ -78,19 +82,25 @@ const (
 type worker struct {
 	process    *os.Process
 	slot       int
-	generation int // of the SIGHUP that it belongs to
+	generation int // of the SIGHUP that it belongs to; spent when it is to be replaced on its own account
 	started    time.Time
 	lifeline   *os.File
 	ready      bool
+	struck     bool      // by a limit, and killed
 	killAt     time.Time // zero until it is leaving
 }
 
+// spent is older than every generation.
+const spent = -1
+
 func (w *worker) leaving() bool { return !w.killAt.IsZero() }
 
-// notice is what a worker's watcher reports: that it is ready, or, with an exit state, that it is gone.
+// notice is what a worker's watcher hears: a report from it, or, with an exit state, that it is gone.
 type notice struct {
 	worker *worker
+	report byte
 	exit   *os.ProcessState
+	crash  string // the beginning of what the Go runtime said at the end, if it crashed
 }
 
 // Master keeps the workers. Everything happens in Run's goroutine; one watcher per worker feeds it notices.
@@ -103,9 +113,10 @@ type Master struct {
 	signals    chan os.Signal
 	target     int
 	generation int
-	early      int       // deaths at once, in a row
+	early      int       // deaths and replacements at once, in a row
 	notBefore  time.Time // when the next worker may be started
 	ending     bool
+	tally      tally
 }
 
 // New readies a master: from here on the process survives the signals above and keeps them for Run.
@@ -113,7 +124,7 @@ func New(c Config) (*Master, error) {
 	if c.Workers < 1 || c.Workers > MaxWorkers/2 {
 		return nil, fmt.Errorf("%d workers: the number must be from 1 to %d", c.Workers, MaxWorkers/2)
 	}
-	board, err := newScoreboard()
+	board, err := newScoreboard(c.Counters)
 	if err != nil {
 		return nil, err
 	}
@@ -124,13 +135,15 @@ func New(c Config) (*Master, error) {
 	}
 	c.Listener.Close() // the copy stays; as a Go listener it would wake the master at each connection
 	m := &Master{Config: c, socket: socket, board: board, target: c.Workers, notices: make(chan notice), signals: make(chan os.Signal, 64)}
+	m.tally.wanted.Store(int64(c.Workers))
 	signal.Notify(m.signals, unix.SIGTTIN, unix.SIGTTOU, unix.SIGHUP, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
 	return m, nil
 }
 
 // Run keeps the workers until a signal ends it. The listening socket is closed when it returns.
 func (m *Master) Run() error {
-	defer m.close()
+	defer m.socket.Close()
+	defer signal.Stop(m.signals)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -148,11 +161,8 @@ func (m *Master) Run() error {
 	}
 }
 
-func (m *Master) close() {
-	signal.Stop(m.signals)
-	m.socket.Close()
-	m.board.close()
-}
+// Close gives the scoreboard back when Run has returned and nobody asks for Census or Counters any more.
+func (m *Master) Close() { m.board.close() }
 
 func (m *Master) obey(s unix.Signal) {
 	switch {
@@ -186,22 +196,56 @@ func (m *Master) end(atOnce bool) {
 
 func (m *Master) heed(n notice) {
 	w := n.worker
-	if n.exit == nil {
+	switch {
+	case n.exit != nil:
+		m.bury(n)
+	case n.report == reportReady:
 		w.ready = true
 		m.Tell(Event{What: Ready, PID: w.process.Pid, Workers: m.target})
-		return
+	case !w.leaving():
+		w.generation = spent
+		m.backOff(w)
+		m.limited(w, Limit(n.report-reportReached))
 	}
+}
+
+// bury strikes a worker off that is gone.
+func (m *Master) bury(n notice) {
+	w := n.worker
 	m.workers = slices.DeleteFunc(m.workers, func(o *worker) bool { return o == w })
 	w.lifeline.Close()
-	if w.leaving() {
-		m.Tell(Event{What: Left, PID: w.process.Pid, Workers: m.target, Detail: n.exit.String()})
-		return
+	if m.Limits.MemoryHard > 0 && outOfMemory(n.crash) {
+		m.limited(w, MemoryHard)
 	}
+	m.board.vacate(w.slot, gone)
+	e := Event{What: Left, PID: w.process.Pid, Workers: m.target, Detail: n.exit.String()}
+	if !w.leaving() {
+		e.What = Died
+		m.tally.deaths.Add(1)
+		m.backOff(w)
+	}
+	m.Tell(e)
+}
+
+// limited counts and tells that a worker passed a limit.
+func (m *Master) limited(w *worker, limit Limit) {
+	m.tally.struck[limit].Add(1)
+	e := Event{What: Limited, PID: w.process.Pid, Workers: m.target, Limit: limit}
+	switch figure := m.board.word(w.slot, figureWord).Load(); limit {
+	case MemorySoft:
+		e.Detail = fmt.Sprintf("%d MiB", figure>>20)
+	case Requests:
+		e.Detail = fmt.Sprintf("%d requests", figure)
+	}
+	m.Tell(e)
+}
+
+// backOff slows the next start down if w did not last.
+func (m *Master) backOff(w *worker) {
 	if m.early++; time.Since(w.started) > earlyDeath {
 		m.early = 0
 	}
 	m.pause()
-	m.Tell(Event{What: Died, PID: w.process.Pid, Workers: m.target, Detail: n.exit.String()})
 }
 
 // pause holds back the next start after m.early failures in a row.
@@ -213,6 +257,7 @@ func (m *Master) pause() {
 
 // reconcile brings the workers nearer to the target and returns when to look again at the latest.
 func (m *Master) reconcile(now time.Time) time.Duration {
+	m.tally.wanted.Store(int64(m.target))
 	next := now.Add(time.Hour)
 	soonest := func(t time.Time) {
 		if t.Before(next) {
@@ -222,6 +267,13 @@ func (m *Master) reconcile(now time.Time) time.Duration {
 	var staff []*worker // not leaving
 	unready, old := 0, 0
 	for _, w := range m.workers {
+		if limit, passed, again := m.overrun(w); passed && !w.struck {
+			w.struck = true
+			_ = w.process.Kill()
+			m.limited(w, limit)
+		} else if !passed {
+			soonest(now.Add(again))
+		}
 		switch {
 		case w.leaving() && !now.Before(w.killAt):
 			_ = w.process.Kill()
@@ -282,6 +334,7 @@ func (m *Master) choose(staff []*worker) *worker {
 func (m *Master) dismiss(w *worker, s os.Signal) {
 	if !w.leaving() {
 		w.killAt = time.Now().Add(m.Grace + lateKill)
+		m.board.word(w.slot, leavingWord).Store(1)
 	}
 	if s != nil {
 		_ = w.process.Signal(s)
@@ -306,7 +359,7 @@ func (m *Master) start(now time.Time) error {
 	if err != nil {
 		return errors.Join(err, mine.Close())
 	}
-	m.board.set(slot, starting)
+	m.board.vacate(slot, starting)
 	cmd := &exec.Cmd{
 		Path:       m.Program,
 		Args:       append(slices.Clone(m.Args), "--slot", strconv.Itoa(slot)),
@@ -315,19 +368,34 @@ func (m *Master) start(now time.Time) error {
 	}
 	if err := cmd.Start(); err != nil {
 		mine.Close()
+		m.board.vacate(slot, gone)
 		return fmt.Errorf("start a worker: %w", err)
 	}
 	w := &worker{process: cmd.Process, slot: slot, generation: m.generation, started: now, lifeline: mine}
 	m.workers = append(m.workers, w)
+	m.tally.starts.Add(1)
+	m.tally.slots.Store(max(m.tally.slots.Load(), int64(slot+1)))
 	m.Tell(Event{What: Started, PID: w.process.Pid, Workers: m.target})
 	go m.watch(w, cmd) // ends with the worker; Run receives until the last has ended
 	return nil
 }
 
 func (m *Master) watch(w *worker, cmd *exec.Cmd) {
-	if n, _ := w.lifeline.Read(make([]byte, 1)); n == 1 {
-		m.notices <- notice{worker: w}
+	var crash []byte
+	for buf := make([]byte, 4<<10); ; {
+		n, err := w.lifeline.Read(buf)
+		for i, b := range buf[:n] {
+			if crash != nil || b >= firstOfText {
+				crash = append(crash, buf[i:n]...)
+				crash = crash[:min(len(crash), 4<<10)]
+				break
+			}
+			m.notices <- notice{worker: w, report: b}
+		}
+		if err != nil {
+			break
+		}
 	}
 	_ = cmd.Wait() // the state says it all
-	m.notices <- notice{worker: w, exit: cmd.ProcessState}
+	m.notices <- notice{worker: w, exit: cmd.ProcessState, crash: string(crash)}
 }

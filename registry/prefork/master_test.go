@@ -9,7 +9,7 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	board, err := newScoreboard()
+	board, err := newScoreboard(0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,8 @@ func Villages() []registry.Village {
 }
 
 // Farmers makes n farmers, at most Max. The first k of n are the first k of any other n.
-func Farmers(seed uint64, n int) iter.Seq[registry.Farmer] {
-	return func(yield func(registry.Farmer) bool) {
+func Farmers(seed uint64, n int) iter.Seq[registry.Record] {
+	return func(yield func(registry.Record) bool) {
 		rng := rand.New(rand.NewPCG(seed, 0x7469646d61726b))
 		for i := range n {
 			if !yield(farmer(rng, i)) {
@@ -43,43 +43,41 @@ func Farmers(seed uint64, n int) iter.Seq[registry.Farmer] {
 	}
 }
 
-func farmer(rng *rand.Rand, i int) registry.Farmer {
+func farmer(rng *rand.Rand, i int) registry.Record {
 	c := pickCountry(rng)
 	place := pick(rng, c.islands)
-	r := registry.Registration{
-		UID: uid(rng), FamilyName: pick(rng, c.family), Sex: "female", GivenName: pick(rng, c.female),
-		Village: pick(rng, place.villages), Island: place.name, Status: registry.Statuses[0],
+	r := registry.Record{Entity: "farmer", UID: uid(rng), Version: 1}
+	f := registry.Fields{
+		"family_name": pick(rng, c.family), "sex": "female", "given_name": pick(rng, c.female),
+		"village": pick(rng, place.villages), "island": place.name, "status": "active", "consent": "given",
 	}
+	r.Fields = f
 	if rng.IntN(100) < 58 { // more men than women are registered as the holder of the land
-		r.Sex, r.GivenName = "male", pick(rng, c.male)
+		f["sex"], f["given_name"] = "male", pick(rng, c.male)
 	}
 	if rng.IntN(4) == 0 {
 		middle := c.female
-		if r.Sex == "male" {
+		if f["sex"] == "male" {
 			middle = c.male
 		}
-		if m := pick(rng, middle); m != r.GivenName {
-			r.GivenName += " " + m
+		if m := pick(rng, middle); m != f["given_name"] {
+			f["given_name"] = f.Text("given_name") + " " + m
 		}
 	}
-	joined := opened.Add(time.Duration(rng.Int64N(5*365*24*3600*1000)) * time.Millisecond)
+	r.CreatedAt = opened.Add(time.Duration(rng.Int64N(5*365*24*3600*1000)) * time.Millisecond)
+	r.UpdatedAt = r.CreatedAt
 	age := 18 + (rng.IntN(60)+rng.IntN(60))/2 // years; most are between 35 and 60
-	r.BirthDate = joined.AddDate(-age, 0, -rng.IntN(365)).Format(time.DateOnly)
+	f["birth_date"] = r.CreatedAt.AddDate(-age, 0, -rng.IntN(365)).Format(time.DateOnly)
 	if rng.IntN(100) < 96 { // some elders have no papers
-		r.NationalID = nationalID(c.prefix, i)
+		f["national_id"] = nationalID(c.prefix, i)
 	}
 	if rng.IntN(100) < 85 {
-		r.Phone = phone(rng, c)
+		f["phone"] = phone(rng, c)
 	}
 	if roll := rng.IntN(100); roll >= 92 {
-		r.Status = registry.Statuses[1+roll%3]
+		f["status"] = []string{"pending_verification", "inactive", "archived"}[roll%3]
 	}
-	f := registry.Farmer{Registration: r, CreatedAt: joined, UpdatedAt: joined, Version: 1}
-	if rng.IntN(3) == 0 {
-		f.Version += 1 + rng.IntN(4)
-		f.UpdatedAt = joined.Add(time.Duration(1+rng.IntN(200*24)) * time.Hour)
-	}
-	return f
+	return r
 }
 
 func pick[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] }

@@ -13,8 +13,8 @@ import (
 )
 
 // Listen opens address, "127.0.0.1:8069" or "unix:/path", with an accept queue of backlog connections (the kernel's
-// net.core.somaxconn is the ceiling). A socket file that nobody serves any more
-// is replaced; taking the file away in the end is the caller's, by Unlink.
+// net.core.somaxconn is the ceiling). A socket file that nobody serves any more is replaced; taking the file away in the
+// end is the caller's, by Unlink. An address that another process serves is EADDRINUSE.
 func Listen(address string, backlog int) (Listener, error) {
 	network, where := "tcp", address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -24,9 +24,9 @@ func Listen(address string, backlog int) (Listener, error) {
 	ln, err := net.Listen(network, where)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: another process serves it", address)
+		return nil, fmt.Errorf("listen on %s: another process serves it (%w)", address, syscall.EADDRINUSE)
 	case err != nil:
-		return nil, fmt.Errorf("listen on %s: %w (write --listen 127.0.0.1:8069 or --listen unix:/run/registry.sock)", address, err)
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	// Go asks for the kernel's maximum. Calling listen again changes the queue of a listening socket.
 	err = control(ln.(syscall.Conn), func(fd int) error { return unix.Listen(fd, backlog) })

@@ -294,8 +294,8 @@ func TestListenErrors(t *testing.T) {
 	defer taken.Close()
 	for address, want := range map[string]string{
 		Address(taken):    "another process serves it",
-		"8069":            "write --listen 127.0.0.1:8069",
-		"127.0.0.1:99999": "write --listen",
+		"8069":            "missing port",
+		"127.0.0.1:99999": "invalid port",
 		"unix:/no/such/s": "no such file",
 	} {
 		if ln, err := Listen(address, 8); err == nil || !strings.Contains(err.Error(), want) {

@@ -78,9 +78,19 @@ func work(t *testing.T, c *pgconn.PgConn, n int) {
 	}
 }
 
-// With a pool of one, whose connection somebody holds, and three who wait for it.
-func TestFieldsOfARealPool(t *testing.T) {
+// Each PgBouncer of these tests stands before the same PostgreSQL.
+func TestWithARealServer(t *testing.T) {
 	pg := servers.Postgres(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *servers.PG)
+	}{{"fields", realPool}, {"conformance", conformance}, {"comes and goes", comesAndGoes}, {"wrong credentials", wrongCredentials}} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, pg) })
+	}
+}
+
+// With a pool of one, whose connection somebody holds, and three who wait for it.
+func realPool(t *testing.T, pg *servers.PG) {
 	pool := servers.PgBouncer(t, pg, "default_pool_size=1")
 	pg.CreateDB("dfr")
 	pg.CreateDB("other")
@@ -168,8 +178,7 @@ func TestFieldsOfARealPool(t *testing.T) {
 	}
 }
 
-func TestConformance(t *testing.T) {
-	pg := servers.Postgres(t)
+func conformance(t *testing.T, pg *servers.PG) {
 	pool := servers.PgBouncer(t, pg)
 	relay := wiretest.NewRelay(t, pool.Port)
 	dsn := strings.Replace(pool.AdminURL(), fmt.Sprint(pool.Port), fmt.Sprint(relay.Port), 1)
@@ -220,8 +229,7 @@ func soon(t *testing.T, now *clock, s *Source, want fleet.Quality) error {
 }
 
 // Killed and started, stopped and started, frozen and thawed: it is missing while it is away, each time for a bounded time, and comes back.
-func TestTheServerComesAndGoes(t *testing.T) {
-	pg := servers.Postgres(t)
+func comesAndGoes(t *testing.T, pg *servers.PG) {
 	pool := servers.PgBouncer(t, pg)
 	var consoles Consoles
 	var now clock
@@ -494,8 +502,7 @@ func TestOneConnectionAndOneQuestion(t *testing.T) {
 	}
 }
 
-func TestWrongCredentials(t *testing.T) {
-	pg := servers.Postgres(t)
+func wrongCredentials(t *testing.T, pg *servers.PG) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"hba":   "host all postgres 127.0.0.1/32 trust\nhost all stats 127.0.0.1/32 scram-sha-256\n",

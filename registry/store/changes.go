@@ -1,0 +1,79 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"tidemark/registry"
+)
+
+// Delta is one record as a device is to have it: the record as it is now, or that it is gone, deleted or moved out of
+// the device's area.
+type Delta struct {
+	Seq    int64
+	Entity string
+	UID    string
+	Gone   bool
+	Record registry.Record // of no meaning when Gone
+}
+
+// Since returns at most limit records that have changed after number seq of the sequence, as they are now, in the
+// sequence's order; the number to go on from; and whether there are more. Each record comes at most once in a whole
+// reading, and again only if it changed meanwhile. A child may come on a page before its parent, never after the last page.
+func (s *Store) Since(ctx context.Context, who registry.Actor, seq int64, limit int) (deltas []Delta, next int64, more bool, err error) {
+	also, args := s.areas(who)
+	err = s.each(ctx, s.db, func(rows *sql.Rows) error {
+		var d Delta
+		err := rows.Scan(&d.Seq, &d.Entity, &d.UID, &d.Gone)
+		deltas = append(deltas, d)
+		return err
+	}, "SELECT seq, entity, uid, gone FROM change WHERE seq > ?"+also+" ORDER BY seq LIMIT ?", append(append([]any{seq}, args...), limit+1)...)
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("read changes: %w", s.explain(err))
+	}
+	if more = len(deltas) > limit; more {
+		deltas = deltas[:limit]
+	}
+	next = seq
+	if len(deltas) > 0 {
+		next = deltas[len(deltas)-1].Seq
+	}
+	return deltas, next, more, s.fill(ctx, deltas)
+}
+
+// fill reads the records of the deltas.
+func (s *Store) fill(ctx context.Context, deltas []Delta) error {
+	for _, e := range registry.Entities {
+		at := map[string][]int{}
+		var args []any
+		for i, d := range deltas {
+			if d.Entity == e.Name && !d.Gone {
+				at[d.UID] = append(at[d.UID], i)
+				args = append(args, d.UID)
+			}
+		}
+		if len(args) == 0 {
+			continue
+		}
+		found, err := s.find(ctx, s.db, e, "WHERE uid IN "+list(len(args)), args...)
+		if err != nil {
+			return fmt.Errorf("read changes: %w", s.explain(err))
+		}
+		for _, r := range found {
+			for _, i := range at[r.UID] {
+				deltas[i].Record = r.Record
+				deltas[i].Gone = r.Deleted // deleted between the two readings
+			}
+		}
+	}
+	return nil
+}
+
+// Head returns the number of the last change.
+func (s *Store) Head(ctx context.Context) (seq int64, err error) {
+	if err := s.row(ctx, s.db, "SELECT value FROM counter WHERE name = 'change'").Scan(&seq); err != nil {
+		return 0, fmt.Errorf("read changes: %w", s.explain(err))
+	}
+	return seq, nil
+}
