@@ -20,10 +20,11 @@ var rooms = []string{
 
 // vendors: each library has the one package, or folder, that may import it.
 var vendors = map[string]string{
-	"github.com/spf13/cobra": "internal/cli registry/cli",
-	"go.yaml.in/yaml":        "internal/config",
-	"modernc.org/sqlite":     "internal/record/sqlite registry/store/sqlite",
-	"github.com/jackc/pgx":   "internal/observe/pgbouncer internal/observe/postgres registry/store/postgres",
+	"github.com/spf13/cobra":              "internal/cli registry/cli",
+	"go.yaml.in/yaml":                     "internal/config",
+	"modernc.org/sqlite":                  "internal/record/sqlite registry/store/sqlite",
+	"github.com/prometheus/client_golang": "registry/metrics",
+	"github.com/jackc/pgx":                "internal/observe/pgbouncer internal/observe/postgres registry/store/postgres",
 }
 
 // impure is what nothing under decide or fleet may import: there, everything is an argument.

@@ -301,7 +301,6 @@ func (j *job) lead(ctx context.Context, ln serve.Listener, workers int, metricsA
 	if err != nil {
 		return err
 	}
-	defer master.Close()
 	if metricsAddress != "" {
 		stop, err := showMetrics(metricsAddress, master, store, logger)
 		if err != nil {

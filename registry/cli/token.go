@@ -82,8 +82,8 @@ Those of the scopes admin and integration are for people and for other systems.`
 						Secret string `json:"secret"`
 					}{t, secret})
 				}
-				fmt.Fprintf(out, "Token %d, %s, for %s, until %s:\n\n  %s\n\nIt is shown this once: the registry keeps only a hash of it.\n",
-					t.ID, t.Scope, t.Name, t.ExpiresAt.Format(time.DateOnly), secret)
+				fmt.Fprintf(out, "Token %d, %s, for %s, islands: %s, until %s:\n\n  %s\n\nIt is shown this once: the registry keeps only a hash of it.\n",
+					t.ID, t.Scope, t.Name, islands(t), t.ExpiresAt.Format(time.DateOnly), secret)
 				return nil
 			})
 		},
@@ -120,7 +120,7 @@ func tokenListCommand() *cobra.Command {
 				table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 				fmt.Fprintln(table, "ID\tNAME\tSCOPE\tDEVICE\tISLANDS\tUNTIL\tLAST USED\tSTATE")
 				for _, t := range all {
-					fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.Name, t.Scope, cmp.Or(t.Device, "-"), cmp.Or(strings.Join(t.Areas, ", "), "all"),
+					fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.Name, t.Scope, cmp.Or(t.Device, "-"), islands(t),
 						t.ExpiresAt.Format(time.DateOnly), lastUsed(t), state(t, now))
 				}
 				return table.Flush()
@@ -179,6 +179,8 @@ func dbFlag(cmd *cobra.Command, db *string) {
 	cmd.Flags().StringVar(db, "db", "", "the registry: a postgres:// URL or an SQLite file")
 	mustHave(cmd, "db")
 }
+
+func islands(t registry.Token) string { return cmp.Or(strings.Join(t.Areas, ", "), "all") }
 
 func lastUsed(t registry.Token) string {
 	if t.UsedAt.IsZero() {

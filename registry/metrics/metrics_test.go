@@ -249,10 +249,21 @@ func TestCountersAreMonotonic(t *testing.T) {
 		fleet := newSlots(3)
 		handler := Handler(fleet, nil)
 		recorders := make([]*Recorder, len(fleet.words))
+		check := func() {
+			families := scrape(t, handler)
+			for k, n := range want {
+				if got, _ := value(families, "registry_requests_total", k.code, k.route); got != n {
+					t.Fatalf("%v: %v, want %v", k, got, n)
+				}
+			}
+			if got, ok := value(families, "registry_pool_waits_total"); ok && got != float64(waits) {
+				t.Fatalf("%v waits, want %d", got, waits)
+			}
+		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			slot := rapid.IntRange(0, len(recorders)-1).Draw(t, "slot")
 			r := recorders[slot]
-			switch rapid.SampledFrom([]string{"request", "request", "request", "pool", "replace", "die"}).Draw(t, "step") {
+			switch rapid.SampledFrom([]string{"request", "request", "request", "pool", "replace", "die", "scrape"}).Draw(t, "step") {
 			case "request":
 				if r == nil {
 					continue
@@ -280,17 +291,11 @@ func TestCountersAreMonotonic(t *testing.T) {
 			case "die":
 				recorders[slot] = nil
 				fleet.gone[slot] = true
-			}
-			families := scrape(t, handler)
-			for k, n := range want {
-				if got, _ := value(families, "registry_requests_total", k.code, k.route); got != n {
-					t.Fatalf("%v: %v, want %v", k, got, n)
-				}
-			}
-			if got, ok := value(families, "registry_pool_waits_total"); ok && got != float64(waits) {
-				t.Fatalf("%v waits, want %d", got, waits)
+			case "scrape":
+				check()
 			}
 		}
+		check()
 	})
 }
 

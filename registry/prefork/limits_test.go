@@ -79,7 +79,7 @@ func lead(t *testing.T, n int, limits Limits) *fleet {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		f.Close()
+		f.board.close()
 		if t.Failed() {
 			t.Logf("%+v", f.happened())
 		}
@@ -253,16 +253,20 @@ func TestRequestsAreCounted(t *testing.T) {
 	const wanted, limit = 3, 40
 	f := lead(t, wanted, Limits{Requests: limit})
 	stop := f.load(6)
-	f.eventually("each has been replaced", func() bool {
-		if c := f.Census(); c.Serving() < wanted {
-			t.Errorf("%d of %d workers serve", c.Serving(), wanted)
-			return true
-		}
-		return f.Census().Struck[Requests] >= 2*wanted
-	})
+	f.eventually("each has been replaced", func() bool { return f.Census().Struck[Requests] >= 2*wanted })
 	n := stop()
 	t.Logf("%d requests, none failed, %d workers", n, f.Census().Starts)
+	serving, all := 0, false
 	for _, e := range f.happened() {
+		switch e.What {
+		case Ready:
+			serving++
+		case Left:
+			serving--
+		}
+		if all = all || serving == wanted; all && serving < wanted {
+			t.Errorf("%d of %d workers serve when %d has left", serving, wanted, e.PID)
+		}
 		if e.What == Limited && (e.Limit != Requests || e.Detail > "40 requests" || e.Detail < "35 requests") {
 			t.Errorf("told %+v, want %d to %d requests", e, limit-limit/8, limit)
 		}

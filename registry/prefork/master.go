@@ -10,7 +10,11 @@
 // Signals of one kind that arrive while one is still pending are one signal: the kernel's rule. Send one, see its
 // effect, send the next.
 //
-// It owns the worker processes and what they inherit. What a worker does with a request is registry/serve's matter.
+// It also replaces or kills workers that pass a limit (Limits), as Odoo's does, and shares memory with them in which each
+// counts what it does.
+//
+// It owns the worker processes and what they inherit. What a worker does with a request is registry/serve's matter, what
+// it counts registry/metrics's.
 package prefork
 
 import (
@@ -140,7 +144,8 @@ func New(c Config) (*Master, error) {
 	return m, nil
 }
 
-// Run keeps the workers until a signal ends it. The listening socket is closed when it returns.
+// Run keeps the workers until a signal ends it. The listening socket is closed when it returns; the scoreboard stays for
+// as long as the process, because Census and Counters may still be asked for.
 func (m *Master) Run() error {
 	defer m.socket.Close()
 	defer signal.Stop(m.signals)
@@ -160,9 +165,6 @@ func (m *Master) Run() error {
 		}
 	}
 }
-
-// Close gives the scoreboard back when Run has returned and nobody asks for Census or Counters any more.
-func (m *Master) Close() { m.board.close() }
 
 func (m *Master) obey(s unix.Signal) {
 	switch {
@@ -202,7 +204,7 @@ func (m *Master) heed(n notice) {
 	case n.report == reportReady:
 		w.ready = true
 		m.Tell(Event{What: Ready, PID: w.process.Pid, Workers: m.target})
-	case !w.leaving():
+	case n.report >= reportReached && !w.leaving():
 		w.generation = spent
 		m.backOff(w)
 		m.limited(w, Limit(n.report-reportReached))

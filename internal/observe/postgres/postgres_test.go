@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -247,7 +248,7 @@ func TestCounters(t *testing.T) {
 		t.Errorf("%v bytes, and with 10 MB more %v", empty, grown)
 	}
 	hits, deadlocks, temp := w.field("cache_hit_ratio"), w.field("deadlocks"), w.field("temp_bytes")
-	slow := w.source(Config{Field: "slow_statements", Limit: 100 * time.Millisecond})
+	slow := w.source(Config{Field: "slow_statements", Limit: time.Second})
 	w.fails(slow, "42883", "CREATE EXTENSION pg_stat_statements")
 	pg.Exec("dfr", "CREATE EXTENSION pg_stat_statements")
 	for _, s := range []*Source{hits, deadlocks, temp, slow} {
@@ -285,10 +286,24 @@ func TestCounters(t *testing.T) {
 	wg.Wait()
 	w.soon(deadlocks, nil, is(1))
 
-	w.soon(slow, func() { pg.Exec("dfr", "SELECT 1; SELECT 1; SELECT 1") }, is(0))
-	w.soon(slow, func() { pg.Exec("dfr", "SELECT pg_sleep(0.11)") }, positive)
+	pg.Exec("dfr", "SELECT 1; SELECT 1; SELECT 1")
+	if v := w.value(slow); v != 0 {
+		t.Errorf("%v slow statements", v)
+	}
+	pg.Exec("dfr", "SELECT pg_sleep(1.05); SELECT pg_sleep(1.05)")
+	if v := w.value(slow); v != 1 {
+		t.Errorf("%v slow statements, want one", v)
+	}
+	slow = w.source(Config{Field: "slow_statements", Limit: time.Second})
+	w.sparse(slow)
+	if v := w.value(slow); v != 0 {
+		t.Errorf("%v statements were slow since", v)
+	}
 	pg.Exec("dfr", "SELECT pg_stat_statements_reset()")
-	w.soon(slow, func() { pg.Exec("dfr", "SELECT pg_sleep(0.11)") }, positive)
+	pg.Exec("dfr", "SELECT pg_sleep(1.05)")
+	if v := w.value(slow); v != 1 { // once, where there were two
+		t.Errorf("after a reset %v slow statements, want one", v)
+	}
 
 	pg.Exec("dfr", "SELECT pg_stat_reset()")
 	for _, s := range []*Source{hits, deadlocks, temp} {
@@ -305,6 +320,30 @@ func TestCounters(t *testing.T) {
 	w.fails(w.field("replication_lag"), "no standby is connected")
 }
 
+// crash kills a server and waits until the last of its processes is gone: before that it does not start again.
+func crash(t *testing.T, pg *servers.PG) {
+	t.Helper()
+	pg.Kill()
+	for deadline := time.Now().Add(ages); ; time.Sleep(time.Millisecond) {
+		left := 0
+		all, _ := filepath.Glob("/proc/[0-9]*/cwd")
+		for _, cwd := range all {
+			if at, err := os.Readlink(cwd); err == nil && at == pg.Dir {
+				left++
+				if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(cwd))); err == nil {
+					_ = syscall.Kill(pid, syscall.SIGKILL) // it may have been forked after the others were counted
+				}
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d processes are left", left)
+		}
+	}
+}
+
 // A crash takes the counters with it, and a stop does not.
 func TestRestarts(t *testing.T) {
 	pg := servers.Postgres(t, "shared_preload_libraries=")
@@ -316,7 +355,7 @@ func TestRestarts(t *testing.T) {
 		pg.Exec("dfr", "SET work_mem = '64kB'; SELECT count(*) FROM (SELECT g FROM generate_series(1, 50000) AS g ORDER BY -g) AS s")
 	}
 	w.fails(w.source(Config{Field: "slow_statements", Limit: time.Second}), "55000", "shared_preload_libraries")
-	for _, c := range []struct{ away, back func() }{{pg.Kill, pg.Start}, {pg.Stop, pg.Start}} {
+	for _, c := range []struct{ away, back func() }{{func() { crash(t, pg) }, pg.Start}, {pg.Stop, pg.Start}} {
 		w.becomes(temp, fleet.Fresh)
 		w.soon(temp, spill, positive)
 		c.away()
@@ -332,7 +371,7 @@ func TestRestarts(t *testing.T) {
 		}
 	}
 	w.soon(temp, spill, positive)
-	pg.Kill()
+	crash(t, pg)
 	pg.Start() // between two ticks
 	w.fails(temp, "began anew")
 	w.sparse(temp)
