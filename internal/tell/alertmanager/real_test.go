@@ -13,14 +13,12 @@ import (
 	"time"
 
 	"tidemark/internal/decide/alert"
+	"tidemark/test/servers"
 )
 
 // A real Alertmanager takes what is shown to it, and lets go of it when told so.
 func TestRealAlertmanager(t *testing.T) {
-	program, err := exec.LookPath("prometheus-alertmanager")
-	if err != nil {
-		t.Skip("prometheus-alertmanager is not installed")
-	}
+	program := servers.Need(t, "prometheus-alertmanager")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "am.yml")
 	if err := os.WriteFile(file, []byte("route: {receiver: none}\nreceivers: [{name: none}]\n"), 0o600); err != nil {
