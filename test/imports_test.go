@@ -20,6 +20,9 @@ var rooms = []string{
 
 // vendors: each library has the one package, or folder, that may import it.
 var vendors = map[string]string{
+	"github.com/expr-lang/expr":           "internal/decide/expression",
+	"github.com/prometheus/common":        "internal/observe/httpjson registry/metrics",
+	"github.com/wneessen/go-mail":         "internal/tell/mail",
 	"github.com/spf13/cobra":              "internal/cli registry/cli",
 	"go.yaml.in/yaml":                     "internal/config",
 	"modernc.org/sqlite":                  "internal/record/sqlite registry/store/sqlite",

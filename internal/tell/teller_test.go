@@ -574,6 +574,7 @@ func TestAMirrorIsShownTheStateAgainAndAgain(t *testing.T) {
 		p := &place{}
 		c := Channel{Name: "alertmanager", Mirror: p, Delivery: Delivery{Repeat: time.Minute}}
 		b := newBench(t, c)
+		pass(time.Second)
 		n := notice("a", time.Now())
 		b.Sync("f", []alert.Notice{n})
 		pass(time.Second)

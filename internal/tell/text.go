@@ -115,7 +115,7 @@ func digest(batch []Message, zone *time.Location) Letter {
 			t.write(&b, zone)
 		}
 	}
-	section("Not over when the last of these was written, the newest first:", open)
+	section("Not over when the last of these was written, critical before the others, the newest first:", open)
 	section("Over, the newest first:", over)
 	b.WriteString("\nAll, in order:\n")
 	const most = 500 // a mail that a phone still opens; the counts above are of all

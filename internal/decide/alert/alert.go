@@ -78,7 +78,6 @@ type finding struct {
 	rule     string
 	signal   string
 	verdict  verdict
-	since    time.Time     // the condition's own, when it is known better than by looking
 	raise    time.Duration // after it has held for so long
 	resolve  time.Duration // after it has been gone for so long
 	severity Severity
@@ -195,9 +194,6 @@ func (s *State) judge(key string, found *finding, f *Facts, gap time.Duration) {
 		if i.Since.IsZero() {
 			i.Since = f.Now
 		}
-		if !found.since.IsZero() && found.since.Before(i.Since) && !i.firing() {
-			i.Since = found.since
-		}
 		if i.firing() {
 			write(i.Notice.Started) // with the figures of now
 		} else if f.Now.Sub(i.Since) >= found.raise {
@@ -230,7 +226,7 @@ func (s *State) remember(r *Rules, f *Facts) {
 	for i := range f.Events {
 		e := &f.Events[i]
 		switch {
-		case e.Kind == fleet.EventDecision && e.To > e.From && (e.Decision == nil || !e.Decision.Shadow):
+		case e.Kind == fleet.EventDecision && e.To > e.From:
 			s.Asked = nil
 			for _, sig := range f.Signals {
 				if sig.Unit == fleet.Seconds && sig.Threshold > 0 && sig.Reading.Quality == fleet.Fresh {
@@ -238,7 +234,7 @@ func (s *State) remember(r *Rules, f *Facts) {
 				}
 			}
 		case e.Kind == fleet.EventActionDone && e.To > e.From:
-			if s.Up != nil && f.Now.Sub(s.Up.Latest) <= r.Settle && e.From == s.Up.To {
+			if s.Up != nil && f.Now.Sub(s.Up.Latest) <= r.Settle {
 				s.Up.To, s.Up.Latest = e.To, f.Now
 			} else {
 				s.Up = &ScaleUp{From: e.From, To: e.To, Done: f.Now, Latest: f.Now, Before: s.Asked}

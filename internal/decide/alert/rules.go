@@ -69,16 +69,12 @@ func signalsMissing(c *context) []finding {
 	}
 	var out []finding
 	lost := 0
-	latest := time.Time{}
 	for i := range c.Signals {
 		s := &c.Signals[i]
 		f := finding{rule: "signal_missing", signal: s.Name, verdict: no, raise: c.MissingFor, resolve: 2 * time.Minute, severity: Warning, over: s.Name + " is measured again."}
 		if !s.Lost.IsZero() {
 			lost++
-			if s.Lost.After(latest) {
-				latest = s.Lost
-			}
-			f.verdict, f.since = yes, s.Lost
+			f.verdict = yes
 			f.title = fmt.Sprintf("%s of %s has been %s for %s%s", s.Name, c.Fleet, s.Reading.Quality, fleet.Elapsed(c.Now.Sub(s.Lost)), because(s.Error))
 			effect := "The fleet is not scaled in while it is missing. The other signals still scale it out."
 			if s.Optional {
@@ -90,7 +86,7 @@ func signalsMissing(c *context) []finding {
 	}
 	blind := finding{rule: "blind", verdict: no, raise: c.MissingFor, resolve: 2 * time.Minute, severity: Critical, over: "Signals are measured again."}
 	if lost == len(c.Signals) {
-		blind.verdict, blind.since = yes, latest
+		blind.verdict = yes
 		blind.title = fmt.Sprintf("no signal of %s is measured: it stays at %s, whatever the load", c.Fleet, workers(c.Size.Workers()))
 		blind.lines = []string{"Tidemark does not guess: without signals it holds.", "Until they are back, set the size by hand if the load asks for it: tidemark scale " + c.Fleet + " N"}
 	}

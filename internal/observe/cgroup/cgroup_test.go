@@ -253,6 +253,13 @@ func TestTheTightestLimit(t *testing.T) {
 	h.sparse(s, scene(100, 101, 102))
 	h.v2("apps.slice/odoo.service", account{quota: "100000 100000", usage: 9 * time.Second})
 	h.expect(s, scene(100, 101, 102), 80)
+	// The tighter one may stand above.
+	h.v2("small.slice", account{quota: "50000 100000"})
+	h.v2("small.slice/odoo.service", account{quota: "200000 100000"})
+	s = h.source(Config{Path: "/small.slice/odoo.service", Field: CPU})
+	h.sparse(s, scene())
+	h.v2("small.slice", account{quota: "50000 100000", usage: 4 * time.Second})
+	h.expect(s, scene(), 80)
 	// More quota than the host has cores is no more than the cores.
 	h.v2("big", account{quota: "1600000 100000"})
 	s = h.source(Config{Path: "/big", Field: CPU})

@@ -254,7 +254,9 @@ func TestTLS(t *testing.T) {
 	refused(t, Config{CAFile: ca, CertFile: file(t, "c.pem", cert), KeyFile: file(t, "k.pem", cert)}, asks, "load cert_file and key_file")
 	notTLS := httptest.NewServer(http.NotFoundHandler())
 	defer notTLS.Close()
-	refused(t, Config{}, "https"+strings.TrimPrefix(notTLS.URL, "http"), "")
+	if _, err := get(t, Config{}, "https"+strings.TrimPrefix(notTLS.URL, "http")+"/a?key=hush"); err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestValidate(t *testing.T) {

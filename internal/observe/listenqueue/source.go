@@ -8,17 +8,16 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"tidemark/internal/act/sockets"
 	"tidemark/internal/fleet"
 )
 
 // Source reads one figure of one socket. It is not for several goroutines at once.
 type Source struct {
-	cfg  Config
-	read reader
-	now  func() time.Time // monotonic; tests set it
+	cfg    Config
+	read   reader
+	tables *Tables
+	now    func() time.Time // monotonic; tests set it
 
 	last drops // of Overflows
 }
@@ -31,9 +30,9 @@ type drops struct {
 	overflows map[uint64]uint64
 }
 
-// New makes a source from a valid configuration.
-func New(cfg Config) *Source {
-	return &Source{cfg: cfg, read: fields[cfg.Field].read, now: time.Now}
+// New makes a source from a valid configuration. Sources that share tables read them once a tick.
+func New(cfg Config, tables *Tables) *Source {
+	return &Source{cfg: cfg, read: fields[cfg.Field].read, tables: tables, now: time.Now}
 }
 
 // Read returns the figure, or a sparse reading as long as a rate has nothing to be compared with, or a missing one and why. That
@@ -44,6 +43,7 @@ func (s *Source) Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, er
 		v, q, err = s.figure(ctx, scene)
 	}
 	if err != nil {
+		s.last = drops{} // what was dropped meanwhile was not dropped now
 		return fleet.Reading{Time: scene.Now}, fmt.Errorf("%s: %w", s.cfg.Field, err)
 	}
 	return fleet.Reading{Value: v, Time: scene.Now, Quality: q}, nil
@@ -77,19 +77,16 @@ func (s *Source) look(ctx context.Context, scene fleet.Scene) (*look, error) {
 	}
 	l := &look{namespaces: map[uint64]int{}, accepted: map[uint64]bool{}}
 	for i := range scene.Workers {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		w := &scene.Workers[i]
 		if w.PID <= 0 || w.Phase == fleet.Gone {
 			continue
 		}
-		if err := s.add(l, w.PID); err != nil && !errors.Is(err, fs.ErrNotExist) { // else it ended just now
+		if err := s.add(ctx, l, scene.Now, w.PID); err != nil && !errors.Is(err, fs.ErrNotExist) { // else it ended just now
 			return nil, err
 		}
 	}
 	if len(l.namespaces) == 0 {
-		if err := s.add(l, os.Getpid()); err != nil {
+		if err := s.add(ctx, l, scene.Now, os.Getpid()); err != nil {
 			return nil, err
 		}
 	}
@@ -100,21 +97,15 @@ func (s *Source) look(ctx context.Context, scene fleet.Scene) (*look, error) {
 }
 
 // add takes in the network namespace of a process, unless another process has shown it.
-func (s *Source) add(l *look, pid int) error {
-	// Each namespace has files of its own; their number tells namespaces apart without the rights that /proc/<pid>/ns needs.
-	var st unix.Stat_t
-	path := fmt.Sprintf("/proc/%d/net/tcp", pid)
-	if err := unix.Stat(path, &st); err != nil {
-		return &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	if _, seen := l.namespaces[st.Ino]; seen {
-		return nil
-	}
-	table, err := sockets.Read(pid)
+func (s *Source) add(ctx context.Context, l *look, now time.Time, pid int) error {
+	namespace, table, err := s.tables.of(ctx, now, pid)
 	if err != nil {
 		return err
 	}
-	l.namespaces[st.Ino] = pid
+	if _, seen := l.namespaces[namespace]; seen {
+		return nil
+	}
+	l.namespaces[namespace] = pid
 	waiting, first := 0, len(l.listeners)
 	for i := range table {
 		c := &table[i]

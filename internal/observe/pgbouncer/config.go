@@ -12,7 +12,7 @@ import (
 // Config says what a signal takes from a PgBouncer.
 type Config struct {
 	// DSN is how to reach the admin console: postgres://USER:PASSWORD@HOST:PORT/pgbouncer, where USER is one of PgBouncer's
-	// stats_users or admin_users. The password stands here and nowhere else.
+	// stats_users or admin_users. No message ever shows the password.
 	DSN string `yaml:"dsn,required" example:"${PGBOUNCER_DSN}"`
 	// Field is what is read; see the package's doc.
 	Field string `yaml:"field"`

@@ -381,8 +381,8 @@ func TestWhatIsNotThereIsNotZero(t *testing.T) {
 	f.Set("SHOW STATS", table(stats118)...)
 	f.fails(t, f.source(t, "query_rate", "drf", ""), `knows no database "drf"`)
 	utilization := f.source(t, "utilization", "", "")
-	f.Set("SHOW DATABASES", table(databases118, row{"name": "dfr", "pool_size": "0"})...)
-	f.fails(t, utilization, "no pool_size")
+	f.Set("SHOW DATABASES", table(databases118, row{"name": "dfr", "pool_size": "0"}, row{"name": "wiki", "pool_size": "20"})...)
+	f.fails(t, utilization, `no pool_size for database "dfr"`)
 	f.Set("SHOW POOLS", table(pools118)...)
 	f.expect(t, utilization, 0) // no pool at all: nothing is taken
 }

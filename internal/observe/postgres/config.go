@@ -12,7 +12,7 @@ import (
 
 // Config says what a signal takes from a PostgreSQL database: a field, a field of a preset, or what a query returns.
 type Config struct {
-	// DSN is how to reach the database: postgres://USER:PASSWORD@HOST:PORT/DATABASE. The password stands here and nowhere else.
+	// DSN is how to reach the database: postgres://USER:PASSWORD@HOST:PORT/DATABASE. No message ever shows the password.
 	// The user needs the role pg_monitor for fields, and SELECT on the tables of a query or preset.
 	DSN string `yaml:"dsn,required" example:"${PG_DSN}"`
 	// Field is what is read; see the package's doc.

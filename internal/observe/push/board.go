@@ -11,12 +11,19 @@ import (
 	"tidemark/internal/fleet"
 )
 
-// Board holds the latest value of each signal that takes pushes. It is for several goroutines at once.
+// Board holds the latest value of each signal that takes pushes. The zero value is ready, and for several goroutines at once.
 type Board struct {
-	now func() time.Time // monotonic; tests set it
+	clock func() time.Time // monotonic; tests set it
 
 	mu      sync.Mutex
 	entries map[name]*entry
+}
+
+func (b *Board) now() time.Time {
+	if b.clock == nil {
+		return time.Now()
+	}
+	return b.clock()
 }
 
 // name is a signal of a fleet.
@@ -30,15 +37,15 @@ type entry struct {
 	expiry time.Duration
 }
 
-// NewBoard makes an empty board.
-func NewBoard() *Board { return &Board{now: time.Now, entries: map[name]*entry{}} }
-
 // Source declares a signal, from a valid configuration: from now on values are taken for it, until the Source is closed.
 func (b *Board) Source(fleet, signal string, cfg Config) *Source {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := &Source{board: b, name: name{fleet, signal}, expiry: cfg.Expiry}
 	e := b.entries[s.name]
+	if b.entries == nil {
+		b.entries = map[name]*entry{}
+	}
 	if e == nil || e.unit != cfg.MeasuredIn { // a value in another unit means nothing
 		e = &entry{unit: cfg.MeasuredIn}
 		b.entries[s.name] = e

@@ -31,8 +31,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // board is one whose time the test sets.
 func board() (*Board, *time.Time) {
-	b, now := NewBoard(), time.Unix(1_800_000_000, 0)
-	b.now = func() time.Time { return now }
+	b, now := new(Board), time.Unix(1_800_000_000, 0)
+	b.clock = func() time.Time { return now }
 	return b, &now
 }
 
@@ -182,7 +182,7 @@ func TestOverASocket(t *testing.T) {
 }
 
 func TestSeveralAtOnce(t *testing.T) {
-	b := NewBoard()
+	b := new(Board)
 	s := b.Source("odoo", "sessions", DefaultConfig())
 	var wg sync.WaitGroup
 	for i := range 8 {

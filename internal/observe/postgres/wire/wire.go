@@ -255,7 +255,8 @@ func (s *Server) exchange(ctx context.Context, statement string) (*Table, error)
 	if errors.As(err, &huge) {
 		err = errTooLong
 	}
-	lost := s.conn.IsClosed() || errors.Is(err, errTooLong)
+	// A transaction that is still open would answer every later question.
+	lost := s.conn.IsClosed() || errors.Is(err, errTooLong) || s.conn.TxStatus() != 'I'
 	if err != nil {
 		err = s.explain(ctx, err)
 	}
