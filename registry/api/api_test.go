@@ -757,6 +757,36 @@ func TestDatabaseInTrouble(t *testing.T) {
 	}
 }
 
+// A request whose time is over is answered so, whatever the endpoint made of it; the log hears of it.
+func TestTimeout(t *testing.T) {
+	heard := ""
+	var left time.Duration
+	more := func(wait bool) []web.Route {
+		return []web.Route{{
+			Method: "GET", Pattern: "/api/wait",
+			Handle: func(_ http.ResponseWriter, r *http.Request, _ registry.Actor) (int, any, error) {
+				if until, ok := r.Context().Deadline(); ok {
+					left = time.Until(until)
+				}
+				if wait {
+					<-r.Context().Done()
+				}
+				return 0, nil, errors.New("interrupted")
+			},
+		}}
+	}
+	New(nil, Options{More: more(false)}).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/api/wait", nil))
+	if left <= 0 || left > 30*time.Second {
+		t.Errorf("a request has %v", left)
+	}
+	h := New(nil, Options{Timeout: time.Millisecond, Trouble: func(err error) { heard = err.Error() }, More: more(true)})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/wait", nil))
+	if left > time.Millisecond || w.Code != 503 || w.Header().Get("Retry-After") != "5" || !strings.Contains(w.Body.String(), "too long") || !strings.Contains(heard, "interrupted") {
+		t.Errorf("%d %s, told %q", w.Code, w.Body, heard)
+	}
+}
+
 // A client that leaves is no trouble of the server's.
 func TestAClientThatLeaves(t *testing.T) {
 	arrived, heard := make(chan bool), make(chan error, 1)

@@ -185,7 +185,7 @@ Prometheus's format on /metrics, and how many serve on /healthz, however busy th
 X-Request-Start "t=${msec}"): one that waited longer is answered 503 with Retry-After at once rather than served late.
 
 The API asks for a bearer token (registry token add), but with --open, which is refused unless only this machine can
-connect. /web/health, which checks the database too, and /api/openapi.json, which describes all routes, need none.`,
+connect (a proxy in front lets in whom it serves). /web/health, which checks the database too, and /api/openapi.json, which describes all routes, need none.`,
 		Example: `  registry serve --db farmers.db --listen 127.0.0.1:8069
   registry serve --db farmers.db --listen unix:/run/registry.sock --open --think 20ms
   registry serve --db farmers.db --workers 2 --pid-file /run/registry.pid --backlog 128
