@@ -104,7 +104,7 @@ func CSV(name string, r io.Reader, step time.Duration, counts *bool) (*Series, [
 
 func parseTime(text string) (time.Time, bool) {
 	text = strings.TrimSpace(text)
-	if v, err := strconv.ParseFloat(text, 64); err == nil && v >= 0 && v < 1e11 {
+	if v, err := strconv.ParseFloat(text, 64); err == nil && v >= 0 && v < 9e9 { // until 2255: beyond, times overflow
 		return time.Unix(0, int64(v*1e9)).UTC(), true
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {

@@ -53,7 +53,7 @@ type Reads uint8
 const (
 	Absent       Reads = iota // it is missing, as where its source is away
 	Constant                  // Probe.Value
-	Utilisation               // percent of the serving workers' time in which they had a request, since the last tick
+	Utilisation               // percent of the serving workers' time in which they had a request, since the last tick, times Probe.Value
 	ResponseTime              // Probe.Quantile of the response times over Probe.Window, in seconds
 	WaitTime                  // the same of the time before the service begins
 	ArrivalRate               // requests/s since the last tick
@@ -397,7 +397,7 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 	case Constant:
 		out.Value = probe.Value
 	case Utilisation:
-		out.Value = utilisation
+		out.Value = utilisation * probe.Value
 	case ResponseTime, WaitTime:
 		total := r.window(probe).Total()
 		if n := total.Count(); n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {

@@ -33,7 +33,7 @@ func requirements() (*policy.Fleet, []Probe) {
 		},
 		Safeguards: policy.Safeguards{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: 5 * time.Minute, ActionLimit: 3 * time.Minute},
 	}
-	return p, []Probe{{Reads: Utilisation}, {Reads: ResponseTime, Quantile: 0.95, Window: 5 * time.Minute}}
+	return p, []Probe{{Reads: Utilisation, Value: 1}, {Reads: ResponseTime, Quantile: 0.95, Window: 5 * time.Minute}}
 }
 
 func shape(t testing.TB, name string, over time.Duration, peak float64) *load.Series {
