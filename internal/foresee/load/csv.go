@@ -104,8 +104,12 @@ func CSV(name string, r io.Reader, step time.Duration, counts *bool) (*Series, [
 
 func parseTime(text string) (time.Time, bool) {
 	text = strings.TrimSpace(text)
-	if v, err := strconv.ParseFloat(text, 64); err == nil && v >= 0 && v < 9e9 { // until 2255: beyond, times overflow
-		return time.Unix(0, int64(v*1e9)).UTC(), true
+	const most = 9e9 // the year 2255: beyond, times overflow
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 && n < most {
+		return time.Unix(n, 0).UTC(), true
+	}
+	if v, err := strconv.ParseFloat(text, 64); err == nil && v >= 0 && v < most {
+		return time.Unix(int64(v), int64(math.Round((v-math.Floor(v))*1e6))*1000).UTC(), true // a float64 holds microseconds of now
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
 		if t, err := time.Parse(layout, text); err == nil {
