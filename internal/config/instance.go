@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,4 +209,58 @@ func (r *resolver) timeouts(in *Instance) {
 			}
 		}
 	}
+}
+
+// Fact is one thing that an installation says of itself.
+type Fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Identity is what the installation says of itself, for the head of a status or a report: what is written, in the order of the file.
+func (c *Config) Identity() []Fact {
+	in := &c.Instance
+	var out []Fact
+	add := func(name, value string) {
+		if value != "" {
+			out = append(out, Fact{name, value})
+		}
+	}
+	add("environment", c.spec.Environment.title())
+	add("country", in.Country)
+	add("hosting", strings.ReplaceAll(string(in.Hosting), "_", " "))
+	add("region", in.Region)
+	add("resource group", in.ResourceGroup)
+	add("network segment", in.NetworkSegment)
+	add("workers on", in.InstanceTypes.Workers)
+	add("database on", in.InstanceTypes.Database)
+	add("scaling", "workers by their policies, the database by hand")
+	if in.Cost.ReservedInstances {
+		least := 0
+		for i := range c.Fleets {
+			least += c.Fleets[i].Policy.Bounds.Min
+		}
+		add("reserved capacity planned for", fmt.Sprintf("%d workers, the minima of all fleets", least))
+	}
+	var targets []string
+	if t := in.Targets; t != (Targets{}) {
+		for _, s := range []struct {
+			there bool
+			text  string
+		}{
+			{t.P95 > 0, "p95 " + formatDuration(t.P95)}, {t.Throughput > 0, fmt.Sprintf("%g requests/s", t.Throughput)}, {t.Availability > 0, fmt.Sprintf("%g %% available", t.Availability)},
+		} {
+			if s.there {
+				targets = append(targets, s.text)
+			}
+		}
+	}
+	add("targets", strings.Join(targets, ", "))
+	if in.Quota.Workers > 0 {
+		add("quota", fmt.Sprintf("%d workers", in.Quota.Workers))
+	}
+	for _, k := range slices.Sorted(maps.Keys(in.Tags)) {
+		add(k, in.Tags[k])
+	}
+	return out
 }
