@@ -280,13 +280,12 @@ func (r *runner) events(before *engine.State, in *engine.Input, decided bool) []
 		}
 	})
 	for i := range p.Guards {
-		is, was := s.Guards[i].Since, before.Guards[i].Since
+		is, was := raised(&s.Guards[i]), raised(&before.Guards[i])
 		switch {
-		case is.IsZero() == was.IsZero():
-		case was.IsZero():
+		case is && !was:
 			add(fleet.Event{Kind: fleet.EventGuard, Policy: p.Guards[i].Name, State: "holds", Note: guardNote(p, s, i)})
-		default:
-			add(fleet.Event{Kind: fleet.EventGuard, Policy: p.Guards[i].Name, State: "lets go", Duration: fleet.Duration(now.Sub(was))})
+		case was && !is:
+			add(fleet.Event{Kind: fleet.EventGuard, Policy: p.Guards[i].Name, State: "lets go", Duration: fleet.Duration(now.Sub(before.Guards[i].Since))})
 		}
 	}
 	for _, reason := range d.Reasons {
@@ -308,12 +307,21 @@ func (r *runner) events(before *engine.State, in *engine.Input, decided bool) []
 	return out
 }
 
-// guardNote is what a guard saw when it began to hold.
+// raised reports whether a guard holds for what it saw. That it holds because it sees nothing is the lost signal's event.
+func raised(g *engine.GuardState) bool {
+	return !g.Since.IsZero() && !slices.ContainsFunc(g.Conditions, func(c engine.RuleState) bool { return c.State != fleet.Alarm })
+}
+
+// guardNote is what a guard looks at, with the figures.
 func guardNote(p *policy.Fleet, s *engine.State, i int) string {
-	cond, sig := &p.Guards[i].If[0], &p.Signals[p.Guards[i].If[0].Signal]
-	value := s.Signals[cond.Signal].Last.Quality.String()
-	if s.Guards[i].Conditions[0].State == fleet.Alarm {
-		value = sig.Unit.Format(s.Signals[cond.Signal].Series.Newest().Value)
+	cond := &p.Guards[i].If[0]
+	sig, st := &p.Signals[cond.Signal], &s.Signals[cond.Signal]
+	value := "not measured yet"
+	switch newest := st.Series.Newest(); {
+	case newest.Real():
+		value = sig.Unit.Format(newest.Value)
+	case st.Last.Quality < fleet.Fresh:
+		value = st.Last.Quality.String()
 	}
 	return fmt.Sprintf("%s is %s (%s %s)", sig.Name, value, cond.Operator, sig.Unit.Format(cond.Threshold))
 }
