@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,7 +108,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	a.since = time.Now().UTC()
-	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, Note: fmt.Sprintf("version %s, pid %d, %s", a.opts.Version, os.Getpid(), a.path)}); err != nil {
+	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, Note: fmt.Sprintf("version %s, pid %d, %s, %s", a.opts.Version, os.Getpid(), a.path, identity(a.cfg))}); err != nil {
 		return err
 	}
 	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal})
@@ -115,6 +116,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	a.loop.Share(a.cfg.Instance.Quota.Workers)
 	if err := a.loop.Start(built); err != nil {
 		return err
 	}
@@ -125,6 +127,15 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.wg.Go(func() { a.maintain(ctx) })
 	a.wg.Go(func() { a.log(ctx) })
 	return nil
+}
+
+// identity is what the installation says of itself, in a line.
+func identity(cfg *config.Config) string {
+	var parts []string
+	for _, f := range cfg.Identity() {
+		parts = append(parts, f.Name+" "+f.Value)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // leadWait is how long a lock may still be held by what a killed daemon had just forked and not yet executed.
@@ -254,6 +265,7 @@ func (a *App) Reload(ctx context.Context) error {
 	if err := a.loop.Reload(built); err != nil {
 		return err
 	}
+	a.loop.Share(cfg.Instance.Quota.Workers)
 	a.mu.Lock()
 	a.cfg = cfg
 	a.mu.Unlock()

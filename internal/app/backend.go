@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
@@ -22,7 +23,7 @@ func (a *App) Overview() web.Overview {
 	defer a.mu.Unlock()
 	return web.Overview{
 		Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone, PID: os.Getpid(), Version: a.opts.Version,
-		Since: a.since, Config: a.path, Fleets: a.loop.Status(),
+		Since: a.since, Config: a.path, Identity: a.cfg.Identity(), Fleets: a.loop.Status(),
 	}
 }
 
@@ -92,6 +93,13 @@ func (a *App) units(name string, readings []record.Sample) []fleet.Unit {
 	return out
 }
 
+// quiet reports whether the log is for trouble only.
+func (a *App) quiet() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg.Instance.LoggingLevel == config.LogTroubleOnly
+}
+
 // log writes each event as it is recorded.
 func (a *App) log(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
@@ -111,6 +119,9 @@ func (a *App) log(ctx context.Context) {
 		}
 		for i := range events {
 			last = events[i].ID
+			if a.quiet() && !text.Trouble(&events[i]) {
+				continue
+			}
 			name := events[i].Fleet
 			if name == "" {
 				name = "tidemark"

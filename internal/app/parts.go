@@ -92,7 +92,7 @@ func (a *App) buildFleet(ctx context.Context, cfg *config.Config, f *config.Flee
 	if err != nil {
 		return control.Parts{}, fmt.Errorf("target: %w", err)
 	}
-	built := control.Parts{Policy: f.Policy, Target: p.target.it}
+	built := control.Parts{Policy: f.Policy, Target: p.target.it, Priority: f.Priority}
 	if f.Balancer.Body != nil {
 		p.balancer, err = reuse(p.balancer, f.Balancer.Body, a.opts.Log, func() (control.Balancer, error) { return a.balancer(cfg, f) })
 		if err != nil {

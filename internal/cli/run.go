@@ -59,10 +59,13 @@ func (c *command) checkCommand() *cobra.Command {
 	var effective bool
 	cmd := c.jsonFlag(&cobra.Command{
 		Use: "check [FILE]", Short: "Check a configuration: every problem, with its place and what to write instead", Args: cobra.MaximumNArgs(1),
-		Example: "  tidemark check tidemark.yaml\n  tidemark check tidemark.yaml --effective",
-		RunE: func(_ *cobra.Command, args []string) error {
+		Example: "  tidemark check tidemark.yaml\n  tidemark check -c tidemark.yaml --effective",
+		RunE: func(cmd *cobra.Command, args []string) error {
 			path := c.configPath()
 			if len(args) == 1 {
+				if cmd.Flags().Changed("config") && args[0] != path {
+					return fmt.Errorf("two configurations are named, %s and %s: name one", path, args[0])
+				}
 				path = args[0]
 			}
 			cfg, problems, err := app.Check(path)

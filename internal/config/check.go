@@ -60,20 +60,19 @@ func (r *resolver) reach() {
 			most = max(most, rule.Change)
 		}
 	}
-	step, way := min(s.StepUp, most), r.out.Bounds.Max-r.out.Bounds.Min
-	if step == 0 || way <= 0 {
-		return
-	}
-	scalings := (way + step - 1) / step
-	byRate := time.Duration((scalings-1)/s.RateCount) * s.RateWindow
-	byCooldown := time.Duration(scalings-1) * s.CooldownUp
-	if took := max(byRate, byCooldown); took > patience {
-		at, why := r.at("safeguards.max_scaling_rate"), fmt.Sprintf("%d per %s", s.RateCount, formatDuration(s.RateWindow))
-		if byCooldown > byRate {
-			at, why = r.at("safeguards.cooldown.scale_up"), "a cooldown of "+formatDuration(s.CooldownUp)
+	least := r.out.Bounds.Min // or what a schedule has there before the load
+	if r.out.Schedule != nil {
+		for _, w := range r.out.Schedule.Windows {
+			least = max(least, w.Floor)
 		}
-		r.warn(at, fmt.Sprintf("from %d to %d workers takes at least %s, with %s and steps of %d", r.out.Bounds.Min, r.out.Bounds.Max, fleet.Elapsed(took), why, step),
-			"raise bounds.min or safeguards.step.up if load rises faster")
+	}
+	if took, why := r.climb(least, r.out.Bounds.Max, min(s.StepUp, most)); took > patience {
+		at := r.at("safeguards.max_scaling_rate")
+		if strings.Contains(why, "cooldown") {
+			at = r.at("safeguards.cooldown.scale_up")
+		}
+		r.warn(at, fmt.Sprintf("from %d to %d workers takes at least %s, %s", least, r.out.Bounds.Max, fleet.Elapsed(took), why),
+			"raise bounds.min or safeguards.step.up if load rises faster, or have a floor there before it by schedule")
 	}
 }
 
@@ -83,6 +82,9 @@ func (r *resolver) uses() {
 		return
 	}
 	used := map[int]bool{}
+	for _, i := range r.watching {
+		used[i] = true
+	}
 	grows, shrinks := false, false
 	for i, p := range r.out.Policies {
 		out, in := 0, 0

@@ -27,15 +27,6 @@ type Config struct {
 	given  map[string]string
 }
 
-// Instance names the installation.
-type Instance struct {
-	Name     string            `yaml:"name"`
-	Country  string            `yaml:"country"`
-	TimeZone string            `yaml:"time_zone"` // IANA name; local times in the file are in it
-	Tags     map[string]string `yaml:"tags"`
-	Zone     *time.Location    `yaml:"-"`
-}
-
 // Retention bounds what the journal keeps; it converts to record.Retention.
 type Retention struct {
 	Raw       time.Duration `yaml:"raw"`       // readings as they were read
@@ -52,6 +43,7 @@ type Fleet struct {
 	Balancer Adapter // no kind: none
 	Signals  []Signal
 	Policy   policy.Fleet // its Signals are in the order of Signals
+	Priority int          // 1 goes first when there is not enough for all
 }
 
 // Signal is where a signal comes from.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"tidemark/internal/config"
 	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/schedule"
 	"tidemark/internal/fleet"
 )
 
@@ -82,12 +84,13 @@ func sameConfig() cmp.Options {
 	return cmp.Options{
 		cmpopts.IgnoreUnexported(config.Config{}), cmpopts.EquateEmpty(),
 		cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
+		cmp.Comparer(func(a, b schedule.Holidays) bool { return reflect.DeepEqual(a, b) }),
 	}
 }
 
 // TestGood reads each file, writes it out with all defaults, and reads that again: it must say the same.
 func TestGood(t *testing.T) {
-	warnings := map[string]int{"cook-islands.yaml": 1, "minimal.yaml": 1, "everything.yaml": 0}
+	warnings := map[string]int{"cook-islands.yaml": 1, "minimal.yaml": 1, "everything.yaml": 0, "safeguards.yaml": 0}
 	for name, want := range warnings {
 		t.Run(name, func(t *testing.T) {
 			cfg, problems := config.Parse(name, read(t, "testdata/good/"+name), catalog(), environ)

@@ -10,22 +10,26 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"tidemark/internal/decide/schedule"
 )
 
 // decoder fills Go values from YAML nodes, and remembers where each setting stands. The package's doc says how fields are
 // tagged.
 type decoder struct {
-	text    *text
-	cat     Catalog
-	env     func(string) (string, bool)
-	places  map[string]place
-	given   map[string]string // why a value that is not written is not the default either
-	failed  map[string]bool   // settings that are wrong, by themselves ...
-	around  map[string]bool   // ... and they and all that they are part of
-	hidden  map[string]string // values that came from the environment -> ${NAME}
-	aliased int               // values that aliases brought in, and whether we are within one
-	within  int
-	probs   Problems
+	text   *text
+	cat    Catalog
+	env    func(string) (string, bool)
+	places map[string]place
+	given  map[string]string // why a value that is not written is not the default either
+	failed map[string]bool   // settings that are wrong, by themselves ...
+	around map[string]bool   // ... and they and all that they are part of
+	hidden map[string]string // values that came from the environment -> ${NAME}
+	// holidays are the instance's, read.
+	holidays schedule.Holidays
+	aliased  int // values that aliases brought in, and whether we are within one
+	within   int
+	probs    Problems
 }
 
 // place is where a setting stands in the file.
@@ -415,6 +419,8 @@ func (d *decoder) unknownField(path string, key *yaml.Node, names []string) (mea
 	fix := "the fields here are " + strings.Join(names, ", ")
 	near, elsewhere := nearest(name, names), homes(name)
 	switch {
+	case path == "instance" && instead[name] != "":
+		fix = instead[name]
 	case near != "":
 		d.distrust(join(path, near))
 		fix = "did you mean " + near + "?"

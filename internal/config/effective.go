@@ -65,13 +65,23 @@ func (p *printer) structure(indent, path string, v reflect.Value) {
 	}
 }
 
+// optional is a block that is not there unless it is written.
+type optional interface{ absent() bool }
+
 func (p *printer) setting(indent, name, path string, v reflect.Value, option string) {
 	if text, ok := p.value(path, v, option); ok {
+		if text == `""` && !p.written(path) && p.quiet(path) {
+			return
+		}
 		p.line(indent+name+": "+text, p.origin(path))
 		return
 	}
 	written := p.written(path)
 	switch x := v.Interface().(type) {
+	case optional:
+		if x.absent() {
+			return
+		}
 	case target:
 		p.adapter(indent, name, path, x.Adapter)
 		return
@@ -101,6 +111,11 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 	default:
 		p.list(indent, name, path, v, option)
 	}
+}
+
+// quiet reports whether a setting that says nothing is left out: those of adapters are shown, so that they are known.
+func (p *printer) quiet(path string) bool {
+	return strings.HasPrefix(path, "instance.") || strings.Contains(path, ".safeguards.") || strings.Contains(path, ".schedule.")
 }
 
 func (p *printer) written(path string) bool { _, ok := p.cfg.places[path]; return ok }

@@ -165,3 +165,5 @@ func environ(name string) (string, bool) {
 	}[name]
 	return v, ok
 }
+
+func (p *proxy) TimeoutOfRequests() (string, *time.Duration) { return "timeout", &p.Timeout }

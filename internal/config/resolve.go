@@ -22,6 +22,7 @@ func (d *decoder) decodeRoot(root *yaml.Node, s *spec) {
 // resolve fills in what depends on other settings, checks them against each other, and writes both back into s.
 func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.instance(&s.Instance)
+	d.settle(&s.Instance)
 	if d.ok("state_dir") {
 		s.StateDir = absolute(dir, s.StateDir)
 	}
@@ -44,13 +45,11 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	for i := range s.Fleets {
 		path := fmt.Sprintf("fleets.%d", i)
 		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone}
-		if !d.written(path + ".mode") {
-			r.spec.Mode = mode(s.Environment.mode())
-			d.given[path+".mode"] = "environment " + string(s.Environment)
-		}
+		r.environment(s.Environment)
 		d.unique(first, path+".name", s.Fleets[i].Name, "fleet")
-		cfg.Fleets = append(cfg.Fleets, r.fleet())
+		cfg.Fleets = append(cfg.Fleets, r.fleet(&s.Instance))
 	}
+	d.quota(s)
 	return cfg
 }
 
@@ -141,22 +140,30 @@ type resolver struct {
 	tick time.Duration
 	zone *time.Location
 	out  policy.Fleet
+	// watching are the signals of guards and budgets, by index
+	watching []int
 }
 
 func (r *resolver) at(format string, args ...any) string {
 	return r.path + "." + fmt.Sprintf(format, args...)
 }
 
-func (r *resolver) fleet() Fleet {
+func (r *resolver) fleet(in *Instance) Fleet {
 	s := r.spec
 	r.out = policy.Fleet{Name: s.Name, Mode: fleet.Mode(s.Mode), Bounds: fleet.Bounds{Min: s.Bounds.Min, Max: s.Bounds.Max}}
 	r.bounds()
 	r.signals()
 	r.policies()
 	r.safeguards()
+	r.guards()
+	r.supplies()
+	r.schedule(in)
 	r.crossCheck()
+	r.windowBounds()
+	r.hybrid(in)
+	r.timeouts(in)
 
-	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out}
+	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out, Priority: s.ScalingPriority}
 	for _, sig := range s.Signals {
 		f.Signals = append(f.Signals, Signal{sig.Name, sig.Source})
 	}

@@ -26,6 +26,9 @@ type fleetSpec struct {
 	Signals    signalSpecs    `yaml:"signals"`
 	Policies   []policySpec   `yaml:"policies"`
 	Safeguards safeguardsSpec `yaml:"safeguards"`
+	Schedule   []windowSpec   `yaml:"schedule"`
+
+	ScalingPriority int `yaml:"scaling_priority"`
 }
 
 type boundsSpec struct {
@@ -55,6 +58,10 @@ type safeguardsSpec struct {
 	MaxScalingRate rate          `yaml:"max_scaling_rate"`
 	ActionTimeout  time.Duration `yaml:"action_timeout"`
 	Freeze         []freezeSpec  `yaml:"freeze"`
+
+	Guards      map[string]guardSpec `yaml:"guards"`
+	Connections connectionsSpec      `yaml:"connections"`
+	HostMemory  memorySpec           `yaml:"host_memory"`
 }
 
 type cooldownSpec struct {
@@ -87,7 +94,7 @@ type signalSpec struct {
 
 func defaultSpec() spec {
 	return spec{
-		Instance:    Instance{Name: "tidemark", TimeZone: "UTC"},
+		Instance:    Instance{Name: "tidemark", TimeZone: "UTC", ScalingMode: hybridMode, DefaultTimeout: 30 * time.Second, LoggingLevel: "info"},
 		Environment: "production",
 		StateDir:    "/var/lib/tidemark",
 		Tick:        15 * time.Second,
@@ -96,12 +103,8 @@ func defaultSpec() spec {
 }
 
 func (f *fleetSpec) setDefaults() {
-	f.Safeguards = safeguardsSpec{
-		Cooldown:       cooldownSpec{ScaleUp: 300 * time.Second, ScaleDown: 600 * time.Second},
-		Step:           stepSpec{Up: 1, Down: 1},
-		MaxScalingRate: rate{1, 5 * time.Minute},
-		ActionTimeout:  3 * time.Minute,
-	}
+	f.ScalingPriority = 5
+	f.Safeguards.ActionTimeout = 3 * time.Minute // what else there is by default is the environment's
 }
 
 func (p *policySpec) setDefaults() { p.Mode = mode(fleet.On) }

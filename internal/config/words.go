@@ -21,11 +21,25 @@ func (l *literal) UnmarshalText(b []byte) error { *l = literal(b); return nil }
 
 type environment string
 
-// environments are the presets: the mode of a fleet that says none.
-var environments = []struct {
-	name string
-	mode fleet.Mode
-}{{"production", fleet.On}, {"staging", fleet.On}, {"development", fleet.Off}}
+// environmentPreset is what a fleet does that says nothing itself. Thresholds and windows are always written, so no environment
+// changes them.
+//
+//	aggressiveness  moderate: grows again 300s after it grew; conservative: 600s
+//	cost priority   balanced: shrinks by 1, 600s after a change; cost-optimized: by 2, after 300s
+type environmentPreset struct {
+	name                 string
+	mode                 fleet.Mode
+	scaleUp, scaleDown   time.Duration // cooldowns
+	stepUp, stepDown     int
+	rate                 rate
+	aggressiveness, cost string
+}
+
+var environments = []environmentPreset{
+	{"production", fleet.On, 300 * time.Second, 600 * time.Second, 1, 1, rate{1, 5 * time.Minute}, "moderate", "balanced"},
+	{"staging", fleet.On, 600 * time.Second, 300 * time.Second, 1, 2, rate{1, 5 * time.Minute}, "conservative", "cost-optimized"},
+	{"development", fleet.Off, 300 * time.Second, 300 * time.Second, 1, 2, rate{1, 5 * time.Minute}, "", "cost-optimized"},
+}
 
 func (e *environment) UnmarshalText(b []byte) error {
 	var known []string
@@ -37,13 +51,36 @@ func (e *environment) UnmarshalText(b []byte) error {
 	return err
 }
 
-func (e environment) mode() fleet.Mode {
-	for _, p := range environments {
-		if p.name == string(e) {
-			return p.mode
+// title is the environment with what it stands for: "staging (conservative, cost-optimized)".
+func (e environment) title() string {
+	p := e.preset()
+	return fmt.Sprintf("%s (%s)", p.name, strings.TrimPrefix(p.aggressiveness+", "+p.cost, ", "))
+}
+
+// preset is what the environment stands for; production's, when it is not known.
+func (e environment) preset() environmentPreset {
+	return environments[max(0, slices.IndexFunc(environments, func(p environmentPreset) bool { return p.name == string(e) }))]
+}
+
+// environment fills in what the environment says and the file does not.
+func (r *resolver) environment(e environment) {
+	p, s := e.preset(), &r.spec.Safeguards
+	for _, f := range []struct {
+		path string
+		set  func()
+	}{
+		{"mode", func() { r.spec.Mode = mode(p.mode) }},
+		{"safeguards.cooldown.scale_up", func() { s.Cooldown.ScaleUp = p.scaleUp }},
+		{"safeguards.cooldown.scale_down", func() { s.Cooldown.ScaleDown = p.scaleDown }},
+		{"safeguards.step.up", func() { s.Step.Up = p.stepUp }},
+		{"safeguards.step.down", func() { s.Step.Down = p.stepDown }},
+		{"safeguards.max_scaling_rate", func() { s.MaxScalingRate = p.rate }},
+	} {
+		if at := r.at("%s", f.path); !r.written(at) {
+			f.set()
+			r.given[at] = "environment " + string(e)
 		}
 	}
-	return fleet.Off
 }
 
 type mode fleet.Mode

@@ -46,6 +46,7 @@ func BenchmarkThousandFleets(b *testing.B) {
 	clock := &fifteenSeconds{now: time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)}
 	opts := New(Options{Journal: journal, Clock: clock}).opts
 	var runners []*runner
+	shared := &ledger{}
 	for i := range fleets {
 		p := cpuPolicy(fmt.Sprintf("fleet-%d", i))
 		parts := Parts{Target: steadyTarget{[]fleet.Worker{{ID: "1", Phase: fleet.Serving}, {ID: "2", Phase: fleet.Serving}}}}
@@ -56,10 +57,11 @@ func BenchmarkThousandFleets(b *testing.B) {
 			parts.Sources = append(parts.Sources, steadySource(40+s))
 		}
 		parts.Policy = p
-		r, err := newRunner(b.Context(), opts, parts, 0)
+		r, err := newRunner(b.Context(), opts, shared, parts, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
+		shared.enter(r.claim())
 		runners = append(runners, r)
 	}
 	var took []time.Duration

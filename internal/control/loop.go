@@ -23,6 +23,7 @@ type Parts struct {
 	Sources  []Source // by index of Policy.Signals
 	Target   Target
 	Balancer Balancer // nil when the workers share one socket
+	Priority int      // 1 goes first when there is not enough for all fleets
 }
 
 // Options hold what all fleets share.
@@ -36,6 +37,7 @@ type Options struct {
 // Loop runs the fleets.
 type Loop struct {
 	opts   Options
+	ledger ledger
 	mu     sync.Mutex
 	fleets map[string]*runner
 	order  []string // as configured
@@ -77,7 +79,7 @@ func (l *Loop) Reload(parts []Parts) error {
 	fresh := map[string]*runner{}
 	for i, p := range parts {
 		if l.fleets[p.Policy.Name] == nil {
-			r, err := newRunner(l.ctx, l.opts, p, l.opts.Tick*time.Duration(i)/time.Duration(len(parts)))
+			r, err := newRunner(l.ctx, l.opts, &l.ledger, p, l.opts.Tick*time.Duration(i)/time.Duration(len(parts)))
 			if err != nil {
 				return fmt.Errorf("fleet %s: %w", p.Policy.Name, err)
 			}
@@ -92,6 +94,12 @@ func (l *Loop) Reload(parts []Parts) error {
 		l.order = append(l.order, name)
 		if r := fresh[name]; r != nil {
 			l.fleets[name] = r
+			l.ledger.enter(r.claim())
+		}
+	}
+	for _, p := range parts { // each is known to all before the first of them decides
+		name := p.Policy.Name
+		if r := fresh[name]; r != nil {
 			l.wg.Go(r.run)
 		} else {
 			l.fleets[name].send(l.ctx, func(r *runner) { r.refit(p) })
@@ -100,6 +108,7 @@ func (l *Loop) Reload(parts []Parts) error {
 	for name, r := range l.fleets {
 		if !keep[name] {
 			r.leave()
+			l.ledger.leave(name)
 			delete(l.fleets, name)
 		}
 	}

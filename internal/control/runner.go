@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tidemark/internal/decide/allot"
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
@@ -28,6 +29,7 @@ type memory struct {
 // runner is one fleet's goroutine and what it knows. Only that goroutine touches it, except for status and inbox.
 type runner struct {
 	opts   Options
+	ledger *ledger
 	parts  Parts
 	offset time.Duration
 	inbox  chan func(*runner)
@@ -39,8 +41,11 @@ type runner struct {
 	memory
 	state    *engine.State // &memory.Engine
 	decision fleet.Decision
-	stored   fleet.Decision // the last decision in the journal
-	orders   []engine.Order
+	// allotment is what was left to the fleet at the last tick; ahead the schedule's next change.
+	allotment engine.Allotment
+	ahead     ahead
+	stored    fleet.Decision // the last decision in the journal
+	orders    []engine.Order
 
 	workers       []fleet.Worker
 	size          fleet.Size
@@ -67,8 +72,8 @@ const commitTimeout = 30 * time.Second
 // tooMany bounds what is kept in memory while the journal cannot be written: at 15 s a tick, four hours.
 const tooMany = 1000
 
-func newRunner(ctx context.Context, opts Options, parts Parts, offset time.Duration) (*runner, error) {
-	r := &runner{opts: opts, offset: offset, inbox: make(chan func(*runner)), ended: make(chan struct{}), draining: map[string]bool{}}
+func newRunner(ctx context.Context, opts Options, ledger *ledger, parts Parts, offset time.Duration) (*runner, error) {
+	r := &runner{opts: opts, ledger: ledger, offset: offset, inbox: make(chan func(*runner)), ended: make(chan struct{}), draining: map[string]bool{}}
 	r.ctx, r.leave = context.WithCancel(ctx)
 	r.state = &r.Engine
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -93,6 +98,8 @@ func (r *runner) refit(parts Parts) {
 	}
 	r.parts = parts
 	r.state.Fit(&parts.Policy)
+	r.ahead = ahead{}
+	r.ledger.update(r.claim())
 	n := len(parts.Sources)
 	r.readings, r.reads, r.readErrs = make([]fleet.Reading, n), make([]call[fleet.Reading], n), make([]error, n)
 	if r.status.Load() == nil {
@@ -161,11 +168,17 @@ func (r *runner) tick(ctx context.Context) {
 	}
 
 	before, action := r.state.Clone(), r.state.Action
-	engine.Step(&r.parts.Policy, r.state, &in, &r.decision)
+	r.ledger.decide(r.parts.Policy.Name, func(a engine.Allotment) allot.Claim {
+		in.Allotment = a
+		engine.Step(&r.parts.Policy, r.state, &in, &r.decision)
+		return r.claim()
+	})
+	r.allotment = in.Allotment
 	decided := r.state.Action != nil && r.state.Action != action
 	events := r.events(before, &in, decided)
 	if err := r.record(ctx, &in, events); err != nil && decided {
 		r.state.Undo()
+		r.ledger.update(r.claim())
 		r.decision.To = r.decision.From
 		r.decision.Reasons = append(r.decision.Reasons, fleet.Reason{Code: fleet.BlockedJournal, Size: r.decision.From, Note: err.Error()})
 	}
@@ -266,6 +279,15 @@ func (r *runner) events(before *engine.State, in *engine.Input, decided bool) []
 				Note: fmt.Sprintf("%s %s", rule.Operator, p.Signals[rule.Signal].Unit.Format(rule.Threshold))})
 		}
 	})
+	for i := range p.Guards {
+		is, was := raised(&s.Guards[i]), raised(&before.Guards[i])
+		switch {
+		case is && !was:
+			add(fleet.Event{Kind: fleet.EventGuard, Policy: p.Guards[i].Name, State: "holds", Note: guardNote(p, s, i)})
+		case was && !is:
+			add(fleet.Event{Kind: fleet.EventGuard, Policy: p.Guards[i].Name, State: "lets go", Duration: fleet.Duration(now.Sub(before.Guards[i].Since))})
+		}
+	}
 	for _, reason := range d.Reasons {
 		switch reason.Code {
 		case fleet.SizeChanged:
@@ -283,6 +305,25 @@ func (r *runner) events(before *engine.State, in *engine.Input, decided bool) []
 		add(fleet.Event{Kind: fleet.EventDecision, From: d.From, To: d.To, Decision: &c})
 	}
 	return out
+}
+
+// raised reports whether a guard holds for what it saw. That it holds because it sees nothing is the lost signal's event.
+func raised(g *engine.GuardState) bool {
+	return !g.Since.IsZero() && !slices.ContainsFunc(g.Conditions, func(c engine.RuleState) bool { return c.State != fleet.Alarm })
+}
+
+// guardNote is what a guard looks at, with the figures.
+func guardNote(p *policy.Fleet, s *engine.State, i int) string {
+	cond := &p.Guards[i].If[0]
+	sig, st := &p.Signals[cond.Signal], &s.Signals[cond.Signal]
+	value := "not measured yet"
+	switch newest := st.Series.Newest(); {
+	case newest.Real():
+		value = sig.Unit.Format(newest.Value)
+	case st.Last.Quality < fleet.Fresh:
+		value = st.Last.Quality.String()
+	}
+	return fmt.Sprintf("%s is %s (%s %s)", sig.Name, value, cond.Operator, sig.Unit.Format(cond.Threshold))
 }
 
 // actionDone closes an action's record with its time to scale, counted from the breach when an alarm drove it.

@@ -10,25 +10,30 @@ import (
 
 // Status is what is known of one fleet after its last tick.
 type Status struct {
-	Fleet      string         `json:"fleet"`
-	Time       time.Time      `json:"time"` // of the last tick; zero before the first
-	Tick       fleet.Duration `json:"tick"`
-	Mode       fleet.Mode     `json:"mode"`
-	Size       fleet.Size     `json:"size"`
-	Bounds     fleet.Bounds   `json:"bounds"`
-	Workers    []fleet.Worker `json:"workers"`
-	Signals    []SignalStatus `json:"signals"`
-	Rules      []RuleStatus   `json:"rules"`
-	Decision   fleet.Decision `json:"decision"`
-	Order      *engine.Order  `json:"order,omitempty"`
-	ModeOrder  *engine.Order  `json:"mode_order,omitempty"`
-	Action     *engine.Action `json:"action,omitempty"`
-	LastUp     time.Time      `json:"last_up,omitzero"`
-	LastDown   time.Time      `json:"last_down,omitzero"`
-	TargetErr  string         `json:"target_error,omitempty"`
-	ActionErr  string         `json:"action_error,omitempty"`
-	BalanceErr string         `json:"balancer_error,omitempty"`
-	JournalErr string         `json:"journal_error,omitempty"`
+	Fleet   string         `json:"fleet"`
+	Time    time.Time      `json:"time"` // of the last tick; zero before the first
+	Tick    fleet.Duration `json:"tick"`
+	Mode    fleet.Mode     `json:"mode"`
+	Size    fleet.Size     `json:"size"`
+	Bounds  fleet.Bounds   `json:"bounds"`
+	Workers []fleet.Worker `json:"workers"`
+	Signals []SignalStatus `json:"signals"`
+	Rules   []RuleStatus   `json:"rules"`
+	Guards  []GuardStatus  `json:"guards,omitempty"`
+	// Schedule is nil when there is none; Room is the most workers that the instance's quota leaves to the fleet, 0 without a quota.
+	Schedule   *ScheduleStatus `json:"schedule,omitempty"`
+	Room       int             `json:"room,omitempty"`
+	Short      int             `json:"short,omitempty"` // workers wanted beyond the maximum, which is reached
+	Decision   fleet.Decision  `json:"decision"`
+	Order      *engine.Order   `json:"order,omitempty"`
+	ModeOrder  *engine.Order   `json:"mode_order,omitempty"`
+	Action     *engine.Action  `json:"action,omitempty"`
+	LastUp     time.Time       `json:"last_up,omitzero"`
+	LastDown   time.Time       `json:"last_down,omitzero"`
+	TargetErr  string          `json:"target_error,omitempty"`
+	ActionErr  string          `json:"action_error,omitempty"`
+	BalanceErr string          `json:"balancer_error,omitempty"`
+	JournalErr string          `json:"journal_error,omitempty"`
 }
 
 // SignalStatus is one signal as last read.
@@ -38,6 +43,14 @@ type SignalStatus struct {
 	Reading fleet.Reading `json:"reading"`
 	Lost    time.Time     `json:"lost_since,omitzero"`
 	Err     string        `json:"error,omitempty"`
+}
+
+// GuardStatus is one guard.
+type GuardStatus struct {
+	Name  string    `json:"name"`
+	Holds bool      `json:"holds"`
+	Since time.Time `json:"since,omitzero"` // since when it holds
+	Note  string    `json:"note"`           // what it looks at, with the figures
 }
 
 // RuleStatus is one rule and its alarm.
@@ -73,6 +86,15 @@ func (r *runner) snapshot() *Status {
 		Workers: append([]fleet.Worker(nil), r.workers...), Decision: cloneDecision(&r.decision),
 		LastUp: s.Acted.Up, LastDown: s.Acted.Down,
 		TargetErr: message(r.targetErr), ActionErr: message(r.actionErr), BalanceErr: message(r.balanceErr), JournalErr: message(r.journalErr),
+	}
+	st.Schedule = r.ahead.status(p.Schedule, s.Tick)
+	if r.allotment.Limited {
+		st.Room = max(r.allotment.Workers, p.Bounds.Min)
+	}
+	st.Short = r.decision.Short(p.Bounds.Max)
+	for i := range s.Guards {
+		g := &s.Guards[i]
+		st.Guards = append(st.Guards, GuardStatus{Name: g.Name, Holds: !g.Since.IsZero(), Since: g.Since, Note: guardNote(p, s, i)})
 	}
 	c := s.Clone()
 	st.Order, st.ModeOrder, st.Action = c.Order, c.Mode, c.Action

@@ -19,27 +19,47 @@ const (
 	AboveMax        // the fleet is above its maximum
 	OrderPin        // an operator pinned the size
 	NothingProposed // no rule asks for a change
+	ScheduledFloor  // a window of the schedule asks for more workers
+	ScheduledCeiling
+	GivesWay // fleets that go first need the instance's quota
 	// Why no scale-in.
 	ScaleOutActive // a scale-out rule is in alarm
 	NotAgreed      // a signal with a scale-in rule does not agree
 	SignalMissing  // a signal the fleet depends on is missing or stale
 	Projected      // the smaller fleet would trip a scale-out rule
+	// What the safeguards say beside.
+	CeilingLifted  // a window's ceiling does not count: a scale-out is asked for
+	GuardWhile     // the further condition of the guard before it
+	GuardOverruled // a guard holds, and an operator's word goes first
 	// Safeguards.
 	BlockedMode
 	BlockedHold
 	BlockedFreeze
 	LimitedBounds
+	LimitedFloor   // by a window of the schedule
+	LimitedCeiling // likewise
+	LimitedQuota   // by the instance's quota of workers
 	LimitedStep
 	BlockedRate
 	BlockedCooldown
-	BlockedJournal // the decision could not be recorded, so it is not carried out
+	BlockedDatabase    // a guard of the database holds
+	BlockedHostCPU     // a guard of the host's CPU holds
+	BlockedGuard       // another guard holds
+	GuardUnknown       // a guard's signal is missing or stale: it holds
+	LimitedConnections // only so many workers would find connections
+	LimitedMemory      // only so many workers would fit into the host's memory
+	SupplyUnknown      // what is free is missing or stale
+	BlockedJournal     // the decision could not be recorded, so it is not carried out
 )
 
 var codeNames = [...]string{
 	"", "target_unknown", "action_pending", "action_expired", "size_changed", "clock_jumped",
 	"rule_out", "rule_in", "rule_shadow", "below_min", "above_max", "order_pin", "nothing_proposed",
+	"scheduled_floor", "scheduled_ceiling", "gives_way",
 	"scale_out_active", "not_agreed", "signal_missing", "projected",
-	"mode", "hold", "freeze", "bounds", "step", "rate", "cooldown", "journal",
+	"ceiling_lifted", "guard_while", "guard_overruled",
+	"mode", "hold", "freeze", "bounds", "floor", "ceiling", "quota", "step", "rate", "cooldown",
+	"database", "host_cpu", "guard", "guard_unknown", "connections", "host_memory", "supply_unknown", "journal",
 }
 
 func (c Code) String() string                { return nameOf(codeNames[:], int(c)) }

@@ -17,6 +17,16 @@ type Decision struct {
 	Reasons []Reason `json:"reasons"`
 	// Would is the counterfactual: what would have happened had nothing blocked it.
 	Would Would `json:"would,omitzero"`
+	// Wanted is the size that proposals, schedule or operator ask for, before any safeguard; 0 when nothing was decided.
+	Wanted int `json:"wanted,omitempty"`
+}
+
+// Short is how many workers are wanted beyond a maximum that the fleet has reached; 0 when it has what it wants, or room to grow.
+func (d *Decision) Short(maximum int) int {
+	if d.From < maximum {
+		return 0
+	}
+	return max(d.Wanted-d.From, 0)
 }
 
 // Would says what a blocked decision would have done, and when it may: After is the end of what holds it back, zero
@@ -29,20 +39,25 @@ type Would struct {
 
 // Reason is one link of the chain. Which fields are set depends on the code; Size is the size after this link.
 type Reason struct {
-	Code      Code      `json:"code"`
-	Size      int       `json:"size"`
-	Policy    string    `json:"policy,omitempty"`
-	Signal    string    `json:"signal,omitempty"`
-	Unit      Unit      `json:"unit,omitempty"`
-	Operator  Operator  `json:"operator,omitempty"`
-	Value     float64   `json:"value,omitempty"` // the datapoint that counts, or the projected one
-	Threshold float64   `json:"threshold,omitempty"`
-	Breaching int       `json:"breaching,omitempty"` // of the latest N datapoints
-	M         int       `json:"m,omitempty"`
-	N         int       `json:"n,omitempty"`
-	Limit     int       `json:"limit,omitempty"` // the bound, step or count that applied
-	Since     time.Time `json:"since,omitzero"`
-	Until     time.Time `json:"until,omitzero"`
-	By        string    `json:"by,omitempty"`   // the operator
-	Note      string    `json:"note,omitempty"` // the operator's own words, or an error's; of a rule: why its newest datapoint has no value
+	Code      Code     `json:"code"`
+	Size      int      `json:"size"`
+	Policy    string   `json:"policy,omitempty"`
+	Signal    string   `json:"signal,omitempty"`
+	Unit      Unit     `json:"unit,omitempty"`
+	Operator  Operator `json:"operator,omitempty"`
+	Value     float64  `json:"value,omitempty"` // the datapoint that counts, or the projected one
+	Threshold float64  `json:"threshold,omitempty"`
+	Breaching int      `json:"breaching,omitempty"` // of the latest N datapoints
+	M         int      `json:"m,omitempty"`
+	N         int      `json:"n,omitempty"`
+	Limit     int      `json:"limit,omitempty"` // the bound, step or count that applied
+	Want      int      `json:"want,omitempty"`  // the size before this link, where it says how much is short
+	// Of a resource: Value is what is free, Threshold what one worker takes, Reserve what is left alone, and Others the part of Reserve
+	// that is for other fleets.
+	Reserve float64   `json:"reserve,omitempty"`
+	Others  float64   `json:"others,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	By      string    `json:"by,omitempty"`   // the operator
+	Note    string    `json:"note,omitempty"` // the operator's own words, or an error's; of a rule: why its newest datapoint has no value
 }

@@ -12,6 +12,7 @@ const (
 	EventActionFailed   Kind = "action_failed"   // the target did not get there in time
 	EventSizeChanged    Kind = "size_changed"    // the size changed and Tidemark did not do it
 	EventAlarm          Kind = "alarm"           // a rule's state changed
+	EventGuard          Kind = "guard"           // a guard began to hold back scale-outs, or let go
 	EventSignalLost     Kind = "signal_lost"     // a signal went missing or stale
 	EventSignalBack     Kind = "signal_back"     // it is back
 	EventTargetLost     Kind = "target_lost"     // the target cannot be read

@@ -118,6 +118,41 @@ func (r Reason) rule() string {
 	return fmt.Sprintf("%s is %s (rule: %s %s in %d of %d datapoints, %d breach)", r.Signal, value, r.Operator, r.Unit.Format(r.Threshold), r.M, r.N, r.Breaching)
 }
 
+// guard writes "pool_waiting is 7 (guard database: >= 5 in 1 of 3 datapoints, 2 breach)".
+func (r Reason) guard() string {
+	value := r.Unit.Format(r.Value)
+	if r.Note != "" {
+		value = r.Note
+	}
+	return fmt.Sprintf("%s is %s (guard %s: %s %s in %d of %d datapoints, %d breach)", r.Signal, value, r.Policy, r.Operator, r.Unit.Format(r.Threshold), r.M, r.N, r.Breaching)
+}
+
+// window names a window of the schedule and says how long it still lasts.
+func (r Reason) window(now time.Time) string {
+	return fmt.Sprintf("%q, %s", r.Note, left(r.Until, now))
+}
+
+// supply writes how much is free, what is left alone and what one worker takes, and how many workers that makes.
+func (r Reason) supply(what string) string {
+	f := r.Unit.Format
+	kept := ""
+	if r.Reserve > 0 {
+		kept = fmt.Sprintf(" less %s kept free", f(r.Reserve))
+	}
+	if r.Others > 0 {
+		kept += fmt.Sprintf(" (%s of it for other fleets)", f(r.Others))
+	}
+	room := "none fits"
+	if r.Limit > 0 {
+		room = fmt.Sprintf("%d of %d more fit", r.Limit, r.Limit+r.Want-r.Size)
+	}
+	verb := "blocked by"
+	if r.Limit > 0 {
+		verb = "limited to " + workers(r.Size) + " by"
+	}
+	return fmt.Sprintf("%s %s: %s is %s%s, at %s a worker: %s", verb, what, r.Signal, f(r.Value), kept, f(r.Threshold), room)
+}
+
 // Sentence says one link of the chain to an operator. now is the time of the decision.
 func (r Reason) Sentence(now time.Time) string {
 	switch r.Code {
@@ -143,6 +178,12 @@ func (r Reason) Sentence(now time.Time) string {
 		return fmt.Sprintf("above the maximum of %d", r.Limit)
 	case OrderPin:
 		return fmt.Sprintf("set to %s by %s, %s", workers(r.Size), r.who(), left(r.Until, now))
+	case ScheduledFloor:
+		return "at least " + workers(r.Limit) + " by the window " + r.window(now)
+	case ScheduledCeiling:
+		return "at most " + workers(r.Limit) + " by the window " + r.window(now)
+	case GivesWay:
+		return fmt.Sprintf("gives way to fleets that go first: the quota leaves %s here", workers(r.Limit))
 	case NothingProposed:
 		return "no rule asks for a change"
 	case ScaleOutActive:
@@ -163,13 +204,42 @@ func (r Reason) Sentence(now time.Time) string {
 	case BlockedFreeze:
 		return fmt.Sprintf("frozen by the window %q, %s", r.Note, left(r.Until, now))
 	case LimitedBounds:
+		if r.Want > r.Limit {
+			return fmt.Sprintf("limited to %s by the bounds, and %d are wanted", workers(r.Limit), r.Want)
+		}
 		return fmt.Sprintf("limited to %s by the bounds", workers(r.Limit))
+	case LimitedFloor:
+		return "kept at " + workers(r.Limit) + " by the window " + r.window(now)
+	case LimitedCeiling:
+		return "limited to " + workers(r.Limit) + " by the window " + r.window(now)
+	case CeilingLifted:
+		return fmt.Sprintf("a scale-out is asked for, so the ceiling of %d does not count (window %s)", r.Limit, r.window(now))
+	case LimitedQuota:
+		return fmt.Sprintf("the quota of the instance leaves %s here, and %d are wanted", workers(r.Limit), r.Want)
 	case LimitedStep:
 		return fmt.Sprintf("limited to a step of %d", r.Limit)
 	case BlockedRate:
 		return fmt.Sprintf("rate limit: %d scaling in %s, %s", r.Limit, Elapsed(r.Until.Sub(r.Since)), left(r.Until, now))
 	case BlockedCooldown:
 		return fmt.Sprintf("cooldown since the scaling %s ago, %s", Elapsed(now.Sub(r.Since)), left(r.Until, now))
+	case BlockedDatabase:
+		return "blocked by the database: " + r.guard()
+	case BlockedHostCPU:
+		return "the host has no CPU left, a bigger host or a second one is needed: " + r.guard()
+	case BlockedGuard:
+		return "blocked: " + r.guard()
+	case GuardWhile:
+		return "that counts while " + r.guard()
+	case GuardUnknown:
+		return fmt.Sprintf("no scale-out: %s, which the guard %s watches, has been %s for %s", r.Signal, r.Policy, r.Note, Elapsed(now.Sub(r.Since)))
+	case GuardOverruled:
+		return "the operator's word goes before a guard: " + r.guard()
+	case LimitedConnections:
+		return r.supply("the database's connections")
+	case LimitedMemory:
+		return r.supply("the host's memory")
+	case SupplyUnknown:
+		return fmt.Sprintf("no scale-out: %s, which the budget of %s needs, has been %s for %s", r.Signal, r.Policy, r.Note, Elapsed(now.Sub(r.Since)))
 	case BlockedJournal:
 		return "the decision could not be recorded, so it is not carried out: " + r.Note
 	case NoCode:

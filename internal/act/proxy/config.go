@@ -99,6 +99,11 @@ func DefaultConfig() Config {
 	}
 }
 
+// TimeoutOfRequests lets the instance's time-out take the place of the default.
+func (c *Config) TimeoutOfRequests() (string, *time.Duration) {
+	return "request_timeout", &c.RequestTimeout
+}
+
 // Bounds of what may be configured.
 const (
 	maxQueue    = 100_000

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/schedule"
 	"tidemark/internal/fleet"
 )
 
@@ -15,9 +16,17 @@ type chain struct {
 	now  time.Time
 	from int
 	to   int
+	all  int // workers that exist, those that drain included
+
+	allot  *Allotment
+	bounds fleet.Bounds    // the policy's, narrowed by the schedule
+	limits schedule.Limits // the schedule's
+	capped schedule.Limit  // of limits, the ceiling in force
+	firm   bool            // blocked by what neither waiting nor another fleet's leaving would change
 
 	driver  *RuleState // the rule whose alarm drives a scale-out
 	ordered bool       // an operator's pin: rules, step, rate and cooldown do not apply
+	claim   int        // the size after the bounds: what the fleet would take if there were room
 	floor   bool       // the minimum is being restored: step, rate and cooldown do not apply
 
 	blocked bool
@@ -34,7 +43,7 @@ func (c *chain) propose() {
 	mode := c.s.EffectiveMode(c.p)
 	if o := c.s.Order; o != nil && o.Kind == Pin {
 		c.ordered = true
-		c.to = o.Size
+		c.to, c.d.Wanted = o.Size, o.Size
 		c.add(fleet.Reason{Code: fleet.OrderPin, Size: o.Size, By: o.By, Note: o.Note, Since: o.At, Until: o.Until})
 		return
 	}
@@ -42,6 +51,7 @@ func (c *chain) propose() {
 		return
 	}
 	out, in := c.rules()
+	c.schedule(out)
 	switch {
 	case c.from < c.p.Bounds.Min:
 		c.floor = true
@@ -50,6 +60,15 @@ func (c *chain) propose() {
 	case c.from > c.p.Bounds.Max:
 		c.to = c.p.Bounds.Max
 		c.add(fleet.Reason{Code: fleet.AboveMax, Size: c.to, Limit: c.p.Bounds.Max})
+	case c.from > c.room():
+		c.to = c.room()
+		c.add(fleet.Reason{Code: fleet.GivesWay, Size: c.to, Limit: c.to})
+	case c.from > c.bounds.Max:
+		c.to = c.underCeiling()
+	case c.from < c.bounds.Min && out <= c.bounds.Min:
+		c.to = c.bounds.Min
+		f := c.limits.Floor
+		c.add(fleet.Reason{Code: fleet.ScheduledFloor, Size: c.to, Limit: f.Workers, Note: f.By, Until: f.Until})
 	case out > c.from:
 		c.to = out
 		if in < c.from {
@@ -60,6 +79,10 @@ func (c *chain) propose() {
 	default:
 		c.add(fleet.Reason{Code: fleet.NothingProposed, Size: c.from})
 		c.dissent()
+	}
+	c.d.Wanted = c.to
+	if out > c.from {
+		c.d.Wanted = max(c.to, out)
 	}
 }
 
@@ -124,6 +147,16 @@ func (c *chain) reason(pol *policy.Policy, r policy.Rule, st *RuleState) fleet.R
 // agree is the size that a scale-in to `to` may go to: from, unless everything that must agree does.
 func (c *chain) agree(to int) int {
 	agreed := c.dissent()
+	if c.harmless(to) && agreed {
+		return to
+	}
+	return c.from
+}
+
+// harmless reports whether a smaller fleet would do, as far as can be seen: no signal that a rule looks at is missing, and none,
+// projected to the smaller fleet, would trip a scale-out rule.
+func (c *chain) harmless(to int) bool {
+	agreed := true
 	for i := range c.p.Signals {
 		sig, st := &c.p.Signals[i], &c.s.Signals[i]
 		if sig.Optional || !c.used(i) {
@@ -152,10 +185,7 @@ func (c *chain) agree(to int) int {
 			agreed = false
 		}
 	})
-	if agreed {
-		return to
-	}
-	return c.from
+	return agreed
 }
 
 // dissent lists the signals that have scale-in rules of which none is in alarm, and reports whether there are none.
@@ -207,13 +237,15 @@ func (c *chain) safeguard() {
 	}
 	switch {
 	case mode == fleet.Off:
+		c.firm = true
 		c.block(modeReason)
 	case mode == fleet.Shadow:
-		c.d.Shadow = true
+		c.d.Shadow, c.firm = true, true
 	case mode == fleet.ScaleOutOnly && c.p.Bounds.Clamp(c.to) < c.from:
 		c.block(modeReason)
 	}
 	if o := c.s.Order; o != nil && o.Kind == Hold {
+		c.firm = true
 		c.block(fleet.Reason{Code: fleet.BlockedHold, Size: c.from, By: o.By, Note: o.Note, Since: o.At, Until: o.Until})
 	}
 	if c.to == c.from {
@@ -221,28 +253,29 @@ func (c *chain) safeguard() {
 	}
 	for _, f := range c.p.Freezes {
 		if !c.ordered && !c.now.Before(f.From) && c.now.Before(f.To) {
+			c.firm = true
 			c.block(fleet.Reason{Code: fleet.BlockedFreeze, Size: c.from, Note: f.Name, Since: f.From, Until: f.To})
 		}
 	}
 	c.bound()
-	if c.ordered || c.floor || c.to == c.from {
+	c.claim = c.to
+	c.quota()
+	up := c.to > c.from
+	switch {
+	case c.to == c.from || c.floor:
+		return
+	case c.ordered:
+		if up {
+			c.guards()
+		}
 		return
 	}
-	up := c.to > c.from
 	c.step(up)
 	c.rate()
 	c.cooldown(up)
-}
-
-func (c *chain) bound() {
-	to := c.p.Bounds.Clamp(c.to)
-	if to != c.to {
-		limit := c.p.Bounds.Max
-		if c.to < to {
-			limit = c.p.Bounds.Min
-		}
-		c.to = to
-		c.add(fleet.Reason{Code: fleet.LimitedBounds, Size: to, Limit: limit})
+	if up {
+		c.guards()
+		c.supplies()
 	}
 }
 
@@ -306,6 +339,10 @@ func (c *chain) block(r fleet.Reason) {
 
 // conclude writes the outcome, and what the state must remember of it.
 func (c *chain) conclude() {
+	c.s.Claim = 0
+	if !c.firm && c.claim > c.from {
+		c.s.Claim = c.claim
+	}
 	if c.to == c.from {
 		return
 	}

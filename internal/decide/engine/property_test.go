@@ -11,6 +11,7 @@ import (
 
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/schedule"
 	"tidemark/internal/fleet"
 )
 
@@ -44,7 +45,38 @@ func anyPolicy(t *rapid.T) policy.Fleet {
 	p.CooldownUp, p.CooldownDown, p.ActionLimit = seconds("up", 400), seconds("down", 700), 15*time.Second+seconds("action", 120)
 	p.StepUp, p.StepDown = rapid.IntRange(0, 3).Draw(t, "step up"), rapid.IntRange(0, 3).Draw(t, "step down")
 	p.RateCount, p.RateWindow = rapid.IntRange(0, 3).Draw(t, "rate"), seconds("window", 400)
+	anySafeguards(t, &p)
 	return p
+}
+
+// anySafeguards draws up to two guards, a supply and windows of the first half hour of the day.
+func anySafeguards(t *rapid.T, p *policy.Fleet) {
+	signal := func() int { return rapid.IntRange(0, len(p.Signals)-1).Draw(t, "guard's signal") }
+	for i := range rapid.IntRange(0, 2).Draw(t, "guards") {
+		g := policy.Guard{Name: string(rune('g' + i)), Protects: policy.Protected(rapid.IntRange(0, 2).Draw(t, "protects"))}
+		for range rapid.IntRange(1, 2).Draw(t, "conditions") {
+			r := policy.Rule{Signal: signal(), Operator: fleet.AtLeast, Threshold: float64(rapid.IntRange(20, 90).Draw(t, "guard's threshold")), N: rapid.IntRange(1, 3).Draw(t, "guard's n")}
+			r.M = rapid.IntRange(1, r.N).Draw(t, "guard's m")
+			g.If = append(g.If, policy.Condition{Rule: r, Release: r.Threshold - float64(rapid.IntRange(0, 20).Draw(t, "release"))})
+		}
+		p.Guards = append(p.Guards, g)
+	}
+	if rapid.IntRange(0, 2).Draw(t, "supply") == 0 {
+		p.Supplies = []policy.Supply{{Free: []int{signal()}, Reserve: 10, PerWorker: float64(rapid.IntRange(1, 20).Draw(t, "each"))}}
+	}
+	if rapid.Bool().Draw(t, "schedule") {
+		p.Schedule = &schedule.Schedule{}
+		for range rapid.IntRange(1, 3).Draw(t, "windows") {
+			from := rapid.IntRange(0, 28).Draw(t, "from")
+			w := schedule.Window{Name: "w", Daily: schedule.Daily{From: from, To: rapid.IntRange(from+1, 30).Draw(t, "to")}}
+			if rapid.Bool().Draw(t, "floor or ceiling") {
+				w.Floor = rapid.IntRange(1, 12).Draw(t, "floor")
+			} else {
+				w.Ceiling, w.CancelledByLoad = rapid.IntRange(1, 12).Draw(t, "ceiling"), rapid.Bool().Draw(t, "cancelled")
+			}
+			p.Schedule.Windows = append(p.Schedule.Windows, w)
+		}
+	}
 }
 
 func anyReading(t *rapid.T) fleet.Reading {
@@ -73,6 +105,10 @@ func live(t *rapid.T, p *policy.Fleet) []tick {
 		in := engine.Input{Now: now}
 		for range p.Signals {
 			in.Readings = append(in.Readings, anyReading(t))
+		}
+		if rapid.IntRange(0, 3).Draw(t, "quota") == 0 {
+			in.Allotment = engine.Allotment{Limited: true, Workers: rapid.IntRange(0, 12).Draw(t, "room")}
+			in.Allotment.Reserved[policy.Connections] = float64(rapid.IntRange(0, 30).Draw(t, "reserved"))
 		}
 		switch rapid.IntRange(0, 40).Draw(t, "happening") {
 		case 0:
@@ -128,8 +164,11 @@ func TestInvariants(t *testing.T) {
 			case !up && p.Mode == fleet.ScaleOutOnly:
 				t.Fatalf("%v: %s in mode %v", d.Time, d.Headline(), p.Mode)
 			}
-			if !up && !k.pinned && !hasCode(d, fleet.AboveMax) {
+			if !up && !k.pinned && !hasCode(d, fleet.AboveMax) && !hasCode(d, fleet.GivesWay) && !hardCeiling(&p, d) {
 				unknownNeverScalesIn(t, &p, &k)
+			}
+			if up {
+				roomIsHeeded(t, &p, &k, floor)
 			}
 			if !floor && !k.pinned {
 				if p.RateCount > 0 && len(scalings) >= p.RateCount && d.Time.Sub(scalings[len(scalings)-p.RateCount]) < p.RateWindow {
@@ -155,6 +194,53 @@ func TestInvariants(t *testing.T) {
 			}
 		}
 	})
+}
+
+// hardCeiling reports whether a window's ceiling, which load does not cancel, lies below the size.
+func hardCeiling(p *policy.Fleet, d *fleet.Decision) bool {
+	if p.Schedule == nil {
+		return false
+	}
+	l := p.Schedule.At(d.Time).CeilingUnderLoad
+	return l.Workers > 0 && l.Workers < d.From
+}
+
+// roomIsHeeded: nobody is added beyond the quota, a hard ceiling, what is free of a resource, or against a guard whose signal cannot be
+// seen; but for the minimum.
+func roomIsHeeded(t *rapid.T, p *policy.Fleet, k *tick, floor bool) {
+	d, a := &k.d, k.in.Allotment
+	if a.Limited && d.To > max(a.Workers, p.Bounds.Min) {
+		t.Fatalf("%v: %s with a quota of %d", d.Time, d.Headline(), a.Workers)
+	}
+	if floor || k.pinned {
+		return
+	}
+	if hardCeiling(p, d) {
+		t.Fatalf("%v: %s beyond a hard ceiling", d.Time, d.Headline())
+	}
+	bad := func(i int) (float64, bool) {
+		r := k.in.Readings[i]
+		return r.Value, r.Quality < fleet.Sparse || math.IsNaN(r.Value) || math.IsInf(r.Value, 0)
+	}
+	for _, g := range p.Guards {
+		all := true
+		for _, c := range g.If {
+			_, unseen := bad(c.Signal)
+			all = all && unseen && !p.Signals[c.Signal].Optional
+		}
+		if all {
+			t.Fatalf("%v: %s although guard %s cannot be seen", d.Time, d.Headline(), g.Name)
+		}
+	}
+	for _, s := range p.Supplies {
+		free, unseen := bad(s.Free[0])
+		unseen = unseen || k.in.Readings[s.Free[0]].Quality != fleet.Fresh
+		switch {
+		case unseen && p.Signals[s.Free[0]].Optional:
+		case unseen, float64(d.To-d.From)*s.PerWorker > free-s.Reserve-a.Reserved[s.Resource]+1e-6:
+			t.Fatalf("%v: %s with %g free (seen: %v), %g kept, %g a worker", d.Time, d.Headline(), free, !unseen, s.Reserve+a.Reserved[s.Resource], s.PerWorker)
+		}
+	}
 }
 
 // unknownNeverScalesIn: with a signal missing or stale that a rule looks at, nobody is removed.
@@ -223,7 +309,7 @@ func TestNoFlapping(t *testing.T) {
 	})
 }
 
-// steady is a step that changes nothing, in its steady state, of a policy with five rules.
+// steady is a step that changes nothing, in its steady state, of a policy with five rules, three guards, a supply and two windows.
 func steady() (step func(), d *fleet.Decision, rules int) {
 	p := requirements()
 	p.Policies[1].Rules = append(p.Policies[1].Rules, policy.Rule{Signal: 1, Operator: fleet.AtLeast, Threshold: 2, Change: 2, N: 3, M: 3},
@@ -231,6 +317,14 @@ func steady() (step func(), d *fleet.Decision, rules int) {
 	for _, pol := range p.Policies {
 		rules += len(pol.Rules)
 	}
+	for i := range 3 {
+		p.Guards = append(p.Guards, policy.Guard{Name: string(rune('a' + i)), If: []policy.Condition{{Rule: policy.Rule{Operator: fleet.AtLeast, Threshold: 95, N: 3, M: 1}, Release: 90}}})
+	}
+	p.Supplies = []policy.Supply{{Free: []int{0}, Reserve: 1, PerWorker: 2}}
+	p.Schedule = &schedule.Schedule{Zone: time.FixedZone("", -10*3600), Windows: []schedule.Window{
+		{Name: "off-peak", Daily: schedule.Daily{To: 6 * 60}, Ceiling: 2, CancelledByLoad: true},
+		{Name: "drive", Weekly: 0b0111110, Daily: schedule.Daily{From: 7 * 60, To: 18 * 60}, Floor: 2, Lead: 15 * time.Minute},
+	}}
 	s := &engine.State{}
 	s.Fit(&p)
 	d = &fleet.Decision{}

@@ -14,6 +14,7 @@ import (
 
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/schedule"
 	"tidemark/internal/fleet"
 )
 
@@ -25,11 +26,16 @@ import (
 //	signal NAME UNIT [per_worker] [optional] [avg|max|min|sum|last|pNN]
 //	rule POLICY SIGNAL OP THRESHOLD CHANGE M of N [missing|ignore|breaching|not_breaching] [shadow|off]
 //	freeze NAME FROM TO           as offsets from the start
+//	guard NAME PROTECTS SIGNAL OP THRESHOLD M of N [release X] [when SIGNAL OP THRESHOLD]
+//	supply RESOURCE FREE[,FREE] RESERVE EACH      EACH is a number, or the signal of what all workers take together
+//	start TIME ZONE               when it begins, by the clock of the zone, which is also the schedule's
+//	window NAME DAILY [days DAYS] [floor N] [ceiling N] [lead D] [hard]
 //	tick 60s                      one tick every 60 s, the first 60 s after the start
 //	workers 2                     the size at the start; it follows the decisions at once
 //	cpu: 50x3 75 75 _ s stale     one reading a tick; _ missing, s sparse; the last one goes on
 //	at 3m: ...                    before that tick: order hold|scale N|release|mode M [for D] [by NAME] [note TEXT]
-//	                              target lost|back|stuck|follows|boots D, workers N, clock +1h, restart
+//	                              target lost|back|stuck|follows|boots D, workers N, clock +1h, restart, room N (by the quota),
+//	                              reserved RESOURCE X
 //	expect 3m: 2 -> 3             the decision of that tick: FROM -> TO, or FROM when it stays
 //	           because CODE, ...  all of these reasons, in this order
 //	           would N in D       (or: would N)
@@ -44,6 +50,7 @@ type scenario struct {
 	series  map[string][]fleet.Reading
 	before  map[time.Duration][]string
 	expect  map[time.Duration][]string
+	start   time.Time
 	last    time.Duration
 	comment string
 }
@@ -100,7 +107,7 @@ func readScenario(t *testing.T, file string) *scenario {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sc := &scenario{tick: time.Minute, size: 2, series: map[string][]fleet.Reading{},
+	sc := &scenario{start: start, tick: time.Minute, size: 2, series: map[string][]fleet.Reading{},
 		before: map[time.Duration][]string{}, expect: map[time.Duration][]string{}}
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	for n := 1; lines.Scan(); n++ {
@@ -128,7 +135,7 @@ func (sc *scenario) read(line string) (err error) {
 			err = fmt.Errorf("%s: %v", line, r)
 		}
 	}()
-	if head, rest, ok := strings.Cut(line, ":"); ok {
+	if head, rest, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(line, "window ") && !strings.HasPrefix(line, "start ") {
 		f := strings.Fields(head)
 		switch f[0] {
 		case "at":
@@ -178,6 +185,21 @@ func (sc *scenario) header(f []string) {
 		p.Signals = append(p.Signals, readSignal(f[1:]))
 	case "rule":
 		sc.rule(f[1:])
+	case "guard":
+		sc.guard(f[1:])
+	case "supply":
+		sc.supply(f[1:])
+	case "start":
+		zone, err := time.LoadLocation(f[2])
+		check(err)
+		sc.start, err = time.ParseInLocation("2006-01-02T15:04", f[1], zone)
+		check(err)
+		p.Schedule = &schedule.Schedule{Zone: zone}
+	case "window":
+		if p.Schedule == nil {
+			p.Schedule = &schedule.Schedule{}
+		}
+		p.Schedule.Windows = append(p.Schedule.Windows, readWindow(f[1:]))
 	case "tick":
 		sc.tick = duration(f[1])
 	case "workers":
@@ -232,6 +254,83 @@ func (sc *scenario) rule(f []string) {
 	p.Policies = append(p.Policies, policy.Policy{ID: f[0], Mode: mode, Rules: []policy.Rule{r}})
 }
 
+func (sc *scenario) guard(f []string) {
+	g := policy.Guard{Name: f[0], Protects: map[string]policy.Protected{"database": policy.ProtectsDatabase, "host_cpu": policy.ProtectsHostCPU, "other": policy.ProtectsOther}[f[1]]}
+	condition := func(f []string) policy.Condition {
+		c := policy.Condition{Rule: policy.Rule{Signal: sc.signal(f[0])}, Release: value(f[2])}
+		check(c.Operator.UnmarshalText([]byte(f[1])))
+		c.Threshold = value(f[2])
+		return c
+	}
+	first := condition(f[2:])
+	first.M, first.N = number(f[5]), number(f[7])
+	g.If = append(g.If, first)
+	for f = f[8:]; len(f) > 0; {
+		switch f[0] {
+		case "release":
+			g.If[0].Release, f = value(f[1]), f[2:]
+		case "when":
+			c := condition(f[1:])
+			c.M, c.N = first.M, first.N
+			g.If, f = append(g.If, c), f[4:]
+		default:
+			panic("unknown word " + f[0])
+		}
+	}
+	sc.policy.Guards = append(sc.policy.Guards, g)
+}
+
+func (sc *scenario) supply(f []string) {
+	s := policy.Supply{Resource: resource(f[0]), Reserve: value(f[2])}
+	for name := range strings.SplitSeq(f[1], ",") {
+		s.Free = append(s.Free, sc.signal(name))
+	}
+	if f[3][0] >= '0' && f[3][0] <= '9' {
+		s.PerWorker = value(f[3])
+	} else {
+		s.Taken = sc.signal(f[3])
+	}
+	sc.policy.Supplies = append(sc.policy.Supplies, s)
+}
+
+func resource(name string) policy.Resource {
+	for r := range policy.Resources {
+		if policy.Resource(r).String() == name {
+			return policy.Resource(r)
+		}
+	}
+	panic("no resource " + name)
+}
+
+func readWindow(f []string) schedule.Window {
+	daily, err := schedule.ParseDaily(f[1])
+	check(err)
+	w := schedule.Window{Name: f[0], Daily: daily}
+	hard := false
+	for f = f[2:]; len(f) > 0; f = f[2:] {
+		switch f[0] {
+		case "hard":
+			hard, f = true, append([]string{"", ""}, f[1:]...)
+		case "days":
+			w.Weekly, err = schedule.ParseDays(f[1])
+			check(err)
+		case "floor":
+			w.Floor = number(f[1])
+		case "ceiling":
+			w.Ceiling = number(f[1])
+		case "lead":
+			w.Lead = duration(f[1])
+		default:
+			panic("unknown word " + f[0])
+		}
+	}
+	w.CancelledByLoad = w.Ceiling > 0 && !hard
+	for _, p := range w.Problems() {
+		panic(p)
+	}
+	return w
+}
+
 func (sc *scenario) signal(name string) int {
 	for i, s := range sc.policy.Signals {
 		if s.Name == name {
@@ -274,6 +373,7 @@ type world struct {
 	boot    time.Duration
 	booting time.Time // when the starting worker serves
 	restart bool
+	allot   engine.Allotment
 }
 
 func (sc *scenario) run(t *testing.T, restarts bool) []byte {
@@ -283,7 +383,7 @@ func (sc *scenario) run(t *testing.T, restarts bool) []byte {
 	w := world{size: sc.size}
 	var log bytes.Buffer
 	var d fleet.Decision
-	now := start
+	now := sc.start.UTC()
 	for off := sc.tick; off <= sc.last+sc.tick; off += sc.tick {
 		now = now.Add(sc.tick)
 		in := engine.Input{Now: now}
@@ -292,7 +392,7 @@ func (sc *scenario) run(t *testing.T, restarts bool) []byte {
 		}
 		now = now.Add(in.ClockJump)
 		w.booting = w.booting.Add(in.ClockJump)
-		in.Now = now
+		in.Now, in.Allotment = now, w.allot
 		tick := int(off/sc.tick) - 1
 		for i := range sc.policy.Signals {
 			r := fleet.Reading{}
@@ -337,6 +437,10 @@ func (w *world) command(f []string, now time.Time, in *engine.Input) {
 		in.ClockJump = duration(f[1])
 	case "restart":
 		w.restart = true
+	case "room":
+		w.allot.Limited, w.allot.Workers = true, number(f[1])
+	case "reserved":
+		w.allot.Reserved[resource(f[1])] = value(f[2])
 	case "target":
 		switch f[1] {
 		case "lost":

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,7 +25,12 @@ type State struct {
 	Action *Action `json:"action,omitempty"`
 	// Held is the last tick at which a scale-out was wanted and a safeguard held it: time to scale does not count waiting
 	// that the policy asked for.
-	Held time.Time `json:"held,omitzero"`
+	Held   time.Time    `json:"held,omitzero"`
+	Guards []GuardState `json:"guards,omitempty"`
+	// Claim is the size that the fleet would have by now if quota, connections and host memory were there: fleets that go after it leave
+	// room for that. Each is what one worker takes of a resource, as last known.
+	Claim int                       `json:"claim,omitempty"`
+	Each  [policy.Resources]float64 `json:"each,omitzero"`
 }
 
 // SignalState is one signal's memory.
@@ -80,7 +86,7 @@ func (s *State) Fit(p *policy.Fleet) {
 		for _, r := range p.Policies[i].Rules {
 			sig := &signals[r.Signal]
 			sig.keep = max(sig.keep, r.Range())
-			now := RuleState{Key: ruleKey(p, &p.Policies[i], r)}
+			now := RuleState{Key: ruleKey(p, p.Policies[i].ID, r)}
 			// A rule that stands twice is matched twice, in order.
 			if i := slices.IndexFunc(s.Rules, func(old RuleState) bool { return old.Key == now.Key }); i >= 0 {
 				now = s.Rules[i]
@@ -89,7 +95,28 @@ func (s *State) Fit(p *policy.Fleet) {
 			rules = append(rules, now)
 		}
 	}
+	s.Guards = fitGuards(p, s.Guards, signals)
 	s.Signals, s.Rules = signals, rules
+}
+
+// fitGuards keeps the conditions that still mean the same.
+func fitGuards(p *policy.Fleet, before []GuardState, signals []SignalState) []GuardState {
+	var guards []GuardState
+	for i := range p.Guards {
+		now := GuardState{Name: p.Guards[i].Name}
+		at := slices.IndexFunc(before, func(old GuardState) bool { return old.Name == now.Name })
+		for j, cond := range p.Guards[i].If {
+			sig := &signals[cond.Signal]
+			sig.keep = max(sig.keep, cond.Range())
+			st := RuleState{Key: fmt.Sprintf("%s, release %g", ruleKey(p, now.Name, cond.Rule), cond.Release)}
+			if at >= 0 && j < len(before[at].Conditions) && before[at].Conditions[j].Key == st.Key {
+				st, now.Since = before[at].Conditions[j], before[at].Since
+			}
+			now.Conditions = append(now.Conditions, st)
+		}
+		guards = append(guards, now)
+	}
+	return guards
 }
 
 // Clone copies the state so that the two share nothing.
@@ -102,6 +129,10 @@ func (s *State) Clone() *State {
 		series.Values = slices.Clone(series.Values)
 	}
 	c.Rules = slices.Clone(s.Rules)
+	c.Guards = slices.Clone(s.Guards)
+	for i := range c.Guards {
+		c.Guards[i].Conditions = slices.Clone(c.Guards[i].Conditions)
+	}
 	c.Acted.Recent = slices.Clone(s.Acted.Recent)
 	c.Shadow.Recent = slices.Clone(s.Shadow.Recent)
 	c.Order, c.Mode, c.Action = clonePtr(s.Order), clonePtr(s.Mode), clonePtr(s.Action)
@@ -156,6 +187,13 @@ func (s *State) shift(d time.Duration) {
 	for i := range s.Rules {
 		shift(&s.Rules[i].Since, d)
 		shift(&s.Rules[i].Breach, d)
+	}
+	for i := range s.Guards {
+		shift(&s.Guards[i].Since, d)
+		for j := range s.Guards[i].Conditions {
+			shift(&s.Guards[i].Conditions[j].Since, d)
+			shift(&s.Guards[i].Conditions[j].Breach, d)
+		}
 	}
 	// An order lasts as long as the operator was told it would.
 	for _, o := range []*Order{s.Order, s.Mode} {

@@ -22,6 +22,7 @@ type Input struct {
 	Size      fleet.Size
 	Readings  []fleet.Reading // by index of policy.Fleet.Signals; those beyond its end are missing
 	Orders    []Order
+	Allotment Allotment
 }
 
 // Step advances s by one tick and writes the outcome into d, whose Reasons it reuses: in steady state nothing is
@@ -46,6 +47,7 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 
 	if !in.Size.Known {
 		d.From, d.To = s.Size.Workers(), s.Size.Workers()
+		s.Claim = 0
 		add(d, fleet.Reason{Code: fleet.TargetUnknown, Size: d.From})
 		return
 	}
@@ -57,7 +59,7 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 		return
 	}
 
-	c := chain{p: p, s: s, d: d, now: in.Now, from: current}
+	c := chain{p: p, s: s, d: d, now: in.Now, from: current, all: current + in.Size.Draining, allot: &in.Allotment, bounds: p.Bounds}
 	c.propose()
 	c.safeguard()
 	c.conclude()
@@ -93,6 +95,7 @@ func (s *State) observe(p *policy.Fleet, in *Input) {
 			}
 		}
 	}
+	s.guard(p, in.Now)
 }
 
 // follow sees after the action on its way, and reports whether the fleet waits for it.
@@ -121,9 +124,9 @@ func (s *State) follow(in *Input, d *fleet.Decision) bool {
 
 func add(d *fleet.Decision, r fleet.Reason) { d.Reasons = append(d.Reasons, r) }
 
-func ruleKey(p *policy.Fleet, pol *policy.Policy, r policy.Rule) string {
+func ruleKey(p *policy.Fleet, owner string, r policy.Rule) string {
 	sig := p.Signals[r.Signal]
-	return fmt.Sprintf("%s/%s %v %g %d of %d, %+d, %v, missing %d", pol.ID, sig.Name, r.Operator, r.Threshold, r.M, r.N, r.Change, sig.Period, r.Missing)
+	return fmt.Sprintf("%s/%s %v %g %d of %d, %+d, %v, missing %d", owner, sig.Name, r.Operator, r.Threshold, r.M, r.N, r.Change, sig.Period, r.Missing)
 }
 
 // record notes a scaling for cooldowns and the rate limit.

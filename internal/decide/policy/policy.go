@@ -5,6 +5,7 @@ package policy
 import (
 	"time"
 
+	"tidemark/internal/decide/schedule"
 	"tidemark/internal/fleet"
 )
 
@@ -90,6 +91,9 @@ type Safeguards struct {
 	RateWindow   time.Duration
 	ActionLimit  time.Duration // an action that has not reached its size by then has failed
 	Freezes      []Freeze
+	Schedule     *schedule.Schedule // narrows the bounds by local time; nil: never
+	Guards       []Guard
+	Supplies     []Supply
 }
 
 // Freeze is a window in which the size is left alone.

@@ -15,10 +15,10 @@ type Schedule struct {
 
 // Limit is a floor or ceiling in force. The zero value is none.
 type Limit struct {
-	Workers int
-	By      string    // the window's name
-	Until   time.Time // when that window ends
-	Leading bool      // its window has not begun: it holds by its lead
+	Workers int       `json:"workers"`
+	By      string    `json:"by"`                // the window's name
+	Until   time.Time `json:"until"`             // when that window ends
+	Leading bool      `json:"leading,omitempty"` // its window has not begun: it holds by its lead
 }
 
 // Limits are what windows ask of a fleet at one instant.

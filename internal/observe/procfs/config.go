@@ -37,6 +37,8 @@ const (
 	MemoryPSS = "memory_pss"
 	// MemoryUsedPercent is the part of the host's memory that is not available to new work: 100 x (1 - MemAvailable/MemTotal).
 	MemoryUsedPercent = "memory_used_percent"
+	// MemoryAvailable is the host's memory that new work can have without swapping, in bytes: MemAvailable.
+	MemoryAvailable = "memory_available"
 	// HostCPU is the busy part of all the host's cores in percent. Time that the hypervisor gave to others counts as busy: it
 	// cannot be had either. Waiting for the disk does not.
 	HostCPU = "host_cpu"
@@ -52,6 +54,7 @@ var fields = map[string]struct {
 	MemoryRSS:         {fleet.Bytes, false, (*Source).rss},
 	MemoryPSS:         {fleet.Bytes, false, (*Source).pss},
 	MemoryUsedPercent: {fleet.Percent, false, (*Source).memoryUsed},
+	MemoryAvailable:   {fleet.Bytes, false, (*Source).memoryAvailable},
 	HostCPU:           {fleet.Percent, false, (*Source).hostCPU},
 }
 

@@ -26,7 +26,7 @@ var (
 	_          observetest.Source = (*Source)(nil)
 	ctx                           = context.Background()
 	noon                          = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
-	everyField                    = []string{CPU, MemoryRSS, MemoryPSS, MemoryUsedPercent, HostCPU}
+	everyField                    = []string{CPU, MemoryRSS, MemoryPSS, MemoryUsedPercent, MemoryAvailable, HostCPU}
 )
 
 // tree is a /proc of the test's own.
@@ -117,7 +117,7 @@ func TestConform(t *testing.T) {
 				put()
 				return observetest.Subject{
 					Source: p.source(field), Workers: workers(fleet.Serving, 7, 8), Warm: 1,
-					NeedsWorkers: field != MemoryUsedPercent && field != HostCPU,
+					NeedsWorkers: field != MemoryUsedPercent && field != MemoryAvailable && field != HostCPU,
 					Plausible: map[string]func(float64) bool{
 						CPU: func(v float64) bool { return v == 50 }, HostCPU: func(v float64) bool { return v == 50 },
 					}[field],
@@ -301,6 +301,7 @@ func TestMemory(t *testing.T) {
 
 	p.write("meminfo", "MemTotal:        4000 kB\nMemFree:          1 kB\nMemAvailable:    1000 kB\n")
 	wantValue(t, read(t, p.source(MemoryUsedPercent)), 75)
+	wantValue(t, read(t, p.source(MemoryAvailable)), 1000<<10)
 }
 
 func TestHostCPU(t *testing.T) {
@@ -351,6 +352,7 @@ func TestErrorsSayWhy(t *testing.T) {
 		{MemoryPSS, one(13), "memory_pss: open ROOT/13/smaps_rollup: no such file or directory; this kernel cannot tell, take memory_rss"},
 		{MemoryPSS, one(14), "memory_pss: ROOT/14/smaps_rollup: not what the kernel writes there"},
 		{MemoryUsedPercent, scene(), "memory_used_percent: read ROOT/meminfo: is a directory"},
+		{MemoryAvailable, scene(), "memory_available: read ROOT/meminfo: is a directory"},
 		{HostCPU, scene(), "host_cpu: open ROOT/stat: no such file or directory"},
 	} {
 		s := p.source(c.field)
@@ -376,7 +378,7 @@ func TestConfig(t *testing.T) {
 		t.Errorf("%+v is not the workers' CPU", cfg)
 	}
 	cfg = Config{Field: "ram", Root: "proc"}
-	const want = `field: "ram" is not known; write one of cpu, host_cpu, memory_pss, memory_rss, memory_used_percent
+	const want = `field: "ram" is not known; write one of cpu, host_cpu, memory_available, memory_pss, memory_rss, memory_used_percent
 root: "proc" is not an absolute path; write /proc`
 	if err := cfg.Validate(); err == nil || err.Error() != want {
 		t.Errorf("got %v", err)

@@ -228,15 +228,32 @@ func (s *Source) measure(pid int) (share, error) {
 	return share{bytes: n}, nil
 }
 
-func (s *Source) memoryUsed(context.Context, fleet.Scene) (float64, fleet.Quality, error) {
+// memory reads the host's memory, in all and what new work can have of it.
+func (s *Source) memory() (total, available uint64, err error) {
 	b, err := s.file("meminfo")
 	if err != nil {
-		return 0, fleet.Missing, err
+		return 0, 0, err
 	}
 	total, ok := valueOf(b, "MemTotal:")
 	available, ok2 := valueOf(b, "MemAvailable:")
 	if !ok || !ok2 || total == 0 || available > total {
-		return 0, fleet.Missing, fmt.Errorf("%s/meminfo: %w", s.cfg.Root, errStat)
+		return 0, 0, fmt.Errorf("%s/meminfo: %w", s.cfg.Root, errStat)
+	}
+	return total, available, nil
+}
+
+func (s *Source) memoryUsed(context.Context, fleet.Scene) (float64, fleet.Quality, error) {
+	total, available, err := s.memory()
+	if err != nil {
+		return 0, fleet.Missing, err
 	}
 	return 100 * (1 - float64(available)/float64(total)), fleet.Fresh, nil
+}
+
+func (s *Source) memoryAvailable(context.Context, fleet.Scene) (float64, fleet.Quality, error) {
+	_, available, err := s.memory()
+	if err != nil {
+		return 0, fleet.Missing, err
+	}
+	return float64(available), fleet.Fresh, nil
 }

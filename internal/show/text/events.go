@@ -24,6 +24,12 @@ var eventWords = map[fleet.Kind]func(e *fleet.Event) string{
 	fleet.EventAlarm: func(e *fleet.Event) string {
 		return fmt.Sprintf("alarm %s %s is now %s (%s)", e.Signal, e.Note, e.State, e.Policy)
 	},
+	fleet.EventGuard: func(e *fleet.Event) string {
+		if e.Duration > 0 {
+			return fmt.Sprintf("guard %s %s after %s", e.Policy, e.State, elapsed(e))
+		}
+		return fmt.Sprintf("guard %s %s back scale-outs%s", e.Policy, e.State, because(e))
+	},
 	fleet.EventSignalLost: func(e *fleet.Event) string {
 		return fmt.Sprintf("signal %s is %s for %s%s", e.Signal, e.State, elapsed(e), because(e))
 	},
@@ -90,6 +96,17 @@ func Event(e *fleet.Event) string {
 	return string(e.Kind) + because(e)
 }
 
+// Trouble reports whether an event says that something is not as it should be.
+func Trouble(e *fleet.Event) bool {
+	switch e.Kind {
+	case fleet.EventActionFailed, fleet.EventSignalLost, fleet.EventTargetLost, fleet.EventJournalFailed, fleet.EventBalancerFailed, fleet.EventReloadRefused, fleet.EventClockJump:
+		return true
+	case fleet.EventGuard:
+		return e.Duration == 0 // it holds
+	}
+	return false
+}
+
 // Events writes events a line each, in the order given.
 func Events(w io.Writer, v View, events []fleet.Event) {
 	for i := range events {
@@ -99,7 +116,7 @@ func Events(w io.Writer, v View, events []fleet.Event) {
 			name = "-"
 		}
 		line := fmt.Sprintf("%s  %s  %s", v.clock(e.Time), name, Event(e))
-		if e.Kind == fleet.EventActionFailed || e.Kind == fleet.EventSignalLost || e.Kind == fleet.EventTargetLost || e.Kind == fleet.EventJournalFailed {
+		if Trouble(e) {
 			line = v.Bad(line)
 		}
 		fmt.Fprintln(w, line)
@@ -118,6 +135,9 @@ func Explain(w io.Writer, v View, e *web.Explanation) {
 		if since := e.At.Sub(e.Decision.Time); since > time.Minute {
 			fmt.Fprintf(w, "  %s\n", v.dim("decided first at "+v.clock(e.Decision.Time)+"; the figures in the reasons are of then"))
 		}
+	}
+	if e.Status != nil {
+		scheduled(w, v, e.Status.Schedule)
 	}
 	if len(e.Readings) > 0 {
 		fmt.Fprintln(w, "readings then:")

@@ -5,11 +5,13 @@ package text
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"tidemark/internal/control"
 	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/schedule"
 	"tidemark/internal/fleet"
 	"tidemark/internal/show/web"
 )
@@ -48,6 +50,9 @@ func (v View) ago(t time.Time) string { return fleet.Elapsed(max(v.Now.Sub(t), 0
 // Status writes each fleet on one screen: size, what holds it back, signals, alarms, workers.
 func Status(w io.Writer, v View, o web.Overview) {
 	fmt.Fprintf(w, "%s  %s\n", v.bold(o.Instance), v.dim(fmt.Sprintf("pid %d, leading for %s, %s (%s)", o.PID, v.ago(o.Since), v.Now.In(v.Zone).Format("15:04:05 MST"), o.Config)))
+	for _, f := range o.Identity {
+		fmt.Fprintln(w, v.dim("  "+f.Name+": "+f.Value))
+	}
 	for _, st := range o.Fleets {
 		fmt.Fprintln(w)
 		Fleet(w, v, st)
@@ -60,7 +65,7 @@ func Status(w io.Writer, v View, o web.Overview) {
 // Fleet writes one fleet.
 func Fleet(w io.Writer, v View, st *control.Status) {
 	head := fmt.Sprintf("%s: %s", st.Fleet, sizes(st))
-	fmt.Fprintf(w, "%s  %s\n", v.bold(head), v.dim(fmt.Sprintf("min %d, max %d, mode %s", st.Bounds.Min, st.Bounds.Max, st.Mode)))
+	fmt.Fprintf(w, "%s  %s\n", v.bold(head), v.dim(limits(st)))
 	if st.Time.IsZero() {
 		fmt.Fprintln(w, "  not looked at yet")
 		return
@@ -78,9 +83,66 @@ func Fleet(w io.Writer, v View, st *control.Status) {
 			fmt.Fprintln(w, v.Bad(fmt.Sprintf("  %s: %s", trouble.what, trouble.err)))
 		}
 	}
+	if st.Short > 0 {
+		fmt.Fprintln(w, v.Bad(fmt.Sprintf("  at the maximum and still short of %d", st.Short)))
+	}
+	scheduled(w, v, st.Schedule)
 	signals(w, v, st)
 	rules(w, v, st)
+	guards(w, v, st)
 	workers(w, v, st)
+}
+
+// limits says between what the size moves, and how.
+func limits(st *control.Status) string {
+	s := fmt.Sprintf("min %d, max %d", st.Bounds.Min, st.Bounds.Max)
+	if st.Room > 0 {
+		s += fmt.Sprintf(", %d by quota", st.Room)
+	}
+	return s + ", mode " + st.Mode.String()
+}
+
+// scheduled writes what the schedule asks for now and next.
+func scheduled(w io.Writer, v View, s *control.ScheduleStatus) {
+	if s == nil {
+		return
+	}
+	now := windows(s.Floor, s.Ceiling)
+	if now == "" {
+		now = "no window is open"
+	}
+	next := "nothing within a year"
+	if !s.Next.IsZero() {
+		if next = windows(s.Then.Floor, s.Then.Ceiling); next == "" {
+			next = "no window"
+		}
+		next += fmt.Sprintf(" from %s (in %s)", v.clock(s.Next), fleet.Elapsed(s.Next.Sub(v.Now)))
+	}
+	fmt.Fprintf(w, "  schedule: %s; next: %s\n", now, next)
+}
+
+// windows says what two limits ask for.
+func windows(floor, ceiling schedule.Limit) string {
+	var parts []string
+	if floor.Workers > 0 {
+		parts = append(parts, fmt.Sprintf("at least %d (%s)", floor.Workers, floor.By))
+	}
+	if ceiling.Workers > 0 {
+		parts = append(parts, fmt.Sprintf("at most %d (%s)", ceiling.Workers, ceiling.By))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func guards(w io.Writer, v View, st *control.Status) {
+	table(w, func(t *tabwriter.Writer) {
+		for _, g := range st.Guards {
+			state := "lets scale out"
+			if g.Holds {
+				state = "holds for " + v.ago(g.Since)
+			}
+			fmt.Fprintf(t, "  guard\t%s\t%s\t%s\n", g.Name, g.Note, state)
+		}
+	})
 }
 
 func sizes(st *control.Status) string {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
@@ -24,6 +25,7 @@ type Overview struct {
 	Version  string            `json:"version"`
 	Since    time.Time         `json:"since"` // when the daemon took the lead
 	Config   string            `json:"config"`
+	Identity []config.Fact     `json:"identity"` // what the installation says of itself
 	Fleets   []*control.Status `json:"fleets"`
 }
 
