@@ -16,8 +16,17 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/observe/accesslog"
+	"tidemark/internal/observe/cgroup"
+	"tidemark/internal/observe/derived"
+	"tidemark/internal/observe/disk"
+	"tidemark/internal/observe/httpjson"
+	"tidemark/internal/observe/listenqueue"
+	"tidemark/internal/observe/pgbouncer"
+	"tidemark/internal/observe/postgres"
 	"tidemark/internal/observe/procfs"
+	"tidemark/internal/observe/prometheus"
 	"tidemark/internal/observe/proxystats"
+	"tidemark/internal/observe/push"
 )
 
 // parts are one fleet's adapters, with the configuration that they were made from: a reload keeps those whose
@@ -100,7 +109,15 @@ func (a *App) buildFleet(ctx context.Context, cfg *config.Config, f *config.Flee
 		}
 		built.Balancer = p.balancer.it
 	}
+	built.Derived = map[int]control.Derived{}
 	for i, s := range f.Signals {
+		if c, ok := s.Body.(*derived.Config); ok { // it holds nothing, and is made anew with what it is computed from
+			if built.Derived[i], err = derived.New(*c, f.Signals); err != nil {
+				return control.Parts{}, fmt.Errorf("signal %s: %w", s.Name, err)
+			}
+			built.Sources = append(built.Sources, nil)
+			continue
+		}
 		sig := f.Policy.Signals[i]
 		from := []any{s.Body, sig}
 		src, err := reuse(p.sources[s.Name], from, a.opts.Log, func() (control.Source, error) { return a.source(cfg, f, &s, &sig) })
@@ -180,6 +197,22 @@ func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig 
 		return a.shared.logs.Source(*c, sig.Q, sig.Window, sig.MinSamples)
 	case *proxystats.Config:
 		return proxystats.New(*c, sig.Q, sig.Window, sig.MinSamples, a.shared.proxy(proxySocket(cfg, f.Name))), nil
+	case *cgroup.Config:
+		return cgroup.New(*c), nil
+	case *disk.Config:
+		return disk.New(*c), nil
+	case *listenqueue.Config:
+		return listenqueue.New(*c, &a.shared.sockets), nil
+	case *pgbouncer.Config:
+		return a.shared.pools.Source(*c, sig.Window, sig.MinSamples)
+	case *postgres.Config:
+		return a.shared.database.Source(*c, sig.Window, sig.MinSamples)
+	case *prometheus.Config:
+		return prometheus.New(*c, sig.Q, sig.Window, sig.MinSamples), nil
+	case *httpjson.Config:
+		return a.shared.pages.Source(*c), nil
+	case *push.Config:
+		return a.shared.pushed.Source(f.Name, s.Name, *c), nil
 	}
 	return nil, errors.New("unknown kind " + s.Kind)
 }

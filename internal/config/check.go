@@ -83,6 +83,11 @@ func (r *resolver) uses() {
 		return
 	}
 	used := map[int]bool{}
+	for _, inputs := range r.inputs {
+		for _, i := range inputs {
+			used[i] = true
+		}
+	}
 	grows, shrinks := false, false
 	for i, p := range r.out.Policies {
 		out, in := 0, 0

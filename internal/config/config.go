@@ -82,6 +82,26 @@ type SignalBody interface {
 // Without it, or when it says no, window and min_samples are refused: nothing is accepted and ignored.
 type Windowed interface{ Windowed() bool }
 
+// Formula is for a SignalBody that is read nowhere: it is computed from the fleet's other signals at the same tick.
+type Formula interface {
+	// Formula is the setting that holds the formula, and its text in the language of decide/expression.
+	Formula() (setting, text string)
+}
+
+// Workers is what formulas call the number of workers that serve. No signal has this name.
+const Workers = "workers"
+
+// FormulaNames are what a formula of a fleet may name: the signals that are read, and Workers after them. inputs are the indexes
+// of those signals.
+func FormulaNames(signals []Signal) (names []string, inputs []int) {
+	for i, s := range signals {
+		if _, derived := s.Body.(Formula); !derived {
+			names, inputs = append(names, s.Name), append(inputs, i)
+		}
+	}
+	return append(names, Workers), inputs
+}
+
 // Parse reads a configuration. name is how the file is called in messages; relative paths in it are taken from its folder.
 // env looks up an environment variable. The Config is nil when the problems are more than warnings.
 func Parse(name string, data []byte, cat Catalog, env func(string) (string, bool)) (*Config, Problems) {

@@ -141,6 +141,8 @@ type resolver struct {
 	tick time.Duration
 	zone *time.Location
 	out  policy.Fleet
+	// inputs are the signals that a derived one is computed from, by index
+	inputs map[int][]int
 }
 
 func (r *resolver) at(format string, args ...any) string {
@@ -190,8 +192,12 @@ func (r *resolver) signals() {
 		if r.ok(path) {
 			r.unique(first, path, s.Name, "signal")
 		}
+		if r.ok(path) && s.Name == Workers {
+			r.fail(path, "is what formulas call the number of workers that serve", "choose another name")
+		}
 		r.out.Signals = append(r.out.Signals, r.signal(path, s))
 	}
+	r.formulas()
 }
 
 // signal resolves a signal and refuses settings that its source would not heed.
