@@ -39,7 +39,7 @@ func TestEachCommandHasHelpAndAnExample(t *testing.T) {
 
 func TestNoDaemonSaysWhatToDo(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "none.sock")
-	for _, args := range [][]string{{"status"}, {"events"}, {"explain", "f"}, {"scale", "f", "3"}, {"hold", "f"}, {"release", "f"}, {"mode", "f", "off"}} {
+	for _, args := range [][]string{{"status"}, {"events"}, {"explain", "f"}, {"scale", "f", "3"}, {"hold", "f"}, {"release", "f"}, {"mode", "f", "off"}, {"push", "f", "sessions", "17"}} {
 		code, _, errOut := main(t, append(args, "--socket", socket)...)
 		if code != failed || !strings.Contains(errOut, "is 'tidemark run' running?") || !strings.Contains(errOut, socket) {
 			t.Errorf("%v: exit %d, %q", args, code, errOut)
@@ -55,6 +55,9 @@ func TestBadArguments(t *testing.T) {
 		{[]string{"scale", "f", "none"}, "is no size"},
 		{[]string{"scale", "f", "0"}, "is no size"},
 		{[]string{"mode", "f", "onn"}, "is no mode"},
+		{[]string{"push", "f", "sessions", "17%"}, "is no number"},
+		{[]string{"push", "f", "sessions", "NaN"}, "is no number"},
+		{[]string{"push", "f", "sessions", "17", "--expiry", "1ms"}, "1s to 24h"},
 		{[]string{"statsu"}, "unknown command"},
 		{[]string{"check", "/nowhere/x.yaml"}, "no such file"},
 		{[]string{"status", "-c", "/nowhere/x.yaml"}, "--socket PATH"},

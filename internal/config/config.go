@@ -20,6 +20,7 @@ type Config struct {
 	Socket      string        // where the daemon listens for the operator's commands
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
+	Push        Push
 	Fleets      []Fleet
 
 	spec   *spec // for Effective
@@ -43,6 +44,15 @@ type Retention struct {
 	Hours     time.Duration `yaml:"hours"`     // roll-ups of an hour
 	Decisions time.Duration `yaml:"decisions"` // decisions and events
 	MaxBytes  int64         `yaml:"max_size,bytes"`
+}
+
+// Push is where programs on this machine send the values of signals that take them, beside the operator's socket. The zero value is
+// nowhere else.
+type Push struct {
+	Listen string `yaml:"listen"` // host:port of the loopback interface
+	// Token is what who pushes must show; TokenFile names a file that holds it in its only line. One of the two.
+	Token     string `yaml:"token"`
+	TokenFile string `yaml:"token_file"`
 }
 
 // Fleet is one fleet: what is read, what is moved, and by which policy.

@@ -32,10 +32,11 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.socket(s)
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.retention(&s.Retention)
+	d.push(dir, &s.Push)
 
 	cfg := &Config{
 		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket,
-		Tick: s.Tick, Retention: s.Retention, spec: s, places: d.places, given: d.given,
+		Tick: s.Tick, Retention: s.Retention, Push: s.Push, spec: s, places: d.places, given: d.given,
 	}
 	if len(s.Fleets) == 0 && d.ok("fleets") {
 		d.fail("fleets", "names no fleet", "write an entry for each fleet, or there is nothing to do")

@@ -14,6 +14,7 @@ type spec struct {
 	Socket      string        `yaml:"socket"`
 	Tick        time.Duration `yaml:"tick"`
 	Retention   Retention     `yaml:"retention"`
+	Push        Push          `yaml:"push"`
 	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
 }
 
