@@ -202,6 +202,9 @@ func (r *resolver) direction(sig policy.Signal, p placed, both bool) {
 	}
 	msg := fmt.Sprintf("%+d with %s %s the fleet as %s %s", p.Change, p.Operator, change, sig.Name, load)
 	fix := fmt.Sprintf("write scale_change: %+d, or operator: %q", -p.Change, other)
+	if r.dependency(p.Signal) != "" { // it must not scale out
+		fix = fmt.Sprintf("write operator: %q", other)
+	}
 	switch {
 	case sig.PerWorker:
 		r.fail(p.path+".scale_change", msg, fix)

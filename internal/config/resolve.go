@@ -324,8 +324,10 @@ func (r *resolver) policies() {
 			r.fail(path+".rules", "is empty", "write at least one rule, or delete the policy")
 		}
 		p := policy.Policy{ID: s.ID, Mode: fleet.Mode(s.Mode)}
-		for j := range s.Rules {
-			p.Rules = append(p.Rules, r.rule(fmt.Sprintf("%s.rules.%d", path, j), &s.Rules[j]))
+		if r.suits(path, s) {
+			for j := range s.Rules {
+				p.Rules = append(p.Rules, r.rule(fmt.Sprintf("%s.rules.%d", path, j), &s.Rules[j]))
+			}
 		}
 		r.out.Policies = append(r.out.Policies, p)
 	}
@@ -344,6 +346,7 @@ func (r *resolver) rule(path string, s *ruleSpec) policy.Rule {
 	}
 	r.periods(path, s)
 	out.M = s.DatapointsToAlarm
+	r.harm(path, s, out)
 	if out.Signal >= 0 {
 		r.threshold(path+".threshold", string(s.Threshold), &out)
 	}
@@ -353,7 +356,7 @@ func (r *resolver) rule(path string, s *ruleSpec) policy.Rule {
 // periods checks evaluation_periods (N) and datapoints_to_alarm (M).
 func (r *resolver) periods(path string, s *ruleSpec) {
 	n, m := path+".evaluation_periods", path+".datapoints_to_alarm"
-	if !r.written(m) {
+	if !r.written(m) && r.given[m] == "" {
 		s.DatapointsToAlarm = s.EvaluationPeriods
 		r.given[m] = "default: evaluation_periods"
 	}

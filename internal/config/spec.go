@@ -38,6 +38,8 @@ type policySpec struct {
 	ID    string     `yaml:"id,required" example:"odoo-worker-cpu-scaling-policy"`
 	Mode  mode       `yaml:"mode"`
 	Rules []ruleSpec `yaml:"rules,required" example:"with at least one entry"`
+
+	preset *preset // that it was written by; nil: by its rules
 }
 
 type ruleSpec struct {
