@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -85,8 +86,13 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+var comment = regexp.MustCompile(` *#.*`)
+
 // Every configuration that is shown as an example is good.
 func TestExamplesAreGood(t *testing.T) {
+	const secret = "kept-in-the-environment"
+	t.Setenv("PGBOUNCER_DSN", "postgres://tidemark:"+secret+"@127.0.0.1:6432/pgbouncer")
+	t.Setenv("PG_DSN", "postgres://tidemark:"+secret+"@127.0.0.1:5432/dfr")
 	var files []string
 	for _, pattern := range []string{"../../examples/*.yaml", "../../examples/*/*.yaml"} {
 		more, err := filepath.Glob(pattern)
@@ -95,15 +101,24 @@ func TestExamplesAreGood(t *testing.T) {
 		}
 		files = append(files, more...)
 	}
-	if len(files) < 8 {
+	if len(files) < 17 {
 		t.Fatalf("only %d examples", len(files))
 	}
 	for _, f := range files {
 		if code, _, errOut := main(t, "check", f); code != done {
 			t.Errorf("%s: exit %d\n%s", f, code, errOut)
 		}
-		if code, out, errOut := main(t, "check", f, "--effective"); code != done || out == "" {
-			t.Errorf("%s --effective: exit %d\n%s", f, code, errOut)
+		code, effective, errOut := main(t, "check", f, "--effective")
+		if code != done || effective == "" || strings.Contains(effective+errOut, secret) {
+			t.Errorf("%s --effective: exit %d\n%s%s", f, code, effective, errOut)
+		}
+		// What will run can itself be run.
+		again := filepath.Join(t.TempDir(), "effective.yaml")
+		if err := os.WriteFile(again, []byte(effective), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, out, errOut := main(t, "check", again, "--effective"); code != done || comment.ReplaceAllString(out, "") != comment.ReplaceAllString(effective, "") {
+			t.Errorf("%s --effective, read again: exit %d\n%s%s", f, code, out, errOut)
 		}
 	}
 }
