@@ -19,6 +19,7 @@ import (
 	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
+	"tidemark/internal/observe/push"
 	"tidemark/internal/record"
 	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/web"
@@ -49,6 +50,7 @@ type App struct {
 	cfg    *config.Config
 	parts  map[string]*parts // by fleet
 	shared shared
+	pushes *pushServer // nil when nothing is pushed over TCP
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -117,10 +119,14 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	a.loop.Share(a.cfg.Instance.Quota.Workers)
+	a.prune(a.cfg)
 	if err := a.loop.Start(built); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {
+		return err
+	}
+	if a.pushes, err = a.openPushes(a.cfg.Push); err != nil {
 		return err
 	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -192,7 +198,10 @@ func (a *App) listen() error {
 	if err != nil {
 		return fmt.Errorf("open the operator's socket: %w", err)
 	}
-	a.server = &http.Server{Handler: web.API(a), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/", web.API(a))
+	mux.Handle(push.Pattern, &a.shared.pushed)
+	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
 	a.wg.Go(func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			a.opts.Log("the operator's socket: " + err.Error())
@@ -208,6 +217,7 @@ func (a *App) Stop() {
 		_ = a.server.Shutdown(ctx) // whoever still asks gets no answer
 		cancel()
 	}
+	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop()
 	}
@@ -227,6 +237,7 @@ func (a *App) close() {
 	if a.server != nil {
 		_ = a.server.Close() // twice is harmless
 	}
+	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
 	}
@@ -258,11 +269,18 @@ func (a *App) Reload(ctx context.Context) error {
 		_ = a.tell(ctx, fleet.Event{Kind: fleet.EventReloadRefused, Note: inOneLine(err)}) // the caller hears of it anyway
 		return err
 	}
-	built, err := a.build(ctx, cfg)
+	pushes, err := a.openPushes(cfg.Push)
 	if err != nil {
 		return err
 	}
-	if err := a.loop.Reload(built); err != nil {
+	built, err := a.build(ctx, cfg)
+	if err == nil {
+		err = a.loop.Reload(built)
+	}
+	if err != nil {
+		if pushes != a.pushes {
+			pushes.close()
+		}
 		return err
 	}
 	a.loop.Share(cfg.Instance.Quota.Workers)
@@ -270,6 +288,11 @@ func (a *App) Reload(ctx context.Context) error {
 	a.cfg = cfg
 	a.mu.Unlock()
 	a.prune(cfg)
+	if pushes != a.pushes {
+		a.pushes.close()
+		a.pushes = pushes
+	}
+	a.pushes.use(cfg.Push)
 	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
 }
 

@@ -85,6 +85,11 @@ func (r *resolver) uses() {
 	for _, i := range r.watching {
 		used[i] = true
 	}
+	for _, inputs := range r.inputs {
+		for _, i := range inputs {
+			used[i] = true
+		}
+	}
 	grows, shrinks := false, false
 	for i, p := range r.out.Policies {
 		out, in := 0, 0
@@ -199,6 +204,9 @@ func (r *resolver) direction(sig policy.Signal, p placed, both bool) {
 	}
 	msg := fmt.Sprintf("%+d with %s %s the fleet as %s %s", p.Change, p.Operator, change, sig.Name, load)
 	fix := fmt.Sprintf("write scale_change: %+d, or operator: %q", -p.Change, other)
+	if r.dependency(p.Signal) != "" { // it must not scale out
+		fix = fmt.Sprintf("write operator: %q", other)
+	}
 	switch {
 	case sig.PerWorker:
 		r.fail(p.path+".scale_change", msg, fix)

@@ -20,6 +20,7 @@ type Config struct {
 	Socket      string        // where the daemon listens for the operator's commands
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
+	Push        Push
 	Fleets      []Fleet
 
 	spec   *spec // for Effective
@@ -34,6 +35,15 @@ type Retention struct {
 	Hours     time.Duration `yaml:"hours"`     // roll-ups of an hour
 	Decisions time.Duration `yaml:"decisions"` // decisions and events
 	MaxBytes  int64         `yaml:"max_size,bytes"`
+}
+
+// Push is where programs on this machine send the values of signals that take them, beside the operator's socket. The zero value is
+// nowhere else.
+type Push struct {
+	Listen string `yaml:"listen"` // host:port of the loopback interface
+	// Token is what who pushes must show; TokenFile names a file that holds it in its only line. One of the two.
+	Token     string `yaml:"token"`
+	TokenFile string `yaml:"token_file"`
 }
 
 // Fleet is one fleet: what is read, what is moved, and by which policy.
@@ -73,6 +83,26 @@ type SignalBody interface {
 // Windowed is for a SignalBody that keeps no distribution and yet reads over a window, such as a rate or a share of failures.
 // Without it, or when it says no, window and min_samples are refused: nothing is accepted and ignored.
 type Windowed interface{ Windowed() bool }
+
+// Formula is for a SignalBody that is read nowhere: it is computed from the fleet's other signals at the same tick.
+type Formula interface {
+	// Formula is the setting that holds the formula, and its text in the language of decide/expression.
+	Formula() (setting, text string)
+}
+
+// Workers is what formulas call the number of workers that serve. No signal has this name.
+const Workers = "workers"
+
+// FormulaNames are what a formula of a fleet may name: the signals that are read, and Workers after them. inputs are the indexes
+// of those signals.
+func FormulaNames(signals []Signal) (names []string, inputs []int) {
+	for i, s := range signals {
+		if _, derived := s.Body.(Formula); !derived {
+			names, inputs = append(names, s.Name), append(inputs, i)
+		}
+	}
+	return append(names, Workers), inputs
+}
 
 // Parse reads a configuration. name is how the file is called in messages; relative paths in it are taken from its folder.
 // env looks up an environment variable. The Config is nil when the problems are more than warnings.

@@ -90,6 +90,10 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 			p.adapter(indent, name, path, x.Adapter)
 		}
 		return
+	case Push:
+		if !written {
+			return
+		}
 	case signalSpecs:
 		p.signals(indent, path, x)
 		return

@@ -14,6 +14,7 @@ type spec struct {
 	Socket      string        `yaml:"socket"`
 	Tick        time.Duration `yaml:"tick"`
 	Retention   Retention     `yaml:"retention"`
+	Push        Push          `yaml:"push"`
 	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
 }
 
@@ -40,6 +41,8 @@ type policySpec struct {
 	ID    string     `yaml:"id,required" example:"odoo-worker-cpu-scaling-policy"`
 	Mode  mode       `yaml:"mode"`
 	Rules []ruleSpec `yaml:"rules,required" example:"with at least one entry"`
+
+	preset *preset // that it was written by; nil: by its rules
 }
 
 type ruleSpec struct {

@@ -85,7 +85,7 @@ var later = map[string]string{
 }
 
 // laterKinds is the same for adapters.
-var laterKinds = []string{"systemd", "docker", "kubernetes", "haproxy", "cgroup", "pgbouncer", "postgres", "prometheus", "http"}
+var laterKinds = []string{"systemd", "docker", "kubernetes", "haproxy"}
 
 // homes lists the settings under which a field of that name stands.
 func homes(name string) []string {
