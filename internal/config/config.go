@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 )
@@ -20,6 +21,8 @@ type Config struct {
 	Socket      string        // where the daemon listens for the operator's commands
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
+	Notify      []Adapter   // the channels, in order
+	Alerts      alert.Rules // when somebody is told
 	Fleets      []Fleet
 
 	spec   *spec // for Effective
@@ -52,6 +55,7 @@ type Fleet struct {
 	Balancer Adapter // no kind: none
 	Signals  []Signal
 	Policy   policy.Fleet // its Signals are in the order of Signals
+	Budget   Budget
 }
 
 // Signal is where a signal comes from.
@@ -65,6 +69,7 @@ type Catalog struct {
 	Signals   map[string]func() SignalBody
 	Targets   map[string]func() Body
 	Balancers map[string]func() Body
+	Notify    map[string]func() Body
 }
 
 // SignalBody is the configuration of a source. What it says may depend on what is written in it.

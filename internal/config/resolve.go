@@ -32,10 +32,11 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.socket(s)
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.retention(&s.Retention)
+	d.alerts(s)
 
 	cfg := &Config{
 		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket,
-		Tick: s.Tick, Retention: s.Retention, spec: s, places: d.places, given: d.given,
+		Tick: s.Tick, Retention: s.Retention, Notify: d.notify(s.Notify), Alerts: s.Alerts, spec: s, places: d.places, given: d.given,
 	}
 	if len(s.Fleets) == 0 && d.ok("fleets") {
 		d.fail("fleets", "names no fleet", "write an entry for each fleet, or there is nothing to do")
@@ -43,13 +44,14 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	first := map[string]string{}
 	for i := range s.Fleets {
 		path := fmt.Sprintf("fleets.%d", i)
-		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone}
+		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone, watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal}}
 		if !d.written(path + ".mode") {
 			r.spec.Mode = mode(s.Environment.mode())
 			d.given[path+".mode"] = "environment " + string(s.Environment)
 		}
 		d.unique(first, path+".name", s.Fleets[i].Name, "fleet")
 		cfg.Fleets = append(cfg.Fleets, r.fleet())
+		r.unjudged(s)
 	}
 	return cfg
 }
@@ -141,6 +143,8 @@ type resolver struct {
 	tick time.Duration
 	zone *time.Location
 	out  policy.Fleet
+	// watched are signals that alerts use.
+	watched []string
 }
 
 func (r *resolver) at(format string, args ...any) string {
@@ -156,7 +160,7 @@ func (r *resolver) fleet() Fleet {
 	r.safeguards()
 	r.crossCheck()
 
-	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out}
+	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out, Budget: r.budget(&s.Safeguards.Budget)}
 	for _, sig := range s.Signals {
 		f.Signals = append(f.Signals, Signal{sig.Name, sig.Source})
 	}

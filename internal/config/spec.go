@@ -3,6 +3,7 @@ package config
 import (
 	"time"
 
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/fleet"
 )
 
@@ -14,6 +15,8 @@ type spec struct {
 	Socket      string        `yaml:"socket"`
 	Tick        time.Duration `yaml:"tick"`
 	Retention   Retention     `yaml:"retention"`
+	Notify      notifySpecs   `yaml:"notify"`
+	Alerts      alert.Rules   `yaml:"alerts"`
 	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
 }
 
@@ -55,6 +58,7 @@ type safeguardsSpec struct {
 	MaxScalingRate rate          `yaml:"max_scaling_rate"`
 	ActionTimeout  time.Duration `yaml:"action_timeout"`
 	Freeze         []freezeSpec  `yaml:"freeze"`
+	Budget         budgetSpec    `yaml:"budget"`
 }
 
 type cooldownSpec struct {
@@ -92,6 +96,7 @@ func defaultSpec() spec {
 		StateDir:    "/var/lib/tidemark",
 		Tick:        15 * time.Second,
 		Retention:   Retention{Raw: 7 * day, Minutes: 90 * day, Hours: 5 * 365 * day, Decisions: 400 * day, MaxBytes: 2 << 30},
+		Alerts:      alert.DefaultRules(),
 	}
 }
 
@@ -101,6 +106,7 @@ func (f *fleetSpec) setDefaults() {
 		Step:           stepSpec{Up: 1, Down: 1},
 		MaxScalingRate: rate{1, 5 * time.Minute},
 		ActionTimeout:  3 * time.Minute,
+		Budget:         budgetSpec{Currency: "USD", OnExceed: tellOfIt},
 	}
 }
 

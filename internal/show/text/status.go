@@ -48,6 +48,12 @@ func (v View) ago(t time.Time) string { return fleet.Elapsed(max(v.Now.Sub(t), 0
 // Status writes each fleet on one screen: size, what holds it back, signals, alarms, workers.
 func Status(w io.Writer, v View, o web.Overview) {
 	fmt.Fprintf(w, "%s  %s\n", v.bold(o.Instance), v.dim(fmt.Sprintf("pid %d, leading for %s, %s (%s)", o.PID, v.ago(o.Since), v.Now.In(v.Zone).Format("15:04:05 MST"), o.Config)))
+	for _, n := range o.Raised {
+		fmt.Fprintln(w, v.Bad(fmt.Sprintf("%s for %s: %s", n.Severity, v.ago(n.Started), n.Title)))
+	}
+	if o.Untold > 0 {
+		fmt.Fprintln(w, v.Bad(fmt.Sprintf("%d alerts wait to be delivered ('tidemark alert list')", o.Untold)))
+	}
 	for _, st := range o.Fleets {
 		fmt.Fprintln(w)
 		Fleet(w, v, st)

@@ -17,6 +17,7 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
+	"tidemark/internal/tell"
 )
 
 // Client speaks with a daemon over its unix socket.
@@ -79,6 +80,16 @@ func (c *Client) Explain(ctx context.Context, name string, at time.Time) (e *Exp
 // Order gives an operator's word to a fleet and returns its status after it.
 func (c *Client) Order(ctx context.Context, name string, o OrderRequest) (st *control.Status, err error) {
 	return st, c.do(ctx, http.MethodPost, "/api/v1/fleets/"+url.PathEscape(name)+"/orders", nil, o, &st)
+}
+
+// Alerts asks what is raised, and who has been told.
+func (c *Client) Alerts(ctx context.Context) (a Alerts, err error) {
+	return a, c.do(ctx, http.MethodGet, "/api/v1/alerts", nil, nil, &a)
+}
+
+// TestAlerts sends a test message through each channel.
+func (c *Client) TestAlerts(ctx context.Context) (tried []tell.Tried, err error) {
+	return tried, c.do(ctx, http.MethodPost, "/api/v1/alerts/test", nil, nil, &tried)
 }
 
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body, into any) error {
