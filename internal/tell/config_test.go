@@ -26,7 +26,9 @@ func TestSettingsAreReadAsTheyAreWritten(t *testing.T) {
 		"alertmanager": func() config.Body { c := alertmanager.DefaultConfig(); return &c },
 		"dead_man":     func() config.Body { c := deadman.DefaultConfig(); return &c },
 	}
-	env := func(name string) (string, bool) { return "hunter2-" + strings.ReplaceAll(strings.ToLower(name), "_", "-"), true }
+	env := func(name string) (string, bool) {
+		return "hunter2-" + strings.ReplaceAll(strings.ToLower(name), "_", "-"), true
+	}
 	for _, c := range []struct {
 		kind, text string
 		check      func(config.Body) bool

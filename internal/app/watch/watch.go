@@ -78,8 +78,8 @@ type seen struct {
 }
 
 const (
-	// saveEvery bounds how much of what changes all the time (the month's figures) a kill may cost.
-	saveEvery  = time.Minute
+	// saveEvery bounds how much of what changes all the time (the month's figures) a kill may cost: it counts as not looked at.
+	saveEvery  = 5 * time.Minute
 	mostEvents = 1000
 )
 
@@ -122,6 +122,11 @@ func (w *Watch) Reload(s Settings) {
 func (w *Watch) Run(ctx context.Context) {
 	ticker := time.NewTicker(w.opts.Tick)
 	defer ticker.Stop()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.save(w.saved)
+	}()
 	for {
 		w.Look(ctx)
 		select {
