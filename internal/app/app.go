@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tidemark/internal/app/watch"
 	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
@@ -41,16 +42,18 @@ type App struct {
 	lock    *os.File
 	journal *sqlite.Journal
 	loop    *control.Loop
+	watch   *watch.Watch
 	server  *http.Server
 	since   time.Time
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
-	mu     sync.Mutex
-	cfg    *config.Config
-	parts  map[string]*parts // by fleet
-	shared shared
-	pushes *pushServer // nil when nothing is pushed over TCP
+	mu      sync.Mutex
+	cfg     *config.Config
+	parts   map[string]*parts // by fleet
+	shared  shared
+	pushes  *pushServer // nil when nothing is pushed over TCP
+	telling *telling
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -123,6 +126,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.loop.Start(built); err != nil {
 		return err
 	}
+	if err := a.startAlerts(); err != nil {
+		return err
+	}
 	if err := a.listen(); err != nil {
 		return err
 	}
@@ -132,6 +138,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.wg.Go(func() { a.maintain(ctx) })
 	a.wg.Go(func() { a.log(ctx) })
+	a.wg.Go(func() { a.watch.Run(ctx) })
 	return nil
 }
 
@@ -241,6 +248,7 @@ func (a *App) close() {
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
 	}
+	a.telling.end()
 	for _, p := range a.parts {
 		p.close(a.opts.Log)
 	}
@@ -284,6 +292,9 @@ func (a *App) Reload(ctx context.Context) error {
 		return err
 	}
 	a.loop.Share(cfg.Instance.Quota.Workers)
+	if err := a.reloadAlerts(cfg); err != nil {
+		return err
+	}
 	a.mu.Lock()
 	a.cfg = cfg
 	a.mu.Unlock()

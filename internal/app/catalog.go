@@ -48,5 +48,6 @@ func Catalog() config.Catalog {
 			"proxy": func() config.Body { c := proxy.DefaultConfig(); return &c },
 			"nginx": func() config.Body { c := nginx.DefaultConfig(); return &c },
 		},
+		Notify: notifiers(),
 	}
 }

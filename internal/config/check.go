@@ -113,7 +113,7 @@ func (r *resolver) uses() {
 		r.warn(r.at("policies"), "no rule removes workers, so the fleet grows and never shrinks", "add a rule with scale_change: -1")
 	}
 	for i, s := range r.out.Signals {
-		if !used[i] && len(r.out.Policies) > 0 {
+		if !used[i] && len(r.out.Policies) > 0 && !slices.Contains(r.watched, s.Name) {
 			r.warn(r.at("signals.%s", s.Name), "is read and recorded, and no rule uses it", "add a rule, or delete the signal")
 		}
 	}

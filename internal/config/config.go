@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 )
@@ -21,6 +22,8 @@ type Config struct {
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
 	Push        Push
+	Notify      []Adapter   // the channels, in order
+	Alerts      alert.Rules // when somebody is told
 	Fleets      []Fleet
 
 	spec   *spec // for Effective
@@ -54,6 +57,7 @@ type Fleet struct {
 	Signals  []Signal
 	Policy   policy.Fleet // its Signals are in the order of Signals
 	Priority int          // 1 goes first when there is not enough for all
+	Budget   Budget
 }
 
 // Signal is where a signal comes from.
@@ -67,6 +71,7 @@ type Catalog struct {
 	Signals   map[string]func() SignalBody
 	Targets   map[string]func() Body
 	Balancers map[string]func() Body
+	Notify    map[string]func() Body
 }
 
 // SignalBody is the configuration of a source. What it says may depend on what is written in it.

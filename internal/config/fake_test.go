@@ -166,6 +166,15 @@ func (p *proxy) Validate() error {
 	return errs.Err()
 }
 
+type mail struct {
+	To       []string `yaml:"to,required" example:"[ict@moa.example]"`
+	Password string   `yaml:"password"`
+	Severity string   `yaml:"severity"`
+}
+
+func (m *mail) Validate() error     { return nil }
+func (m *mail) Addresses() []string { return m.To }
+
 func catalog() config.Catalog {
 	return config.Catalog{
 		Signals: map[string]func() config.SignalBody{
@@ -184,6 +193,10 @@ func catalog() config.Catalog {
 			"proxy": func() config.Body {
 				return &proxy{Listen: "127.0.0.1:8080", BodyBuffer: 256 << 10, Timeout: 30 * time.Second, Trusted: []string{"127.0.0.0/8"}}
 			},
+		},
+		Notify: map[string]func() config.Body{
+			"mail":  func() config.Body { return &mail{} },
+			"slack": func() config.Body { return &gauge{Verify: true} },
 		},
 	}
 }

@@ -34,10 +34,11 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.retention(&s.Retention)
 	d.push(dir, &s.Push)
+	d.alerts(s)
 
 	cfg := &Config{
 		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket,
-		Tick: s.Tick, Retention: s.Retention, Push: s.Push, spec: s, places: d.places, given: d.given,
+		Tick: s.Tick, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, spec: s, places: d.places, given: d.given,
 	}
 	if len(s.Fleets) == 0 && d.ok("fleets") {
 		d.fail("fleets", "names no fleet", "write an entry for each fleet, or there is nothing to do")
@@ -45,10 +46,11 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	first := map[string]string{}
 	for i := range s.Fleets {
 		path := fmt.Sprintf("fleets.%d", i)
-		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone}
+		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone, watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal}}
 		r.environment(s.Environment)
 		d.unique(first, path+".name", s.Fleets[i].Name, "fleet")
 		cfg.Fleets = append(cfg.Fleets, r.fleet(&s.Instance))
+		r.unjudged(s)
 	}
 	d.quota(s)
 	return cfg
@@ -145,6 +147,8 @@ type resolver struct {
 	watching []int
 	// inputs are the signals that a derived one is computed from, by index
 	inputs map[int][]int
+	// watched are signals that alerts use.
+	watched []string
 }
 
 func (r *resolver) at(format string, args ...any) string {
@@ -166,7 +170,7 @@ func (r *resolver) fleet(in *Instance) Fleet {
 	r.hybrid(in)
 	r.timeouts(in)
 
-	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out, Priority: s.ScalingPriority}
+	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out, Priority: s.ScalingPriority, Budget: r.budget(&s.Safeguards.Budget)}
 	for _, sig := range s.Signals {
 		f.Signals = append(f.Signals, Signal{sig.Name, sig.Source})
 	}

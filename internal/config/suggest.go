@@ -80,8 +80,6 @@ func oneOf(what, s string, names []string) (index int, err error) {
 // later is what the design has and this version has not: nothing is accepted and ignored.
 var later = map[string]string{
 	"listen": "the dashboard comes later",
-	"notify": "notifications come later",
-	"budget": "budgets come later",
 }
 
 // laterKinds is the same for adapters.

@@ -17,6 +17,7 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
+	"tidemark/internal/tell"
 )
 
 // Client speaks with a daemon over its unix socket.
@@ -90,6 +91,16 @@ type Pushed struct {
 // Push sends a value for a signal.
 func (c *Client) Push(ctx context.Context, name, signal string, v Pushed) error {
 	return c.do(ctx, http.MethodPut, "/api/v1/fleets/"+url.PathEscape(name)+"/signals/"+url.PathEscape(signal), nil, v, nil)
+}
+
+// Alerts asks what is raised, and who has been told.
+func (c *Client) Alerts(ctx context.Context) (a Alerts, err error) {
+	return a, c.do(ctx, http.MethodGet, "/api/v1/alerts", nil, nil, &a)
+}
+
+// TestAlerts sends a test message through each channel.
+func (c *Client) TestAlerts(ctx context.Context) (tried []tell.Tried, err error) {
+	return tried, c.do(ctx, http.MethodPost, "/api/v1/alerts/test", nil, nil, &tried)
 }
 
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body, into any) error {
