@@ -36,6 +36,8 @@ CREATE TABLE import_error (
   PRIMARY KEY (import, n)
 ) STRICT, WITHOUT ROWID;
 
+INSERT INTO counter VALUES ('job', 0);
+
 -- The search for duplicates: everybody born on a day.
 CREATE INDEX farmer_birth_date ON farmer (birth_date, uid);
 -- One question for each pair.
