@@ -24,6 +24,12 @@ func (s *site) admin() {
 	s.office("GET /admin/review/{id}", registry.Viewer, s.review)
 	s.office("POST /admin/review/{id}", registry.Officer, s.decide)
 	s.office("GET /admin/forms", registry.Viewer, s.forms)
+	s.office("GET /admin/imports", registry.Administrator, s.imports)
+	s.office("POST /admin/imports", registry.Administrator, s.upload)
+	s.office("GET /admin/imports/{id}", registry.Administrator, s.imported)
+	s.office("POST /admin/imports/{id}/cancel", registry.Administrator, s.cancelImport)
+	s.office("GET /admin/imports/{id}/errors.csv", registry.Administrator, s.importErrors)
+	s.office("POST /admin/export", registry.Administrator, s.export)
 }
 
 // officePage writes a page for who is signed in.

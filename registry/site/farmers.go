@@ -262,32 +262,70 @@ func (s *site) editFarmer(w http.ResponseWriter, r *http.Request, p *page) error
 	if err != nil {
 		return err
 	}
-	s.showEdit(w, http.StatusOK, p, editPage{Farmer: f}, nil)
-	return nil
+	return s.showEdit(w, r, http.StatusOK, p, editPage{Farmer: f}, nil)
+}
+
+// edited returns the names of what the form of a farmer asks for, and how each is now. A village is chosen together with
+// its island.
+func edited(f registry.Record) (names []string, is map[string]string) {
+	is = map[string]string{}
+	for _, field := range registry.EntityNamed("farmer").Fields {
+		name, value := field.Name, f.Fields.Text(field.Name)
+		switch {
+		case field.Kind == registry.Reference, name == "island":
+			continue
+		case name == "village":
+			name, value = place, f.Fields.Text("island")+"/"+value
+		}
+		names = append(names, name)
+		is[name] = value
+	}
+	return names, is
 }
 
 // showEdit shows the form with the farmer's fields, and over them what was typed.
-func (s *site) showEdit(w http.ResponseWriter, status int, p *page, data editPage, typed map[string]string) {
-	for _, f := range registry.EntityNamed("farmer").Fields {
-		if f.Kind == registry.Reference {
-			continue
+func (s *site) showEdit(w http.ResponseWriter, r *http.Request, status int, p *page, data editPage, typed map[string]string) error {
+	villages, err := s.store.Villages(r.Context())
+	if err != nil {
+		return err
+	}
+	who := p.Account.Actor()
+	villages = slices.DeleteFunc(villages, func(v registry.Village) bool { return !who.May(v.Island) })
+	for i := range p.Wrong {
+		if p.Wrong[i].Field == "island" { // there is one field for both
+			p.Wrong[i].Field = "village"
 		}
-		is := data.Farmer.Fields.Text(f.Name)
-		in := p.input(&f, is)
-		in.Edit, in.Was = true, is
+	}
+	names, is := edited(data.Farmer)
+	for _, name := range names {
+		f := registry.EntityNamed("farmer").Field(name)
+		if name == place {
+			f = registry.EntityNamed("farmer").Field("village")
+		}
+		in := p.input(f, is[name])
+		in.Name, in.Edit, in.Was = name, true, is[name]
 		if !f.Required {
 			in.Optional = "optional"
 		}
-		if v, ok := typed[f.Name]; ok {
+		if v, ok := typed[name]; ok {
 			in.Value = v
 		}
-		if f.Name == "note" {
+		switch name {
+		case place:
+			in.Type, in.Groups = "select", byIsland(villages)
+		case "note":
 			in.Type = "textarea"
 		}
 		data.Inputs = append(data.Inputs, in)
 	}
+	for i := range p.Wrong {
+		if p.Wrong[i].Field == "village" {
+			p.Wrong[i].Field = place
+		}
+	}
 	p.Title, p.Data = "Edit "+fullName(data.Farmer), data
 	s.show(w, status, "edit", p)
+	return nil
 }
 
 // saveFarmer stores what was edited, and only that. When somebody else was quicker, both versions are shown.
@@ -301,11 +339,19 @@ func (s *site) saveFarmer(w http.ResponseWriter, r *http.Request, p *page) error
 	}
 	e, now := registry.EntityNamed("farmer"), time.Now()
 	sent, typed := map[string]json.RawMessage{}, map[string]string{}
-	for _, field := range e.Fields {
-		value, was := r.PostForm.Get(field.Name), r.PostForm.Get("was_"+field.Name)
-		if field.Kind != registry.Reference && r.PostForm.Has(field.Name) && value != was {
-			sent[field.Name], typed[field.Name] = raw(value), value
+	names, _ := edited(f)
+	for _, name := range names {
+		value, was := r.PostForm.Get(name), r.PostForm.Get("was_"+name)
+		if !r.PostForm.Has(name) || value == was {
+			continue
 		}
+		typed[name] = value
+		if name == place {
+			island, village, _ := strings.Cut(value, "/")
+			sent["island"], sent["village"] = raw(island), raw(village)
+			continue
+		}
+		sent[name] = raw(value)
 	}
 	fields, faults := e.Decode(sent, registry.Today(now))
 	for name, value := range fields {
@@ -337,8 +383,7 @@ func (s *site) saveFarmer(w http.ResponseWriter, r *http.Request, p *page) error
 		}
 	}
 	p.blame(faults)
-	s.showEdit(w, http.StatusUnprocessableEntity, p, editPage{Farmer: f}, typed)
-	return nil
+	return s.showEdit(w, r, http.StatusUnprocessableEntity, p, editPage{Farmer: f}, typed)
 }
 
 // showClash shows the form again over the newest version, with what was typed and what somebody else has written.
@@ -348,21 +393,22 @@ func (s *site) showClash(w http.ResponseWriter, r *http.Request, p *page, typed 
 		return err
 	}
 	data := editPage{Farmer: f}
-	for _, field := range registry.EntityNamed("farmer").Fields {
-		is, was := f.Fields.Text(field.Name), r.PostForm.Get("was_"+field.Name)
-		mine, edited := typed[field.Name]
-		if is == was && !edited || field.Kind == registry.Reference {
+	names, now := edited(f)
+	for _, name := range names {
+		is, was := now[name], r.PostForm.Get("was_"+name)
+		mine, changed := typed[name]
+		if is == was && !changed {
 			continue
 		}
-		c := clash{Label: p.Label(field.Name), Yours: "not changed", Theirs: p.Show(field.Name, f.Fields[field.Name])}
-		if edited {
-			c.Yours = p.Show(field.Name, mine)
+		const untouched = "not changed"
+		c := clash{Label: p.Label(name), Yours: untouched, Theirs: untouched}
+		if changed {
+			c.Yours = p.Show(name, mine)
 		}
-		if is == was {
-			c.Theirs = "not changed"
+		if is != was {
+			c.Theirs = p.Show(name, is)
 		}
 		data.Clash = append(data.Clash, c)
 	}
-	s.showEdit(w, http.StatusConflict, p, data, typed)
-	return nil
+	return s.showEdit(w, r, http.StatusConflict, p, data, typed)
 }

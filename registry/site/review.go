@@ -168,7 +168,7 @@ func (s *site) showQuestion(w http.ResponseWriter, r *http.Request, status int, 
 		if data.Other, err = s.see(r, p, q.Entity, q.Of); err != nil {
 			return err
 		}
-		now, wanted = now.With(q.Fields), registry.Fields{} // the newer one as it was meant to be, beside the older one
+		now, wanted = now.With(claimed(q)), registry.Fields{} // the newer one as it was meant to be, beside the older one
 		if data.Other != nil {
 			wanted = data.Other.Fields
 		}
@@ -192,6 +192,14 @@ func (s *site) showQuestion(w http.ResponseWriter, r *http.Request, status int, 
 	p.Title, p.Data = p.What(q), data
 	s.show(w, status, "review", p)
 	return nil
+}
+
+// claimed are the fields that the newer one of two was registered with and could not have.
+func claimed(q store.Review) registry.Fields {
+	if q.Actor == store.Dedup { // it asks for a mark
+		return nil
+	}
+	return q.Fields
 }
 
 // maxNote is the longest note, in characters.

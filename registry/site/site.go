@@ -30,7 +30,7 @@ type Options struct {
 	// Proxies are the addresses whose X-Forwarded-For and X-Forwarded-Proto are believed, beside those who connect by a
 	// unix socket.
 	Proxies []netip.Prefix
-	// Timeout is how long a request may take; 30 s when 0. An export takes as long as its reader reads.
+	// Timeout is how long a request may take; 30 s when 0. An export may take longer.
 	Timeout time.Duration
 	// Trouble hears of what went wrong on the server's own side; it may be nil.
 	Trouble func(error)

@@ -147,7 +147,7 @@ func (s *Store) SignIn(ctx context.Context, now time.Time, name, password, addre
 	secret = fmt.Sprintf("%x", b)
 	err = s.inTx(ctx, func(tx *sql.Tx) error {
 		if !right {
-			return s.note(ctx, tx, now, a.ID, "refused", address)
+			return s.note(ctx, tx, now, a.ID, Refused, address)
 		}
 		if err := s.forgive(ctx, tx, signInFrom, address); err != nil {
 			return err
@@ -164,7 +164,7 @@ func (s *Store) SignIn(ctx context.Context, now time.Time, name, password, addre
 		if _, err := s.exec(ctx, tx, "UPDATE account SET signed_in_at = ? WHERE id = ?", millis(now), a.ID); err != nil {
 			return err
 		}
-		return s.note(ctx, tx, now, a.ID, "signed_in", address)
+		return s.note(ctx, tx, now, a.ID, SignedIn, address)
 	})
 	switch {
 	case err != nil:
@@ -173,6 +173,22 @@ func (s *Store) SignIn(ctx context.Context, now time.Time, name, password, addre
 		return "", registry.Account{}, registry.ErrCredentials
 	}
 	return secret, a, nil
+}
+
+// The lines of the audit of sign-ins.
+const (
+	SignedIn  = "signed_in"
+	Refused   = "refused" // a wrong password, or the account is disabled
+	SignedOut = "signed_out"
+	Exported  = "exported" // farmers left the registry as a file
+)
+
+// NoteSignIn adds a line to the audit of sign-ins.
+func (s *Store) NoteSignIn(ctx context.Context, now time.Time, account int64, what, address string) error {
+	if err := s.inTx(ctx, func(tx *sql.Tx) error { return s.note(ctx, tx, now, account, what, address) }); err != nil {
+		return fmt.Errorf("note a sign-in: %w", err)
+	}
+	return nil
 }
 
 // note adds a line to the audit of sign-ins, and lets the oldest go.
@@ -213,7 +229,7 @@ func (s *Store) SignOut(ctx context.Context, now time.Time, secret, address stri
 		if err != nil {
 			return err
 		}
-		return s.note(ctx, tx, now, account, "signed_out", address)
+		return s.note(ctx, tx, now, account, SignedOut, address)
 	})
 	if err != nil {
 		return fmt.Errorf("sign out: %w", err)
@@ -224,7 +240,7 @@ func (s *Store) SignOut(ctx context.Context, now time.Time, secret, address stri
 // SignIn is a line of the audit of sign-ins.
 type SignIn struct {
 	At      time.Time
-	What    string // signed_in, refused, signed_out
+	What    string // SignedIn, Refused, SignedOut or Exported
 	Address string
 }
 

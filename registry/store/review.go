@@ -32,7 +32,7 @@ type Review struct {
 
 	ResolvedAt time.Time
 	ResolvedBy string
-	Note       string
+	Note       string // why it was asked; of one that is resolved, also what the person has noted
 }
 
 // The kinds of questions.
@@ -209,8 +209,12 @@ func (s *Store) Resolve(ctx context.Context, who registry.Actor, now time.Time, 
 		if res.Accept {
 			state = ReviewStates[1]
 		}
+		note := strings.TrimPrefix(r.Note+"; "+res.Note, "; ")
+		if res.Note == "" {
+			note = r.Note
+		}
 		done, err := s.exec(ctx, tx, "UPDATE review SET state = ?, resolved_at = ?, resolved_by = ?, note = ? WHERE id = ? AND state = 'open'",
-			state, millis(now), who.Name, res.Note, id)
+			state, millis(now), who.Name, note, id)
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ CREATE TABLE sign_in (
   id      INTEGER PRIMARY KEY,
   account INTEGER NOT NULL REFERENCES account (id),
   at      INTEGER NOT NULL,
-  what    TEXT NOT NULL, -- signed_in, refused, signed_out
+  what    TEXT NOT NULL, -- signed_in, refused, signed_out, exported
   address TEXT NOT NULL
 ) STRICT;
 CREATE INDEX sign_in_account ON sign_in (account, id);
