@@ -64,11 +64,15 @@ type moved struct {
 	gone bool // it has left the area, or is deleted
 }
 
-func (s *Store) apply(ctx context.Context, tx *sql.Tx, who registry.Actor, now time.Time, changes []registry.Change) ([]registry.Result, error) {
-	a := &applying{
+func (s *Store) applying(tx *sql.Tx, who registry.Actor, now time.Time) *applying {
+	return &applying{
 		s: s, tx: tx, who: who, now: fromMillis(now.UnixMilli()), today: registry.Today(now),
 		records: map[key]*stored{}, answers: map[string]registry.Result{}, forms: map[string]*registry.Form{},
 	}
+}
+
+func (s *Store) apply(ctx context.Context, tx *sql.Tx, who registry.Actor, now time.Time, changes []registry.Change) ([]registry.Result, error) {
+	a := s.applying(tx, who, now)
 	if err := a.recall(ctx, changes); err != nil {
 		return nil, err
 	}
