@@ -25,6 +25,7 @@ import (
 	"tidemark/registry/prefork"
 	"tidemark/registry/serve"
 	"tidemark/registry/store"
+	mobile "tidemark/registry/sync"
 )
 
 // drain is how long the last workers on a socket go on emptying its queue when clients keep coming.
@@ -108,7 +109,8 @@ func (j *job) open(ctx context.Context, ln serve.Listener, logger *log.Logger, w
 		now := s.Stats()
 		return metrics.Pool{Open: now.OpenConnections, InUse: now.InUse, Waits: uint64(now.WaitCount), Waited: now.WaitDuration}
 	})
-	handler := api.New(s, api.Options{Open: j.tokenless, Rate: j.rate, Burden: j.burden, Trouble: func(err error) { logger.Print(err) }})
+	handler := api.New(s, api.Options{Open: j.tokenless, Rate: j.rate, Burden: j.burden, Trouble: func(err error) { logger.Print(err) },
+		More: mobile.Routes(s)})
 	return s, serve.New(ln, recorder.Wrap(serve.Shed(j.maxQueue, handler)), logger, func(yes bool) {
 		recorder.Busy(yes)
 		busy(yes)
