@@ -119,21 +119,30 @@ func (j *job) open(ctx context.Context, ln serve.Listener, logger *log.Logger, w
 
 // showMetrics serves a fleet's metrics on address until stop is called.
 func showMetrics(address string, fleet metrics.Fleet, s *store.Store, logger *log.Logger) (stop func(), err error) {
-	ln, err := listen("metrics", address, 128)
-	if err != nil {
-		return nil, err
-	}
-	ask := func(ctx context.Context) (now metrics.Database, err error) {
+	return show(address, metrics.Handler(fleet, backlog(s, logger)), logger, "metrics of all workers: GET /metrics and /healthz")
+}
+
+// backlog reads for a scrape what the database knows.
+func backlog(s *store.Store, logger *log.Logger) func(context.Context) (metrics.Database, error) {
+	return func(ctx context.Context) (metrics.Database, error) {
 		b, err := s.Backlog(ctx, time.Now())
 		if err != nil {
 			logger.Printf("the metrics lack what the database knows: %v", err)
 		}
 		return metrics.Database{ActiveSyncSessions: b.SyncSessions, QueueRunnable: b.Jobs, QueueOldest: b.OldestJob}, err
 	}
-	server := &http.Server{Handler: metrics.Handler(fleet, ask), ErrorLog: logger,
+}
+
+// show serves what is of the process itself on the address of --metrics until stop is called.
+func show(address string, handler http.Handler, logger *log.Logger, what string) (stop func(), err error) {
+	ln, err := listen("metrics", address, 128)
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: handler, ErrorLog: logger,
 		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 	where := serve.Address(ln)
-	logger.Printf("metrics of all workers: GET /metrics and /healthz on %s", where)
+	logger.Printf("%s on %s", what, where)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
