@@ -27,6 +27,7 @@ import (
 	"tidemark/registry/serve"
 	"tidemark/registry/site"
 	"tidemark/registry/store"
+	mobile "tidemark/registry/sync"
 )
 
 // drain is how long the last workers on a socket go on emptying its queue when clients keep coming.
@@ -123,7 +124,7 @@ func (j *job) open(ctx context.Context, ln serve.Listener, logger *log.Logger, w
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
-	handler := beside(api.New(s, api.Options{Open: j.tokenless, Rate: j.rate, Burden: j.burden, Trouble: trouble}),
+	handler := beside(api.New(s, api.Options{Open: j.tokenless, Rate: j.rate, Burden: j.burden, Trouble: trouble, More: mobile.Routes(s)}),
 		site.New(s, site.Options{HTTPS: j.https, Proxies: proxies, Trouble: trouble}))
 	return s, serve.New(ln, recorder.Wrap(serve.Shed(j.maxQueue, handler)), logger, func(yes bool) {
 		recorder.Busy(yes)
