@@ -28,7 +28,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	pg := servers.Postgres(t)
 	pool := servers.PgBouncer(t, pg)
 	web := servers.Nginx(t, "'$request_uri'", `return 401 "no: $http_authorization\n";`)
-	pg.Exec("postgres", "CREATE ROLE moa LOGIN PASSWORD 'another'")
+	pg.Exec("postgres", "CREATE ROLE moa LOGIN PASSWORD 'another'; GRANT pg_monitor TO moa")
 	hba := filepath.Join(pg.Dir, "pg_hba.conf")
 	if err := os.WriteFile(hba, []byte("host all all 127.0.0.1/32 scram-sha-256\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -135,6 +135,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	} else {
 		said["reload without a port"] = err.Error()
 	}
+	w.put("pgpass", fmt.Sprintf("127.0.0.1:%d:*:moa:another\n", pg.Port)) // corrected, it is read without a reload
+	w.eventually("the right password", func(st *control.Status) bool { return signal(st, "file_pg").Err == "" })
 	w.Stop()
 	said["log"] = w.logged()
 	kept, err := filepath.Glob(filepath.Join(w.dir, "journal.db*"))
