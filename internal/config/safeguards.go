@@ -56,8 +56,8 @@ func (p *protects) UnmarshalText(b []byte) error {
 	return err
 }
 
-// preset is a guard of the requirements: all but which signal is meant.
-type preset struct {
+// guardPreset is a guard of the requirements: all but which signal is meant.
+type guardPreset struct {
 	protects  policy.Protected
 	operator  fleet.Operator
 	threshold literal
@@ -71,7 +71,7 @@ type presetWhen struct {
 	threshold literal
 }
 
-var guardPresets = map[string]preset{
+var guardPresets = map[string]guardPreset{
 	"pool_waiting":     {policy.ProtectsDatabase, fleet.AtLeast, "5", nil},
 	"pool_utilization": {policy.ProtectsDatabase, fleet.AtLeast, "80%", nil},
 	"disk_queue":       {policy.ProtectsDatabase, fleet.AtLeast, "10", nil},
@@ -98,7 +98,7 @@ func (r *resolver) guards() {
 }
 
 func (r *resolver) guard(path, name string, s *guardSpec) (policy.Guard, bool) {
-	p, known := r.preset(path, s)
+	p, known := r.guardPreset(path, s)
 	if s.Preset != "" && !known {
 		return policy.Guard{}, false
 	}
@@ -151,10 +151,10 @@ func (r *resolver) guard(path, name string, s *guardSpec) (policy.Guard, bool) {
 	return g, r.ok(path)
 }
 
-// preset finds the preset of a guard.
-func (r *resolver) preset(path string, s *guardSpec) (preset, bool) {
+// guardPreset finds the preset of a guard.
+func (r *resolver) guardPreset(path string, s *guardSpec) (guardPreset, bool) {
 	if s.Preset == "" {
-		return preset{}, false
+		return guardPreset{}, false
 	}
 	p, ok := guardPresets[s.Preset]
 	if !ok {
