@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"tidemark/internal/app"
+	"tidemark/internal/foresee"
+	"tidemark/internal/foresee/load"
+	"tidemark/internal/foresee/sim"
+	"tidemark/internal/show/text"
+)
+
+// simulation is what `tidemark simulate` is asked.
+type simulation struct {
+	fleet     string
+	policies  []string
+	load      string
+	peak      float64
+	days      float64
+	step      time.Duration
+	start     string
+	work      foresee.Work
+	objective time.Duration
+	quantile  float64
+	seeds     int
+	faults    sim.Faults
+	decisions bool
+}
+
+func (c *command) simulateCommand() *cobra.Command {
+	o := simulation{}
+	cmd := c.jsonFlag(&cobra.Command{
+		Use: "simulate", Short: "Show what a policy would do under a load, before it is switched on", Args: cobra.NoArgs,
+		Long: `Show what a fleet's policy would do under a load: a virtual fleet, request by request, driven by the very code that
+decides in the daemon. Nothing real is touched.
+
+Loads: ` + shapes() + `
+or a CSV file with lines of time,rate (requests/s) or time,requests. Signals that the simulator does not know (memory,
+pools, disks ...) are listed, and ask for nothing. With --policy, other configurations run beside the first one on the
+same arrivals.`,
+		Example: "  tidemark simulate -c tidemark.yaml --load daily --peak 60 --days 7\n  tidemark simulate -c tidemark.yaml --load trace.csv --service 80ms --cv 1.5 --seeds 8\n  tidemark simulate -c now.yaml --policy tried.yaml --load registration-drive --peak 60 --decisions",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			forecasts, zone, err := c.simulate(o)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.writeJSON(forecasts)
+			}
+			text.Forecasts(c.out, c.view(zone), forecasts, o.objective, o.decisions)
+			return nil
+		},
+	})
+	f := cmd.Flags()
+	f.StringVar(&o.fleet, "fleet", "", "the fleet's `name`, when there are several")
+	f.StringArrayVar(&o.policies, "policy", nil, "another configuration `file` to compare (may be repeated)")
+	f.StringVar(&o.load, "load", "daily", "a load's `name`, or a CSV file")
+	f.Float64Var(&o.peak, "peak", 0, "peak of a named load, or of a file's 99.9th percentile, in `requests/s` (default: 60, or as in the file)")
+	f.Float64Var(&o.days, "days", 0, "`days` to play a named load (default: its own length)")
+	f.DurationVar(&o.step, "step", 0, "length of a file's intervals (default: from its first two lines)")
+	f.StringVar(&o.start, "start", "", "`date` on which a named load starts, in the instance's zone (default: a Monday)")
+	f.DurationVar(&o.work.Service, "service", 100*time.Millisecond, "mean time that a worker takes for a request, without the wait")
+	f.Float64Var(&o.work.CV, "cv", 1, "coefficient of variation of the service time: 0 all alike, 1 usual, 2 a few take long")
+	f.Float64Var(&o.work.CPU, "cpu", 1, "share of the service time in which the worker computes, 0 to 1")
+	f.DurationVar(&o.work.Boot, "boot", 2*time.Second, "from the order until a new worker serves")
+	f.DurationVar(&o.objective, "objective", 500*time.Millisecond, "response time that is judged against")
+	f.Float64Var(&o.quantile, "quantile", 0.95, "quantile of it")
+	f.IntVar(&o.seeds, "seeds", 1, "runs with other arrivals; more than one gives confidence intervals")
+	f.Float64Var(&o.faults.SlowStart, "slow-starts", 0, "`share` of workers that take four times as long to start")
+	f.Float64Var(&o.faults.ActionFails, "failing-actions", 0, "`share` of actions that do nothing")
+	f.Float64Var(&o.faults.SignalsLost, "lost-signals", 0, "`share` of readings that are missing")
+	f.Float64Var(&o.faults.WorkerDies, "deaths", 0, "workers that die, `an hour`")
+	f.BoolVar(&o.decisions, "decisions", false, "list each change of size with its reason")
+	return cmd
+}
+
+func shapes() string {
+	var out []string
+	for _, s := range load.Shapes {
+		out = append(out, fmt.Sprintf("\n  %-20s %s", s.Name, s.About))
+	}
+	return strings.Join(out, "")
+}
+
+func (c *command) simulate(o simulation) (out []*foresee.Forecast, zone string, err error) {
+	switch {
+	case o.seeds < 1 || o.seeds > 1000:
+		return nil, "", fmt.Errorf("--seeds %d: must be from 1 to 1000", o.seeds)
+	case o.quantile < 0.5 || o.quantile > 0.999:
+		return nil, "", fmt.Errorf("--quantile %g: must be from 0.5 to 0.999", o.quantile)
+	case o.days < 0 || o.days > 366*10:
+		return nil, "", fmt.Errorf("--days %g: must be up to ten years", o.days)
+	}
+	var series *load.Series
+	for i, path := range append([]string{c.configPath()}, o.policies...) {
+		cfg, problems, err := app.Check(path)
+		if err != nil {
+			return nil, "", err
+		}
+		if cfg == nil {
+			return nil, "", problems
+		}
+		f, err := foresee.FleetNamed(cfg, o.fleet)
+		if err != nil {
+			return nil, "", err
+		}
+		if i == 0 {
+			zone = cfg.Instance.TimeZone
+			if series, err = c.series(o, cfg.Instance.Zone); err != nil {
+				return nil, "", err
+			}
+		}
+		target := sim.DefaultObjective()
+		target.Limit, target.Quantile = o.objective, o.quantile
+		study := foresee.Study{Name: filepath.Base(path), Fleet: f, Tick: cfg.Tick, Load: series, Work: o.work, Objective: target, Faults: o.faults, Seeds: o.seeds}
+		if file, ok := c.err.(*os.File); ok && term.IsTerminal(int(file.Fd())) && o.seeds > 1 {
+			study.Progress = func(done, of int) { fmt.Fprintf(c.err, "\r%s: %d of %d runs ", study.Name, done, of) }
+		}
+		forecast, err := study.Run()
+		if err != nil {
+			return nil, "", fmt.Errorf("%s: %w", path, err)
+		}
+		out = append(out, forecast)
+	}
+	return out, zone, nil
+}
+
+// series is the load that is asked for.
+func (c *command) series(o simulation, zone *time.Location) (*load.Series, error) {
+	if f, err := os.Open(o.load); err == nil {
+		defer f.Close()
+		s, notes, err := load.CSV(o.load, f, o.step, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range notes {
+			fmt.Fprintln(c.err, "tidemark: "+o.load+": "+n)
+		}
+		if o.peak > 0 && s.Peak(0.001) > 0 {
+			s = s.Scaled(o.peak / s.Peak(0.001))
+		}
+		return s, nil
+	} else if strings.ContainsAny(o.load, "./") || !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	start := time.Date(2027, time.March, 1, 0, 0, 0, 0, zone) // a Monday
+	if o.start != "" {
+		var err error
+		if start, err = time.ParseInLocation(time.DateOnly, o.start, zone); err != nil {
+			return nil, fmt.Errorf("--start %q: write a date such as 2027-03-01", o.start)
+		}
+	}
+	if o.peak == 0 {
+		o.peak = 60
+	}
+	if o.peak < 0 {
+		return nil, fmt.Errorf("--peak %g: must be above 0", o.peak)
+	}
+	return load.Make(o.load, start, time.Duration(o.days*float64(24*time.Hour)), o.peak)
+}

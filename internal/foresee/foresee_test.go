@@ -1,0 +1,115 @@
+package foresee
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/internal/config"
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/fleet"
+	"tidemark/internal/foresee/load"
+	"tidemark/internal/foresee/sim"
+	"tidemark/internal/observe/accesslog"
+	"tidemark/internal/observe/procfs"
+	"tidemark/internal/observe/proxystats"
+)
+
+// A signal that is not simulated reads what no rule takes exception to, whichever way its rules look.
+func TestNeutral(t *testing.T) {
+	rule := func(op fleet.Operator, threshold float64, change int) policy.Rule {
+		return policy.Rule{Operator: op, Threshold: threshold, Change: change, N: 1, M: 1}
+	}
+	for name, rules := range map[string][]policy.Rule{
+		"out and in":    {rule(fleet.AtLeast, 80, 1), rule(fleet.AtMost, 40, -1)},
+		"out only":      {rule(fleet.Above, 5, 1)},
+		"in only":       {rule(fleet.Below, 10, -1)},
+		"idle, out":     {rule(fleet.AtMost, 2, 1), rule(fleet.AtLeast, 6, -1)},
+		"idle, in only": {rule(fleet.Above, 0, -1)},
+		"none":          nil,
+	} {
+		v := neutral(&policy.Fleet{Policies: []policy.Policy{{Rules: rules}}}, 0)
+		for _, r := range rules {
+			if r.Out() == r.Operator.Holds(v, r.Threshold) {
+				t.Errorf("%s: at %g, %v %g (%+d) is %v", name, v, r.Operator, r.Threshold, r.Change, r.Operator.Holds(v, r.Threshold))
+			}
+		}
+	}
+}
+
+func study(t *testing.T) Study {
+	t.Helper()
+	series, err := load.Make("registration-drive", time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC), 0, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu, p95, pool := procfs.DefaultConfig(), accesslog.DefaultConfig(), proxystats.Config{Field: "errors"}
+	p95.Field = "latency"
+	f := &config.Fleet{
+		Name:    "odoo-workers",
+		Signals: []config.Signal{{Name: "cpu", Adapter: config.Adapter{Kind: "procfs", Body: &cpu}}, {Name: "sync_p95", Adapter: config.Adapter{Kind: "access_log", Body: &p95}}, {Name: "errors", Adapter: config.Adapter{Kind: "proxy", Body: &pool}}},
+		Policy: policy.Fleet{
+			Name: "odoo-workers", Mode: fleet.On, Bounds: fleet.Bounds{Min: 2, Max: 10},
+			Signals: []policy.Signal{
+				{Name: "cpu", Unit: fleet.Percent, Period: time.Minute, Window: time.Minute, PerWorker: true},
+				{Name: "sync_p95", Unit: fleet.Seconds, Statistic: policy.Quantile, Q: 0.95, FromSource: true, Period: time.Minute, Window: 5 * time.Minute, MinSamples: 50, PerWorker: true},
+				{Name: "errors", Unit: fleet.Percent, Period: time.Minute, Window: time.Minute},
+			},
+			Policies: []policy.Policy{{ID: "cpu", Mode: fleet.On, Rules: []policy.Rule{
+				{Signal: 0, Operator: fleet.AtLeast, Threshold: 70, Change: 1, N: 3, M: 2}, {Signal: 0, Operator: fleet.AtMost, Threshold: 30, Change: -1, N: 5, M: 4},
+				{Signal: 1, Operator: fleet.AtLeast, Threshold: 0.4, Change: 1, N: 2, M: 2}, {Signal: 2, Operator: fleet.AtLeast, Threshold: 5, Change: 1, N: 2, M: 2},
+			}}},
+			Safeguards: policy.Safeguards{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: 5 * time.Minute, ActionLimit: 3 * time.Minute},
+		},
+	}
+	return Study{
+		Name: "a.yaml", Fleet: f, Tick: 15 * time.Second, Load: series, Seeds: 4,
+		Work: Work{Service: 100 * time.Millisecond, CV: 1, CPU: 1, Boot: 2 * time.Second}, Objective: sim.DefaultObjective(),
+	}
+}
+
+// The requirements' own policy cannot follow the requirements' own drive: one worker in five minutes is too slow for a spike, and
+// the forecast says so.
+func TestForecastOfADrive(t *testing.T) {
+	st := study(t)
+	done := 0
+	st.Progress = func(int, int) { done++ }
+	f, err := st.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("violations %.1f %% (%.1f to %.1f), %d to %d workers, %d decisions", f.Violations.Mean, f.Violations.Low, f.Violations.High, f.Least, f.Most, len(f.Decisions))
+	if f.Violations.Mean < 5 || f.Violations.Low > f.Violations.Mean || f.Most != 10 || f.Least != 2 || len(f.Decisions) < 8 || done != 4 {
+		t.Errorf("%+v", f.Violations)
+	}
+	if len(f.Assumed) != 1 || f.Assumed[0].Signal != "errors" || !strings.Contains(f.Assumed[0].Text, "is not simulated") {
+		t.Errorf("%+v", f.Assumed)
+	}
+	if n := len(f.Moments); n < 200 || n > rows+1 {
+		t.Errorf("%d moments", n)
+	}
+	// With room for the peak from the start there is nothing to violate.
+	st.Fleet.Policy.Bounds.Min = 10
+	calm, err := st.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if calm.Violations.Mean > 0.5 || calm.WorkerHours.Mean <= f.WorkerHours.Mean {
+		t.Errorf("%+v, %+v worker-hours", calm.Violations, calm.WorkerHours)
+	}
+	st.Work.Service = 0
+	if _, err := st.Run(); err == nil {
+		t.Error("a service of no time")
+	}
+}
+
+func TestEstimate(t *testing.T) {
+	f := estimate([]float64{1, 2, 3, 4, 5})
+	if half := 2.776 * math.Sqrt(2.5/5); f.Mean != 3 || math.Abs(f.High-3-half) > 1e-9 || math.Abs(3-f.Low-half) > 1e-9 {
+		t.Errorf("%+v", f)
+	}
+	if f := estimate([]float64{7}); f.Mean != 7 || f.Low != 7 || f.High != 7 {
+		t.Errorf("%+v", f)
+	}
+}
