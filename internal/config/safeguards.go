@@ -287,7 +287,7 @@ func (r *resolver) hybrid(in *Instance) {
 	if !r.ok(r.at("safeguards"), r.at("bounds"), "instance.scaling_mode") || !r.written("instance.scaling_mode") {
 		return
 	}
-	guarded := len(r.out.Supplies) > 0
+	guarded := slices.ContainsFunc(r.out.Supplies, func(s policy.Supply) bool { return s.Resource == policy.Connections })
 	for _, g := range r.out.Guards {
 		guarded = guarded || g.Protects == policy.ProtectsDatabase
 	}
