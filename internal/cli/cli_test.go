@@ -20,6 +20,12 @@ func main(t *testing.T, args ...string) (code int, out, errOut string) {
 	return code, o.String(), e.String()
 }
 
+// unreachable gives the examples' secrets values that lead nowhere.
+func unreachable(t *testing.T) {
+	t.Setenv("PG_DSN", "postgres://nobody@127.0.0.1:1/dfr")
+	t.Setenv("PGBOUNCER_DSN", "postgres://nobody@127.0.0.1:1/pgbouncer")
+}
+
 func TestEachCommandHasHelpAndAnExample(t *testing.T) {
 	root := (&command{}).root()
 	n := 0

@@ -51,14 +51,18 @@ func Look(ctx context.Context, o Options) (*Site, error) {
 	}
 	if o.Config != nil {
 		s.Fleet = fleetOf(o.Config)
-		if o.DSN == "" {
-			o.DSN = dsnOf(o.Config)
-		}
 	}
-	if o.DSN == "" {
+	switch dsn := dsnOf(o.Config); {
+	case o.DSN != "":
+		if s.Postgres, err = AskPostgres(ctx, o.DSN, o.CPUOver); err != nil {
+			return nil, fmt.Errorf("PostgreSQL: %w", err)
+		}
+	case dsn != "":
+		if s.Postgres, err = AskPostgres(ctx, dsn, o.CPUOver); err != nil {
+			s.Absent[PostgreSQL] = err.Error()
+		}
+	default:
 		s.Absent[PostgreSQL] = "name it by --postgres, or let $TIDEMARK_DOCTOR_DSN hold its connection string"
-	} else if s.Postgres, err = AskPostgres(ctx, o.DSN, o.CPUOver); err != nil {
-		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
 	dir := ""
 	if s.Odoo != nil {
@@ -133,6 +137,9 @@ func fleetOf(c *config.Config) *Fleet {
 
 // dsnOf is the first PostgreSQL that a signal reads.
 func dsnOf(c *config.Config) string {
+	if c == nil {
+		return ""
+	}
 	for i := range c.Fleets {
 		for _, sig := range c.Fleets[i].Signals {
 			if body, ok := sig.Body.(*postgres.Config); ok {
