@@ -98,7 +98,7 @@ func (r *resolver) guards() {
 }
 
 func (r *resolver) guard(path, name string, s *guardSpec) (policy.Guard, bool) {
-	p, known := r.preset(path, s)
+	p, known := r.guardPreset(path, s)
 	if s.Preset != "" && !known {
 		return policy.Guard{}, false
 	}
@@ -151,8 +151,8 @@ func (r *resolver) guard(path, name string, s *guardSpec) (policy.Guard, bool) {
 	return g, r.ok(path)
 }
 
-// preset finds the preset of a guard.
-func (r *resolver) preset(path string, s *guardSpec) (guardPreset, bool) {
+// guardPreset finds the preset of a guard.
+func (r *resolver) guardPreset(path string, s *guardSpec) (guardPreset, bool) {
 	if s.Preset == "" {
 		return guardPreset{}, false
 	}
@@ -287,7 +287,7 @@ func (r *resolver) hybrid(in *Instance) {
 	if !r.ok(r.at("safeguards"), r.at("bounds"), "instance.scaling_mode") || !r.written("instance.scaling_mode") {
 		return
 	}
-	guarded := len(r.out.Supplies) > 0
+	guarded := slices.ContainsFunc(r.out.Supplies, func(s policy.Supply) bool { return s.Resource == policy.Connections })
 	for _, g := range r.out.Guards {
 		guarded = guarded || g.Protects == policy.ProtectsDatabase
 	}

@@ -269,10 +269,20 @@ func (d *Decision) Counterfactual() string {
 	if w.To > d.From {
 		verb = "scale out"
 	}
-	if w.After.IsZero() {
-		return fmt.Sprintf("would %s to %d but for the %s", verb, w.To, w.Code)
+	what := w.Code.String()
+	if words := obstacles[w.Code]; words != "" {
+		what = words
 	}
-	return fmt.Sprintf("would %s to %d after the %s ends in %s", verb, w.To, w.Code, Elapsed(w.After.Sub(d.Time)))
+	if w.After.IsZero() {
+		return fmt.Sprintf("would %s to %d but for the %s", verb, w.To, what)
+	}
+	return fmt.Sprintf("would %s to %d after the %s ends in %s", verb, w.To, what, Elapsed(w.After.Sub(d.Time)))
+}
+
+// obstacles are what holds a decision back, where its code does not say it in words.
+var obstacles = map[Code]string{
+	BlockedHostCPU: "host's CPU", LimitedMemory: "host's memory", LimitedConnections: "database's connections",
+	GuardUnknown: "guard whose signal is missing", SupplyUnknown: "signal that is missing",
 }
 
 // SameAs reports whether two decisions say the same: sizes, links and limits, not the figures in them. Only a decision that

@@ -45,6 +45,41 @@ func TestEveryReasonHasASentence(t *testing.T) {
 	}
 }
 
+// What holds a scale-out back is told with its figures.
+func TestGuardsAndBudgetsAreToldWithFigures(t *testing.T) {
+	now := time.Date(2027, 3, 1, 9, 0, 0, 0, time.UTC)
+	guard := Reason{Policy: "database", Signal: "pool_waiting", Operator: AtLeast, Value: 7, Threshold: 5, M: 1, N: 3, Breaching: 2, Since: now.Add(-3 * time.Minute)}
+	with := func(r Reason, c Code) Reason { r.Code = c; return r }
+	memory := Reason{Code: LimitedMemory, Signal: "available", Unit: Bytes, Value: 750 << 20, Reserve: 612 << 20, Others: 100 << 20, Threshold: 100 << 20, Size: 3, Limit: 1, Want: 5}
+	window := Reason{Limit: 2, Note: "off-peak", Until: now.Add(2 * time.Hour)}
+	for _, tt := range []struct {
+		r    Reason
+		want string
+	}{
+		{with(guard, BlockedDatabase), "blocked by the database: pool_waiting is 7 (guard database: >= 5 in 1 of 3 datapoints, 2 breach)"},
+		{with(guard, BlockedGuard), "blocked: pool_waiting is 7 (guard database: >= 5 in 1 of 3 datapoints, 2 breach)"},
+		{Reason{Code: GuardUnknown, Policy: "database", Signal: "pool_waiting", Note: "missing", Since: now.Add(-3 * time.Minute)}, "no scale-out: pool_waiting, which the guard database watches, has been missing for 3m"},
+		{memory, "limited to 3 workers by the host's memory: available is 750 MiB less 612 MiB kept free (100 MiB of it for other fleets), at 100 MiB a worker: 1 of 3 more fit"},
+		{Reason{Code: LimitedConnections, Signal: "pg_free", Value: 5, Reserve: 4, Threshold: 2, Size: 4, Want: 7}, "blocked by the database's connections: pg_free is 5 less 4 kept free, at 2 a worker: none fits"},
+		{with(window, ScheduledCeiling), `at most 2 workers by the window "off-peak", for another 2h`},
+		{with(window, CeilingLifted), `a scale-out is asked for, so the ceiling of 2 does not count (window "off-peak", for another 2h)`},
+		{Reason{Code: LimitedQuota, Size: 4, Limit: 4, Want: 6}, "the quota of the instance leaves 4 workers here, and 6 are wanted"},
+		{Reason{Code: LimitedBounds, Size: 10, Limit: 10, Want: 12}, "limited to 10 workers by the bounds, and 12 are wanted"},
+	} {
+		if got := tt.r.Sentence(now); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	for _, tt := range []struct{ from, wanted, maximum, want int }{{10, 12, 10, 2}, {9, 12, 10, 0}, {10, 10, 10, 0}, {10, 8, 10, 0}, {10, 0, 10, 0}} {
+		if got := (&Decision{From: tt.from, Wanted: tt.wanted}).Short(tt.maximum); got != tt.want {
+			t.Errorf("%d of %d, %d wanted: short of %d, want %d", tt.from, tt.maximum, tt.wanted, got, tt.want)
+		}
+	}
+}
+
 func TestInstanceTellsLivesApart(t *testing.T) {
 	a, b := Worker{ID: "slot-3", PID: 7}, Worker{ID: "slot-3", PID: 8}
 	if a.Instance() == b.Instance() || a.Instance() != "slot-3.7" || (Worker{ID: "web-1"}).Instance() != "web-1" {

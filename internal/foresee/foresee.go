@@ -67,8 +67,16 @@ func Probes(f *config.Fleet, w Work) (probes []sim.Probe, assumed []Assumption) 
 	return probes, assumed
 }
 
-// neutral is a value of a signal at which its rules ask for nothing and object to nothing.
+// neutral is a value of a signal at which its rules ask for nothing, and nothing objects: neither rules, nor guards, nor budgets.
 func neutral(p *policy.Fleet, signal int) float64 {
+	for _, s := range p.Supplies {
+		switch each := max(s.PerWorker, 1); {
+		case s.PerWorker == 0 && s.Taken == signal:
+			return each
+		case slices.Contains(s.Free, signal):
+			return s.Reserve + each*float64(p.Bounds.Max)
+		}
+	}
 	low, high := math.Inf(-1), math.Inf(1) // of what scale-in rules agree with, and scale-out rules keep still at
 	for _, pol := range p.Policies {
 		for _, r := range pol.Rules {
@@ -80,6 +88,17 @@ func neutral(p *policy.Fleet, signal int) float64 {
 				high = min(high, r.Threshold)
 			} else {
 				low = max(low, r.Threshold)
+			}
+		}
+	}
+	for _, g := range p.Guards {
+		for _, c := range g.If {
+			switch {
+			case c.Signal != signal:
+			case c.Operator == fleet.AtLeast || c.Operator == fleet.Above:
+				high = min(high, c.Threshold, c.Release)
+			default:
+				low = max(low, c.Threshold, c.Release)
 			}
 		}
 	}

@@ -38,6 +38,26 @@ func TestNeutral(t *testing.T) {
 	}
 }
 
+// Nor does a guard hold or a budget refuse because of what is not simulated.
+func TestNeutralForGuardsAndBudgets(t *testing.T) {
+	p := &policy.Fleet{Bounds: fleet.Bounds{Min: 2, Max: 10}}
+	p.Guards = []policy.Guard{
+		{If: []policy.Condition{{Rule: policy.Rule{Signal: 0, Operator: fleet.AtLeast, Threshold: 5, N: 3, M: 1}, Release: 3}}},
+		{If: []policy.Condition{{Rule: policy.Rule{Signal: 1, Operator: fleet.AtMost, Threshold: 4, N: 3, M: 1}, Release: 6}}},
+	}
+	p.Supplies = []policy.Supply{
+		{Resource: policy.Connections, Free: []int{2}, Reserve: 5, PerWorker: 2},
+		{Resource: policy.HostMemory, Free: []int{3}, Reserve: 512, Taken: 4},
+	}
+	if waiting, free := neutral(p, 0), neutral(p, 1); waiting >= 3 || free <= 6 {
+		t.Errorf("guards would hold at %g and %g", waiting, free)
+	}
+	connections, memory, each := neutral(p, 2), neutral(p, 3), neutral(p, 4)/2
+	if (connections-5)/2 < 8 || each <= 0 || (memory-512)/each < 8 {
+		t.Errorf("eight more workers would not fit: connections %g, memory %g at %g a worker", connections, memory, each)
+	}
+}
+
 func study(t *testing.T) Study {
 	t.Helper()
 	series, err := load.Make("registration-drive", time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC), 0, 60)

@@ -238,6 +238,10 @@ func advice(code fleet.Code, name string) string {
 		return "If it should scale out: tidemark mode " + name + " on"
 	case fleet.BlockedHold:
 		return "If it should scale out: tidemark release " + name
+	case fleet.LimitedQuota:
+		return "If the host and the database have room for more, raise instance.quota.workers; if not, see which fleet could do with fewer."
+	case fleet.GuardUnknown, fleet.SupplyUnknown:
+		return "Bring the signal back: what cannot be seen is not relied on. Until then an operator can: tidemark scale " + name + " N"
 	case fleet.BlockedFreeze:
 		return "If it cannot wait for the window's end: tidemark scale " + name + " N"
 	}

@@ -149,6 +149,10 @@ func (c *chain) supplies() {
 			if sig.Lost.IsZero() {
 				r.Since = c.now
 			}
+			if sig.Last.Quality == fleet.Fresh {
+				r.Note = "0"
+			}
+			c.firm = true
 			c.block(r)
 			continue
 		}

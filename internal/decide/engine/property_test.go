@@ -164,7 +164,7 @@ func TestInvariants(t *testing.T) {
 			case !up && p.Mode == fleet.ScaleOutOnly:
 				t.Fatalf("%v: %s in mode %v", d.Time, d.Headline(), p.Mode)
 			}
-			if !up && !k.pinned && !hasCode(d, fleet.AboveMax) && !hasCode(d, fleet.GivesWay) && !hardCeiling(&p, d) {
+			if !up && !k.pinned && !hasCode(d, fleet.AboveMax) && !hasCode(d, fleet.GivesWay) && d.From <= hardMax(&p, d) {
 				unknownNeverScalesIn(t, &p, &k)
 			}
 			if up {
@@ -196,13 +196,13 @@ func TestInvariants(t *testing.T) {
 	})
 }
 
-// hardCeiling reports whether a window's ceiling, which load does not cancel, lies below the size.
-func hardCeiling(p *policy.Fleet, d *fleet.Decision) bool {
+// hardMax is the maximum less what windows, whatever the load, take from it.
+func hardMax(p *policy.Fleet, d *fleet.Decision) int {
 	if p.Schedule == nil {
-		return false
+		return p.Bounds.Max
 	}
-	l := p.Schedule.At(d.Time).CeilingUnderLoad
-	return l.Workers > 0 && l.Workers < d.From
+	b, _ := p.Schedule.At(d.Time).Bounds(p.Bounds, true)
+	return b.Max
 }
 
 // roomIsHeeded: nobody is added beyond the quota, a hard ceiling, what is free of a resource, or against a guard whose signal cannot be
@@ -215,7 +215,7 @@ func roomIsHeeded(t *rapid.T, p *policy.Fleet, k *tick, floor bool) {
 	if floor || k.pinned {
 		return
 	}
-	if hardCeiling(p, d) {
+	if d.To > hardMax(p, d) {
 		t.Fatalf("%v: %s beyond a hard ceiling", d.Time, d.Headline())
 	}
 	bad := func(i int) (float64, bool) {

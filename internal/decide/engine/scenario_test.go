@@ -39,6 +39,7 @@ import (
 //	expect 3m: 2 -> 3             the decision of that tick: FROM -> TO, or FROM when it stays
 //	           because CODE, ...  all of these reasons, in this order
 //	           would N in D       (or: would N)
+//	           short N            of workers, at the maximum
 //	           alarm SIGNAL OP THRESHOLD STATE
 //
 // Each change of size must be expected. Every scenario runs three times: as written, again (the same bytes must come
@@ -530,7 +531,7 @@ func (sc *scenario) check(t *testing.T, off time.Duration, d *fleet.Decision, s 
 		if len(f) > 0 && f[0] == "because" {
 			f = f[1:]
 			at := 0
-			for len(f) > 0 && f[0] != "would" {
+			for len(f) > 0 && f[0] != "would" && f[0] != "short" {
 				for at < len(d.Reasons) && d.Reasons[at].Code.String() != f[0] {
 					at++
 				}
@@ -541,6 +542,12 @@ func (sc *scenario) check(t *testing.T, off time.Duration, d *fleet.Decision, s 
 				at++
 				f = f[1:]
 			}
+		}
+		if len(f) > 1 && f[0] == "short" {
+			if n := d.Short(sc.policy.Bounds.Max); n != number(f[1]) {
+				fail("want to be short of %s, got %d", f[1], n)
+			}
+			continue
 		}
 		if len(f) > 1 && f[0] == "would" {
 			if d.Would.To != number(f[1]) {

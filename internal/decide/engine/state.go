@@ -155,7 +155,7 @@ func (s *State) Undo() {
 	if s.Action == nil || !s.Action.Since.Equal(s.Tick) {
 		return
 	}
-	s.Acted, s.Action = s.Action.Before, nil
+	s.Acted, s.Action, s.Claim = s.Action.Before, nil, 0
 }
 
 // EffectiveMode is the operator's mode if one was set, else the policy's.

@@ -28,8 +28,8 @@ type Input struct {
 // Step advances s by one tick and writes the outcome into d, whose Reasons it reuses: in steady state nothing is
 // allocated. s must have been Fit to p. To keep the state before, Clone it first.
 //
-// The order is fixed: readings to datapoints, alarms, proposals, need (the maximum), safeguards. Each link leaves its
-// reason in d.
+// The order is fixed: readings to datapoints, alarms, proposals, need (the maximum), safeguards: mode, hold, freeze, bounds and
+// schedule, quota, step, rate, cooldown, guards, connections and memory. Each link leaves its reason in d.
 func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 	*d = fleet.Decision{Fleet: p.Name, Time: in.Now, Reasons: d.Reasons[:0]}
 	if in.ClockJump != 0 {
