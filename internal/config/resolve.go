@@ -160,7 +160,7 @@ func (r *resolver) fleet() Fleet {
 	r.safeguards()
 	r.crossCheck()
 
-	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out, Budget: r.budget(&s.Safeguards.Budget)}
+	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Front: s.Front.Adapter, Policy: r.out, Budget: r.budget(&s.Safeguards.Budget)}
 	for _, sig := range s.Signals {
 		f.Signals = append(f.Signals, Signal{sig.Name, sig.Source})
 	}
