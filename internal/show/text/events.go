@@ -38,6 +38,8 @@ var eventWords = map[fleet.Kind]func(e *fleet.Event) string{
 	fleet.EventClockJump: func(e *fleet.Event) string {
 		return "the clock jumped by " + elapsed(e) + ": waiting times moved with it"
 	},
+	fleet.EventAlertRaised:    func(e *fleet.Event) string { return "alert, " + e.State + because(e) },
+	fleet.EventAlertOver:      func(e *fleet.Event) string { return "alert over after " + elapsed(e) + because(e) },
 	fleet.EventBalancerFailed: func(e *fleet.Event) string { return "the balancer could not be told" + because(e) },
 	fleet.EventJournalFailed:  func(e *fleet.Event) string { return "the journal could not be written for " + elapsed(e) + because(e) },
 }
@@ -99,7 +101,7 @@ func Events(w io.Writer, v View, events []fleet.Event) {
 			name = "-"
 		}
 		line := fmt.Sprintf("%s  %s  %s", v.clock(e.Time), name, Event(e))
-		if e.Kind == fleet.EventActionFailed || e.Kind == fleet.EventSignalLost || e.Kind == fleet.EventTargetLost || e.Kind == fleet.EventJournalFailed {
+		if e.Kind == fleet.EventActionFailed || e.Kind == fleet.EventSignalLost || e.Kind == fleet.EventTargetLost || e.Kind == fleet.EventJournalFailed || e.Kind == fleet.EventAlertRaised {
 			line = v.Bad(line)
 		}
 		fmt.Fprintln(w, line)
