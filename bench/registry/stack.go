@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -67,6 +71,53 @@ func (s *stack) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return errors.Join(append(errs, run(ctx, s.root, "deploy/local/stop", "--dir", s.dir, "--purge"))...)
+}
+
+// cpu is the CPU time of each part of the stack so far, in seconds: of the processes that run, in user and kernel.
+func (s *stack) cpu() map[string]float64 {
+	parts, parent, used := map[int]string{}, map[int]int{}, map[int]float64{}
+	for _, part := range []string{"postgresql", "pgbouncer", "registry", "nginx"} {
+		b, _ := os.ReadFile(filepath.Join(s.dir, part+".pid")) // without it the part counts 0
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			parts[pid] = part
+		}
+	}
+	parts[s.queue.Process.Pid] = "queue"
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has just ended
+		}
+		// proc(5): state, ppid and so on follow the name in brackets; the 14th and 15th field are utime and stime.
+		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		parent[pid], _ = strconv.Atoi(fields[1])
+		for _, f := range fields[11:13] {
+			ticks, _ := strconv.ParseFloat(f, 64)
+			used[pid] += ticks / 100 // sysconf(_SC_CLK_TCK) is 100 on every Linux that Go runs on
+		}
+	}
+	sum := map[string]float64{}
+	for pid, seconds := range used {
+		for at := pid; at > 1; at = parent[at] {
+			if part, ok := parts[at]; ok {
+				sum[part] += seconds
+				break
+			}
+		}
+	}
+	return sum
+}
+
+// since is what the parts have used after an earlier cpu, together and one by one.
+func (s *stack) since(before map[string]float64) (total float64, note string) {
+	now := s.cpu()
+	for _, part := range slices.Sorted(maps.Keys(now)) {
+		total += now[part] - before[part]
+		note += fmt.Sprintf("%s %.2f ", part, now[part]-before[part])
+	}
+	return total, strings.TrimSpace(note)
 }
 
 func run(ctx context.Context, dir, name string, args ...string) error {
