@@ -34,15 +34,15 @@ func start(ctx context.Context, root, dir string, port, workers, farmers int) (s
 		return nil, err
 	}
 	s = &stack{url: fmt.Sprintf("http://127.0.0.1:%d", port), root: root, dir: dir}
-	if err := run(ctx, root, "deploy/local/start", "--dir", dir, "--port", strconv.Itoa(port), "--workers", strconv.Itoa(workers),
-		"--farmers", strconv.Itoa(farmers)); err != nil {
-		return nil, err
-	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop())
 		}
 	}()
+	if err := run(ctx, root, "deploy/local/start", "--dir", dir, "--port", strconv.Itoa(port), "--workers", strconv.Itoa(workers),
+		"--farmers", strconv.Itoa(farmers)); err != nil {
+		return nil, err
+	}
 	if err := os.Setenv("PGPASSFILE", filepath.Join(dir, "pgpass")); err != nil {
 		return nil, err
 	}
@@ -56,6 +56,7 @@ func start(ctx context.Context, root, dir string, port, workers, farmers int) (s
 	defer log.Close()
 	s.queue = exec.Command(filepath.Join(root, "bin", "registry"), "work", "--db", fmt.Sprintf("postgres://dfr@127.0.0.1:%d/dfr?sslmode=disable", port+3))
 	s.queue.Stderr, s.queue.Stdout = log, log
+	s.queue.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is this program's to answer
 	return s, s.queue.Start()
 }
 
