@@ -19,7 +19,7 @@ func (s *stack) batch(ctx context.Context, c settings, n int) ([]figure, error) 
 			return nil, err
 		}
 		for _, p := range []**phone{&writers[i], &readers[i]} {
-			if *p, err = s.newPhone(ctx, island, c.profile, c.Coding); err != nil {
+			if *p, err = s.newPhone(ctx, island, c); err != nil {
 				return nil, err
 			}
 			defer (*p).close()

@@ -29,7 +29,7 @@ func (s *stack) lookups(ctx context.Context, c settings) ([]figure, error) {
 		if err != nil {
 			return nil, err
 		}
-		if phones[i], err = s.newPhone(ctx, island, c.profile, c.Coding); err != nil {
+		if phones[i], err = s.newPhone(ctx, island, c); err != nil {
 			return nil, err
 		}
 		defer phones[i].close()

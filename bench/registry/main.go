@@ -28,6 +28,7 @@ type settings struct {
 	Devices  int           `json:"devices"`
 	Link     string        `json:"link"`
 	Coding   string        `json:"coding"`
+	Batch    int           `json:"batch"`
 	For      time.Duration `json:"-"`
 	Runs     int           `json:"runs"`
 	Cores    int           `json:"cores"`
@@ -58,6 +59,7 @@ func main() {
 	flag.IntVar(&c.Devices, "devices", 50, "that synchronise at once")
 	flag.StringVar(&c.Link, "link", "3g", "the devices' network: 3g (384/128 kbit/s), 3g-fast or 3g-slow")
 	flag.StringVar(&c.Coding, "coding", "gzip", "of the devices' bodies: gzip or zstd")
+	flag.IntVar(&c.Batch, "batch", 500, "changes in a request of a device")
 	flag.DurationVar(&c.For, "for", time.Minute, "how long look-ups are measured")
 	flag.IntVar(&c.Runs, "runs", 1, "how often each is measured; the figures are medians")
 	flag.StringVar(&c.only, "only", "lookup,one,many", "what to measure")
@@ -181,7 +183,7 @@ func show(c settings, figures []figure) {
 		}{c, c.For.Seconds(), figures})
 		return
 	}
-	fmt.Printf("%d farmers, %d workers, %d cores, link %s, %s, %s, median of %d\n\n", c.Farmers, c.Workers, c.Cores, c.Link, c.Coding, c.Go, c.Runs)
+	fmt.Printf("%d farmers, %d workers, %d cores, link %s, %s, %d changes a request, %s, median of %d\n\n", c.Farmers, c.Workers, c.Cores, c.Link, c.Coding, c.Batch, c.Go, c.Runs)
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tFIGURE\tBAR\tLOAD\tNOTE")
 	for _, f := range figures {

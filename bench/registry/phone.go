@@ -47,8 +47,8 @@ func (s *stack) newIsland(ctx context.Context) (string, error) {
 
 var islands, people atomic.Int64
 
-// newPhone makes a phone for an island. Its link is the profile's; coding is that of bodies.
-func (s *stack) newPhone(ctx context.Context, island string, p shape.Profile, coding string) (*phone, error) {
+// newPhone makes a phone for an island, with a link of its own.
+func (s *stack) newPhone(ctx context.Context, island string, c settings) (*phone, error) {
 	id := registry.NewUID()
 	now := time.Now()
 	secret, _, err := s.store.AddToken(ctx, registry.Token{Name: id, Scope: registry.Enumerator, Device: id, Areas: []string{island},
@@ -56,9 +56,9 @@ func (s *stack) newPhone(ctx context.Context, island string, p shape.Profile, co
 	if err != nil {
 		return nil, err
 	}
-	link := shape.New(p, rand.Uint64(), nil)
+	link := shape.New(c.profile, rand.Uint64(), nil)
 	client := &http.Client{Transport: &http.Transport{DialContext: link.DialContext}, Timeout: 3 * time.Minute}
-	return &phone{Device: device.New(device.Options{Client: client, URL: s.url, Token: secret, ID: id, Coding: coding}),
+	return &phone{Device: device.New(device.Options{Client: client, URL: s.url, Token: secret, ID: id, Coding: c.Coding, Batch: c.Batch}),
 		link: link, client: client, island: island}, nil
 }
 
