@@ -71,6 +71,9 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 		return
 	}
 	written := p.written(path)
+	if block, ok := v.Interface().(interface{ absent() bool }); ok && !written && block.absent() {
+		return
+	}
 	switch x := v.Interface().(type) {
 	case target:
 		p.adapter(indent, name, path, x.Adapter)

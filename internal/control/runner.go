@@ -196,6 +196,11 @@ func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Ev
 	for i, sig := range r.parts.Policy.Signals {
 		t.Readings = append(t.Readings, record.Sample{Signal: sig.Name, Reading: r.state.Signals[i].Last})
 	}
+	eachModel(&r.parts.Policy, r.state, func(pol *policy.Policy, m *engine.SLOState) {
+		if size := m.Alone.Size; size > 0 {
+			t.Readings = append(t.Readings, record.Sample{Signal: record.PolicySignal(pol.ID), Reading: fleet.Reading{Value: float64(size), Time: in.Now, Quality: fleet.Fresh}})
+		}
+	})
 	if !r.decision.SameAs(&r.stored) {
 		d := cloneDecision(&r.decision)
 		t.Decision = &d

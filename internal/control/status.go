@@ -19,6 +19,7 @@ type Status struct {
 	Workers    []fleet.Worker `json:"workers"`
 	Signals    []SignalStatus `json:"signals"`
 	Rules      []RuleStatus   `json:"rules"`
+	Objectives []Objective    `json:"objectives,omitempty"`
 	Decision   fleet.Decision `json:"decision"`
 	Order      *engine.Order  `json:"order,omitempty"`
 	ModeOrder  *engine.Order  `json:"mode_order,omitempty"`
@@ -58,6 +59,18 @@ type RuleStatus struct {
 	Quality   fleet.Quality    `json:"quality"` // of the latest datapoint
 }
 
+// Objective is one policy's service level, and what its model says of it.
+type Objective struct {
+	Policy   string          `json:"policy"`
+	Mode     fleet.Mode      `json:"mode"`
+	Signal   string          `json:"signal"`
+	Within   float64         `json:"within"` // seconds
+	Measured fleet.Reading   `json:"measured"`
+	Proposal engine.Proposal `json:"proposal"`
+	Factor   float64         `json:"factor"` // of load beyond what the model sees, learned
+	Alone    int             `json:"alone"`  // the size if this policy alone had decided
+}
+
 func message(err error) string {
 	if err == nil {
 		return ""
@@ -90,7 +103,24 @@ func (r *runner) snapshot() *Status {
 			State: rs.State, Since: rs.Since, Breaching: rs.Breaching, Value: newest.Value, Quality: newest.Quality,
 		})
 	})
+	eachModel(p, s, func(pol *policy.Policy, m *engine.SLOState) {
+		st.Objectives = append(st.Objectives, Objective{
+			Policy: pol.ID, Mode: pol.Mode, Signal: p.Signals[pol.SLO.Objective].Name, Within: pol.SLO.Within,
+			Measured: s.Signals[pol.SLO.Objective].Last, Proposal: m.Proposal, Factor: m.Factor, Alone: m.Alone.Size,
+		})
+	})
 	return st
+}
+
+// eachModel visits the policies that ask for a size of their own, in the order of the engine's states.
+func eachModel(p *policy.Fleet, s *engine.State, visit func(*policy.Policy, *engine.SLOState)) {
+	at := 0
+	for i := range p.Policies {
+		if p.Policies[i].SLO != nil {
+			visit(&p.Policies[i], &s.SLOs[at])
+			at++
+		}
+	}
 }
 
 // eachRule visits the rules in the order of the engine's states.

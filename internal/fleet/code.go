@@ -19,11 +19,16 @@ const (
 	AboveMax        // the fleet is above its maximum
 	OrderPin        // an operator pinned the size
 	NothingProposed // no rule asks for a change
+	SLOOut          // an objective needs more workers
+	SLOIn           // an objective would be met by fewer
+	SLOShadow       // an objective of a policy in shadow would ask for another size
 	// Why no scale-in.
 	ScaleOutActive // a scale-out rule is in alarm
 	NotAgreed      // a signal with a scale-in rule does not agree
 	SignalMissing  // a signal the fleet depends on is missing or stale
 	Projected      // the smaller fleet would trip a scale-out rule
+	SLONeeds       // an objective needs the workers there are
+	SLOUncertain   // an objective's prediction is not certain enough
 	// Safeguards.
 	BlockedMode
 	BlockedHold
@@ -38,7 +43,9 @@ const (
 var codeNames = [...]string{
 	"", "target_unknown", "action_pending", "action_expired", "size_changed", "clock_jumped",
 	"rule_out", "rule_in", "rule_shadow", "below_min", "above_max", "order_pin", "nothing_proposed",
+	"slo_out", "slo_in", "slo_shadow",
 	"scale_out_active", "not_agreed", "signal_missing", "projected",
+	"slo_needs", "slo_uncertain",
 	"mode", "hold", "freeze", "bounds", "step", "rate", "cooldown", "journal",
 }
 

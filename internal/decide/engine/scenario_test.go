@@ -22,8 +22,9 @@ import (
 //	# what it shows
 //	fleet requirements            the requirements' two policies; or: fleet empty
 //	bounds 2 10                   and mode, cooldown UP DOWN, rate N WINDOW, step UP DOWN, action LIMIT, period D
-//	signal NAME UNIT [per_worker] [optional] [avg|max|min|sum|last|pNN]
+//	signal NAME UNIT [per_worker] [optional] [source] [avg|max|min|sum|last|pNN]
 //	rule POLICY SIGNAL OP THRESHOLD CHANGE M of N [missing|ignore|breaching|not_breaching] [shadow|off]
+//	objective POLICY SIGNAL WITHIN rate R service S50,S95 [backlog B] [drain D] [boot D] [settle D] [coherence X] [shadow|off]
 //	freeze NAME FROM TO           as offsets from the start
 //	tick 60s                      one tick every 60 s, the first 60 s after the start
 //	workers 2                     the size at the start; it follows the decisions at once
@@ -178,6 +179,8 @@ func (sc *scenario) header(f []string) {
 		p.Signals = append(p.Signals, readSignal(f[1:]))
 	case "rule":
 		sc.rule(f[1:])
+	case "objective":
+		sc.objective(f[1:])
 	case "tick":
 		sc.tick = duration(f[1])
 	case "workers":
@@ -188,7 +191,7 @@ func (sc *scenario) header(f []string) {
 }
 
 func readSignal(f []string) policy.Signal {
-	s := policy.Signal{Name: f[0], Period: time.Minute}
+	s := policy.Signal{Name: f[0], Period: time.Minute, Window: time.Minute}
 	check(s.Unit.UnmarshalText([]byte(f[1])))
 	for _, w := range f[2:] {
 		statistics := map[string]policy.Statistic{"avg": policy.Avg, "max": policy.Max, "min": policy.Min, "sum": policy.Sum, "last": policy.Last}
@@ -200,6 +203,8 @@ func readSignal(f []string) policy.Signal {
 			s.PerWorker = true
 		case w == "optional":
 			s.Optional = true
+		case w == "source":
+			s.FromSource = true
 		case w[0] == 'p':
 			s.Statistic, s.Q = policy.Quantile, float64(number(w[1:]))/100
 		default:
@@ -230,6 +235,39 @@ func (sc *scenario) rule(f []string) {
 		}
 	}
 	p.Policies = append(p.Policies, policy.Policy{ID: f[0], Mode: mode, Rules: []policy.Rule{r}})
+}
+
+func (sc *scenario) objective(f []string) {
+	slo := &policy.SLO{Objective: sc.signal(f[1]), Within: value(f[2]), Backlog: -1, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute}
+	mode := fleet.On
+	for f := f[3:]; len(f) > 0; f = f[1:] {
+		if mode.UnmarshalText([]byte(f[0])) == nil {
+			continue
+		}
+		key, v := f[0], f[1]
+		f = f[1:]
+		switch key {
+		case "rate":
+			slo.Rate = sc.signal(v)
+		case "service":
+			for _, name := range strings.Split(v, ",") {
+				slo.Service = append(slo.Service, sc.signal(name))
+			}
+		case "backlog":
+			slo.Backlog = sc.signal(v)
+		case "drain":
+			slo.Drain = duration(v)
+		case "boot":
+			slo.Boot = duration(v)
+		case "settle":
+			slo.Settle = duration(v)
+		case "coherence":
+			slo.Coherence = value(v)
+		default:
+			panic("unknown word " + key)
+		}
+	}
+	sc.policy.Policies = append(sc.policy.Policies, policy.Policy{ID: f[0], Mode: mode, SLO: slo})
 }
 
 func (sc *scenario) signal(name string) int {

@@ -16,6 +16,7 @@ type State struct {
 	Size    fleet.Size    `json:"size"` // as last known
 	Signals []SignalState `json:"signals"`
 	Rules   []RuleState   `json:"rules"`
+	SLOs    []SLOState    `json:"slos,omitempty"` // of the policies that have one, in their order
 	// Timers of what was done, and of what would have been done in shadow: a trial never delays the real thing.
 	Acted  Timers  `json:"acted"`
 	Shadow Timers  `json:"shadow,omitzero"`
@@ -25,6 +26,9 @@ type State struct {
 	// Held is the last tick at which a scale-out was wanted and a safeguard held it: time to scale does not count waiting
 	// that the policy asked for.
 	Held time.Time `json:"held,omitzero"`
+	// Boot is how long a scale-out took from the decision until all its workers served: as the latest, or longer when others
+	// before it took longer. 0: none was timed.
+	Boot time.Duration `json:"boot,omitzero"`
 }
 
 // SignalState is one signal's memory.
@@ -42,13 +46,6 @@ type RuleState struct {
 	Key string `json:"key"` // tells after a reload whether it is still the same rule
 	signal.Verdict
 	Since time.Time `json:"since,omitzero"` // of the state
-}
-
-// Timers are what cooldowns and the rate limit count from.
-type Timers struct {
-	Up     time.Time   `json:"up,omitzero"`
-	Down   time.Time   `json:"down,omitzero"`
-	Recent []time.Time `json:"recent,omitempty"` // scalings, oldest first, as many as the rate limit counts
 }
 
 // Action is a decision on its way to being carried out.
@@ -90,6 +87,7 @@ func (s *State) Fit(p *policy.Fleet) {
 		}
 	}
 	s.Signals, s.Rules = signals, rules
+	s.fitSLOs(p)
 }
 
 // Clone copies the state so that the two share nothing.
@@ -102,6 +100,10 @@ func (s *State) Clone() *State {
 		series.Values = slices.Clone(series.Values)
 	}
 	c.Rules = slices.Clone(s.Rules)
+	c.SLOs = slices.Clone(s.SLOs)
+	for i := range c.SLOs {
+		c.SLOs[i] = s.SLOs[i].clone()
+	}
 	c.Acted.Recent = slices.Clone(s.Acted.Recent)
 	c.Shadow.Recent = slices.Clone(s.Shadow.Recent)
 	c.Order, c.Mode, c.Action = clonePtr(s.Order), clonePtr(s.Mode), clonePtr(s.Action)
@@ -137,15 +139,10 @@ func (s *State) EffectiveMode(p *policy.Fleet) fleet.Mode {
 
 // shift moves all times by d, because the wall clock moved by itself: what was to last 5 minutes still does.
 func (s *State) shift(d time.Duration) {
-	for _, t := range []*time.Time{&s.Tick, &s.Held, &s.Acted.Up, &s.Acted.Down, &s.Shadow.Up, &s.Shadow.Down} {
-		shift(t, d)
-	}
-	for i := range s.Acted.Recent {
-		shift(&s.Acted.Recent[i], d)
-	}
-	for i := range s.Shadow.Recent {
-		shift(&s.Shadow.Recent[i], d)
-	}
+	shift(&s.Tick, d)
+	shift(&s.Held, d)
+	s.Acted.shift(d)
+	s.Shadow.shift(d)
 	for i := range s.Signals {
 		sig := &s.Signals[i]
 		sig.Series.Shift(d)
@@ -156,6 +153,9 @@ func (s *State) shift(d time.Duration) {
 	for i := range s.Rules {
 		shift(&s.Rules[i].Since, d)
 		shift(&s.Rules[i].Breach, d)
+	}
+	for i := range s.SLOs {
+		s.SLOs[i].shift(d)
 	}
 	// An order lasts as long as the operator was told it would.
 	for _, o := range []*Order{s.Order, s.Mode} {

@@ -6,7 +6,6 @@ package engine
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"tidemark/internal/decide/policy"
@@ -43,6 +42,7 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 		s.Order = nil
 	}
 	s.observe(p, in)
+	s.predict(p, in)
 
 	if !in.Size.Known {
 		d.From, d.To = s.Size.Workers(), s.Size.Workers()
@@ -107,6 +107,9 @@ func (s *State) follow(in *Input, d *fleet.Decision) bool {
 	}
 	switch {
 	case current == a.To && in.Size.Starting == 0:
+		if a.To > a.From {
+			s.Boot = max(in.Now.Sub(a.Since), s.Boot-s.Boot/4)
+		}
 		s.Action = nil
 		return false
 	case !in.Now.Before(a.Deadline):
@@ -124,17 +127,4 @@ func add(d *fleet.Decision, r fleet.Reason) { d.Reasons = append(d.Reasons, r) }
 func ruleKey(p *policy.Fleet, pol *policy.Policy, r policy.Rule) string {
 	sig := p.Signals[r.Signal]
 	return fmt.Sprintf("%s/%s %v %g %d of %d, %+d, %v, missing %d", pol.ID, sig.Name, r.Operator, r.Threshold, r.M, r.N, r.Change, sig.Period, r.Missing)
-}
-
-// record notes a scaling for cooldowns and the rate limit.
-func (t *Timers) record(now time.Time, up bool, keep int) {
-	if up {
-		t.Up = now
-	} else {
-		t.Down = now
-	}
-	t.Recent = append(slices.Clone(t.Recent), now)
-	if extra := len(t.Recent) - max(keep, 1); extra > 0 {
-		t.Recent = t.Recent[extra:]
-	}
 }

@@ -80,6 +80,7 @@ func Fleet(w io.Writer, v View, st *control.Status) {
 	}
 	signals(w, v, st)
 	rules(w, v, st)
+	objectives(w, v, st)
 	workers(w, v, st)
 }
 
@@ -139,6 +140,26 @@ func rules(w io.Writer, v View, st *control.Status) {
 			}
 			fmt.Fprintf(t, "  alarm\t%s %s %s\t%+d\t%d of %d (%d breach)\t%s for %s\t%s\n", r.Signal, r.Operator, r.Unit.Format(r.Threshold),
 				r.Change, r.M, r.N, r.Breaching, state, v.ago(r.Since), r.Policy)
+		}
+	})
+}
+
+func objectives(w io.Writer, v View, st *control.Status) {
+	table(w, func(t *tabwriter.Writer) {
+		for _, o := range st.Objectives {
+			p, m := &o.Proposal, &o.Proposal.Model
+			needs := p.Doubt
+			if p.Known {
+				needs = fmt.Sprintf("needs %d at %.3g/s, %s each", p.Need, m.Rate, fleet.Seconds.Format(m.Service))
+				if p.Doubt != "" {
+					needs += ", no scale-in: " + p.Doubt
+				}
+			}
+			measured := o.Measured.Quality.String()
+			if o.Measured.Quality == fleet.Fresh {
+				measured = fleet.Seconds.Format(o.Measured.Value)
+			}
+			fmt.Fprintf(t, "  objective\t%s <= %s\tmeasured %s\t%s\t%s\t%s\n", o.Signal, fleet.Seconds.Format(o.Within), measured, needs, o.Mode, o.Policy)
 		}
 	})
 }
