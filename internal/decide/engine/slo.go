@@ -218,11 +218,11 @@ func (z *sizing) propose(size fleet.Size) {
 		Quantile: z.p.Signals[z.slo.Objective].Q, Within: z.slo.Within, Drain: z.slo.Drain.Seconds(), Boot: z.boot().Seconds(),
 		Bounds: z.p.Bounds, Law: queueing.Law{Contention: z.slo.Contention, Coherence: z.slo.Coherence},
 	}
-	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, RateSeen: m.Seen * unseen, Arrivals: m.Bursts, Service: &m.service, Wait: math.NaN()}
+	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrivals: m.Bursts, Service: &m.service, Wait: math.NaN()}
 	measured := z.rate(&l)
 	z.backlog(&l)
 	z.calibrate(size, &l, &o)
-	l.Rate, l.RateHigh, l.RateSeen = l.Rate*m.Factor, l.RateHigh*m.Factor, l.RateSeen*m.Factor
+	l.Rate, l.RateHigh = l.Rate*m.Factor, l.RateHigh*m.Factor
 	a := o.Need(&l)
 	if !a.Known() {
 		m.Proposal.Doubt = a.Unknown.String()
@@ -287,14 +287,17 @@ func (z *sizing) boot() time.Duration {
 
 // rate fills in what is expected when a worker decided on now will serve, and returns what was measured.
 func (z *sizing) rate(l *queueing.Load) float64 {
-	newest := z.reading(z.slo.Rate).Value
-	ahead := z.m.Trend.Ahead(z.now, z.boot()+z.p.Signals[z.slo.Rate].Window)
+	m, newest := z.m, z.reading(z.slo.Rate).Value
+	ahead := m.Trend.Ahead(z.now, z.boot()+z.p.Signals[z.slo.Rate].Window)
 	if !ahead.Known {
 		z.question(doubtTrend)
 		l.Rate = newest
 		return newest
 	}
 	l.Rate, l.RateHigh = ahead.Expected, ahead.High
+	if l.Rate > m.Seen*unseen {
+		z.question(queueing.RateUnseen.String())
+	}
 	return newest
 }
 
