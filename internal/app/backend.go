@@ -96,7 +96,7 @@ func (a *App) compare(ctx context.Context, name string, at time.Time) ([]web.Com
 	var actual []record.Point
 	var out []web.Comparison
 	for _, pol := range cfg.Fleets[i].Policy.Policies {
-		if pol.SLO == nil {
+		if pol.SLO == nil && pol.Forecast == nil {
 			continue
 		}
 		var err error

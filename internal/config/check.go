@@ -56,7 +56,7 @@ func (r *resolver) reach() {
 	}
 	most := 0
 	for _, p := range r.out.Policies {
-		if p.SLO != nil {
+		if p.SLO != nil || p.Forecast != nil {
 			most = s.StepUp // as many as it needs
 		}
 		for _, rule := range p.Rules {
@@ -97,11 +97,14 @@ func (r *resolver) uses() {
 				in++
 			}
 		}
-		grows, shrinks = grows || out > 0 || p.SLO != nil, shrinks || in > 0 || p.SLO != nil
+		grows, shrinks = grows || out > 0 || p.SLO != nil || p.Forecast != nil, shrinks || in > 0 || p.SLO != nil
 		if slo := p.SLO; slo != nil {
 			for _, i := range append([]int{slo.Objective, slo.Rate, slo.Backlog}, slo.Service...) {
 				used[i] = true
 			}
+		}
+		if p.Forecast != nil {
+			used[p.Forecast.Signal] = true
 		}
 		if out == 0 && in > 0 {
 			r.warn(r.at("policies.%d.rules", i), fmt.Sprintf("%s has no scale-out rule, so it only ever removes workers", p.ID), "add a rule with scale_change: +1")

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tidemark/internal/decide/policy"
@@ -13,16 +14,72 @@ import (
 // purpose checks that a policy has one.
 func (r *resolver) purpose(path string, s *policySpec) {
 	rules, objective := r.written(path+".rules"), r.written(path+".objective") || r.written(path+".demand")
+	var has []string
+	for _, p := range []struct {
+		name string
+		is   bool
+	}{{"rules", rules}, {"objective", objective}, {"forecast", r.written(path + ".forecast")}} {
+		if p.is {
+			has = append(has, p.name)
+		}
+	}
 	switch {
-	case !rules && !objective && r.ok(path):
-		r.fail(path+".rules", "is missing", "write rules: with at least one entry, or objective: and demand:")
-	case rules && objective:
-		r.fail(path+".rules", "stands beside an objective", "give each a policy of its own, so that each can be switched to shadow by itself")
+	case len(has) == 0 && r.ok(path):
+		r.fail(path+".rules", "is missing", "write rules: with at least one entry, or objective: and demand:, or forecast:")
+	case len(has) > 1:
+		r.fail(path+"."+has[0], "stands beside "+has[1]+" in one policy", "give each a policy of its own, so that each can be switched to shadow by itself")
 	case rules && len(s.Rules) == 0 && r.ok(path+".rules"):
 		r.fail(path+".rules", "is empty", "write at least one rule, or delete the policy")
 	case !objective && r.written(path+".workers"):
-		r.fail(path+".workers", "means nothing to rules", "delete it, or write objective: and demand:")
+		r.fail(path+".workers", "means nothing without an objective", "delete it, or write objective: and demand:")
 	}
+}
+
+// forecasts resolves the policies that look ahead, when all objectives are known that may size for them.
+func (r *resolver) forecasts() {
+	for i := range r.spec.Policies {
+		if path := r.at("policies.%d", i); r.written(path + ".forecast") {
+			r.out.Policies[i].Forecast = r.forecast(path+".forecast", &r.spec.Policies[i].Forecast)
+		}
+	}
+}
+
+func (r *resolver) forecast(path string, s *forecastSpec) *policy.Forecast {
+	out := &policy.Forecast{Signal: r.counted(path+".signal", s.Signal, "{proxy: {field: rate}, period: 15s}"), PerWorker: s.PerWorker, Lead: s.Lead, MinWeeks: s.Weeks}
+	r.between(path+".lead", s.Lead, r.tick, day)
+	r.count(path+".weeks", s.Weeks, 8)
+	by, per := s.SizedBy != "", s.PerWorker != 0
+	switch {
+	case by == per && r.ok(path):
+		r.fail(path, "must be sized by an objective, or by what one worker carries", "write sized_by: and the id of an objective's policy, or per_worker: and a number, and not both")
+	case per && r.ok(path+".per_worker") && !(s.PerWorker > 0):
+		r.fail(path+".per_worker", fmt.Sprintf("%g is out of range", s.PerWorker), "write how much of the signal one worker carries, above 0")
+	case by && r.ok(path+".sized_by"):
+		var known []string
+		out.SizedBy = -1
+		for i, p := range r.out.Policies {
+			if r.written(r.at("policies.%d.objective", i)) {
+				known = append(known, p.ID)
+			}
+			if p.ID == s.SizedBy && p.SLO != nil {
+				out.SizedBy = i
+			}
+		}
+		fix := "write one of " + strings.Join(known, ", ")
+		if len(known) == 0 {
+			fix = "write a policy with objective: and demand: first, or per_worker: instead"
+		}
+		if out.SizedBy < 0 && !slices.Contains(known, s.SizedBy) { // else what is wrong with it has been said
+			r.fail(path+".sized_by", fmt.Sprintf("%q is no policy with an objective", s.SizedBy), fix)
+		}
+		if out.SizedBy >= 0 && r.ok(path+".signal") && out.Signal != r.out.Policies[out.SizedBy].SLO.Rate {
+			r.fail(path+".signal", fmt.Sprintf("%s is not the rate that %s is sized by", s.Signal, s.SizedBy), "write "+r.out.Signals[r.out.Policies[out.SizedBy].SLO.Rate].Name)
+		}
+	}
+	if !r.ok(path) || out.SizedBy < 0 {
+		return nil
+	}
+	return out
 }
 
 // objective resolves a service level; nil when there is none, or none that can be relied on.

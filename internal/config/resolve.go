@@ -153,6 +153,7 @@ func (r *resolver) fleet() Fleet {
 	r.bounds()
 	r.signals()
 	r.policies()
+	r.forecasts()
 	r.safeguards()
 	r.crossCheck()
 

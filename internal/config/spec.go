@@ -40,6 +40,7 @@ type policySpec struct {
 	Objective objectiveSpec `yaml:"objective"`
 	Demand    demandSpec    `yaml:"demand"`
 	Workers   workersSpec   `yaml:"workers"`
+	Forecast  forecastSpec  `yaml:"forecast"`
 }
 
 // objectiveSpec is a service level, demandSpec what it is reckoned from, and workersSpec what is known of the workers.
@@ -62,10 +63,20 @@ type workersSpec struct {
 	Coherence  float64       `yaml:"coherence"`
 }
 
+// forecastSpec looks ahead at a signal by the weeks before.
+type forecastSpec struct {
+	Signal    string        `yaml:"signal,required" example:"rate"`
+	SizedBy   string        `yaml:"sized_by"`   // an objective's policy; or
+	PerWorker float64       `yaml:"per_worker"` // what one worker carries
+	Lead      time.Duration `yaml:"lead"`
+	Weeks     int           `yaml:"weeks"`
+}
+
 // A block that is not there is not shown as if it were.
 func (o objectiveSpec) absent() bool { return o.Signal == "" }
 func (d demandSpec) absent() bool    { return d.Rate == "" }
 func (w workersSpec) absent() bool   { return w == workersDefault }
+func (f forecastSpec) absent() bool  { return f.Signal == "" }
 
 var workersDefault = workersSpec{Boot: 30 * time.Second}
 
@@ -138,6 +149,7 @@ func (p *policySpec) setDefaults() {
 	p.Mode = mode(fleet.On)
 	p.Objective = objectiveSpec{Drain: 2 * time.Minute, Settle: 5 * time.Minute}
 	p.Workers = workersDefault
+	p.Forecast = forecastSpec{Lead: 15 * time.Minute, Weeks: 2}
 }
 
 func (r *ruleSpec) setDefaults() { r.EvaluationPeriods = 3 }

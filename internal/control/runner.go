@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
@@ -42,6 +43,8 @@ type runner struct {
 	stored   fleet.Decision // the last decision in the journal
 	orders   []engine.Order
 
+	foresee       []foresight
+	bands         []forecast.Band
 	workers       []fleet.Worker
 	size          fleet.Size
 	readings      []fleet.Reading
@@ -94,6 +97,9 @@ func (r *runner) refit(parts Parts) {
 	r.parts = parts
 	r.state.Fit(&parts.Policy)
 	n := len(parts.Sources)
+	ctx, cancel := context.WithTimeout(r.ctx, 30*time.Second)
+	defer cancel()
+	r.foresights(ctx, &parts.Policy)
 	r.readings, r.reads, r.readErrs = make([]fleet.Reading, n), make([]call[fleet.Reading], n), make([]error, n)
 	if r.status.Load() == nil {
 		r.status.Store(r.snapshot()) // later ones come with the ticks
@@ -160,6 +166,7 @@ func (r *runner) tick(ctx context.Context) {
 		return // stopping: readings that were cut off prove nothing
 	}
 
+	in.Outlook = r.outlook(now.Wall)
 	before, action := r.state.Clone(), r.state.Action
 	engine.Step(&r.parts.Policy, r.state, &in, &r.decision)
 	decided := r.state.Action != nil && r.state.Action != action
@@ -196,8 +203,8 @@ func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Ev
 	for i, sig := range r.parts.Policy.Signals {
 		t.Readings = append(t.Readings, record.Sample{Signal: sig.Name, Reading: r.state.Signals[i].Last})
 	}
-	eachModel(&r.parts.Policy, r.state, func(pol *policy.Policy, m *engine.SLOState) {
-		if size := m.Alone.Size; size > 0 {
+	r.eachSize(func(pol *policy.Policy, size int) {
+		if size > 0 {
 			t.Readings = append(t.Readings, record.Sample{Signal: record.PolicySignal(pol.ID), Reading: fleet.Reading{Value: float64(size), Time: in.Now, Quality: fleet.Fresh}})
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 )
@@ -20,6 +21,7 @@ type Status struct {
 	Signals    []SignalStatus `json:"signals"`
 	Rules      []RuleStatus   `json:"rules"`
 	Objectives []Objective    `json:"objectives,omitempty"`
+	Forecasts  []Forecast     `json:"forecasts,omitempty"`
 	Decision   fleet.Decision `json:"decision"`
 	Order      *engine.Order  `json:"order,omitempty"`
 	ModeOrder  *engine.Order  `json:"mode_order,omitempty"`
@@ -71,6 +73,21 @@ type Objective struct {
 	Alone    int             `json:"alone"`  // the size if this policy alone had decided
 }
 
+// Forecast is one policy's look ahead.
+type Forecast struct {
+	Policy string         `json:"policy"`
+	Mode   fleet.Mode     `json:"mode"`
+	Signal string         `json:"signal"`
+	Unit   fleet.Unit     `json:"unit"`
+	Lead   fleet.Duration `json:"lead"`
+	Band   forecast.Band  `json:"band"`
+	Need   int            `json:"need"` // 0: not known
+	Doubt  string         `json:"doubt,omitempty"`
+	Held   float64        `json:"held"` // share of the latest measurements that lay within the band forecast for them,
+	Of     uint64         `json:"of"`   // of how many ever
+	Err    string         `json:"error,omitempty"`
+}
+
 func message(err error) string {
 	if err == nil {
 		return ""
@@ -103,23 +120,44 @@ func (r *runner) snapshot() *Status {
 			State: rs.State, Since: rs.Since, Breaching: rs.Breaching, Value: newest.Value, Quality: newest.Quality,
 		})
 	})
-	eachModel(p, s, func(pol *policy.Policy, m *engine.SLOState) {
+	eachSLO(p, s, func(pol *policy.Policy, m *engine.SLOState) {
 		st.Objectives = append(st.Objectives, Objective{
 			Policy: pol.ID, Mode: pol.Mode, Signal: p.Signals[pol.SLO.Objective].Name, Within: pol.SLO.Within,
 			Measured: s.Signals[pol.SLO.Objective].Last, Proposal: m.Proposal, Factor: m.Factor, Alone: m.Alone.Size,
 		})
 	})
+	for at := range r.foresee {
+		o := &r.foresee[at]
+		pol, m := &p.Policies[o.policy], &s.Forecasts[at]
+		f := Forecast{
+			Policy: pol.ID, Mode: pol.Mode, Signal: p.Signals[pol.Forecast.Signal].Name, Unit: p.Signals[pol.Forecast.Signal].Unit,
+			Lead: fleet.Duration(pol.Forecast.Lead), Band: m.Band, Need: m.Need, Doubt: m.Doubt, Err: message(o.err),
+		}
+		if o.profile != nil {
+			f.Held, f.Of = o.profile.Held()
+		}
+		st.Forecasts = append(st.Forecasts, f)
+	}
 	return st
 }
 
-// eachModel visits the policies that ask for a size of their own, in the order of the engine's states.
-func eachModel(p *policy.Fleet, s *engine.State, visit func(*policy.Policy, *engine.SLOState)) {
+// eachSLO visits the objectives, in the order of the engine's states.
+func eachSLO(p *policy.Fleet, s *engine.State, visit func(*policy.Policy, *engine.SLOState)) {
 	at := 0
 	for i := range p.Policies {
 		if p.Policies[i].SLO != nil {
 			visit(&p.Policies[i], &s.SLOs[at])
 			at++
 		}
+	}
+}
+
+// eachSize visits the policies that ask for a size of their own, with what it would be if each alone had decided; 0 when that is
+// not known.
+func (r *runner) eachSize(visit func(*policy.Policy, int)) {
+	eachSLO(&r.parts.Policy, r.state, func(pol *policy.Policy, m *engine.SLOState) { visit(pol, m.Alone.Size) })
+	for at, o := range r.foresee {
+		visit(&r.parts.Policy.Policies[o.policy], r.state.Forecasts[at].Need)
 	}
 }
 

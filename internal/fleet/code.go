@@ -22,6 +22,8 @@ const (
 	SLOOut          // an objective needs more workers
 	SLOIn           // an objective would be met by fewer
 	SLOShadow       // an objective of a policy in shadow would ask for another size
+	ForecastOut     // a forecast needs more workers
+	ForecastShadow  // a forecast of a policy in shadow would ask for more
 	// Why no scale-in.
 	ScaleOutActive // a scale-out rule is in alarm
 	NotAgreed      // a signal with a scale-in rule does not agree
@@ -29,6 +31,7 @@ const (
 	Projected      // the smaller fleet would trip a scale-out rule
 	SLONeeds       // an objective needs the workers there are
 	SLOUncertain   // an objective's prediction is not certain enough
+	ForecastNeeds  // a forecast needs the workers there are
 	// Safeguards.
 	BlockedMode
 	BlockedHold
@@ -43,9 +46,9 @@ const (
 var codeNames = [...]string{
 	"", "target_unknown", "action_pending", "action_expired", "size_changed", "clock_jumped",
 	"rule_out", "rule_in", "rule_shadow", "below_min", "above_max", "order_pin", "nothing_proposed",
-	"slo_out", "slo_in", "slo_shadow",
+	"slo_out", "slo_in", "slo_shadow", "forecast_out", "forecast_shadow",
 	"scale_out_active", "not_agreed", "signal_missing", "projected",
-	"slo_needs", "slo_uncertain",
+	"slo_needs", "slo_uncertain", "forecast_needs",
 	"mode", "hold", "freeze", "bounds", "step", "rate", "cooldown", "journal",
 }
 

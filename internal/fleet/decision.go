@@ -59,4 +59,10 @@ type Model struct {
 	Now         float64 `json:"now,omitempty"`         // response predicted with the workers there are
 	Then        float64 `json:"then,omitempty"`        // and with those proposed
 	Limit       string  `json:"limit,omitempty"`       // what keeps the proposal below what the objective needs
+	// Of a forecast: the middle and the lower end of its band, of which Rate is the upper, the weeks that it rests on, and how far ahead
+	// it looks.
+	Expected float64 `json:"expected,omitempty"`
+	Low      float64 `json:"low,omitempty"`
+	Weeks    int     `json:"weeks,omitempty"`
+	Ahead    float64 `json:"ahead,omitempty"`
 }

@@ -141,6 +141,13 @@ func (r Reason) prediction() string {
 	return s
 }
 
+// outlook writes "rate is expected at 95 (71 to 110) in 15m, by the 4 weeks before".
+func (r Reason) outlook() string {
+	m := r.Model
+	return fmt.Sprintf("%s is expected at %s (%s to %s) in %s, by the %d weeks before", r.Signal, r.Unit.Format(m.Expected), r.Unit.Format(m.Low),
+		r.Unit.Format(m.Rate), formatSeconds(m.Ahead), m.Weeks)
+}
+
 // Sentence says one link of the chain to an operator. now is the time of the decision.
 func (r Reason) Sentence(now time.Time) string {
 	switch r.Code {
@@ -174,6 +181,12 @@ func (r Reason) Sentence(now time.Time) string {
 		return fmt.Sprintf("%s would do with %s: %s", r.Policy, workers(r.Size), r.prediction())
 	case SLOShadow:
 		return fmt.Sprintf("%s, in shadow, would ask for %s: %s", r.Policy, workers(r.Size), r.prediction())
+	case ForecastOut:
+		return fmt.Sprintf("%s asks for %s: %s", r.Policy, workers(r.Size), r.outlook())
+	case ForecastShadow:
+		return fmt.Sprintf("%s, in shadow, would ask for %s: %s", r.Policy, workers(r.Size), r.outlook())
+	case ForecastNeeds:
+		return fmt.Sprintf("no scale-in: %s needs %s: %s", r.Policy, workers(r.Limit), r.outlook())
 	case SLONeeds:
 		return fmt.Sprintf("no scale-in: %s needs %s: %s", r.Policy, workers(r.Limit), r.prediction())
 	case SLOUncertain:

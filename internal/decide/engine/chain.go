@@ -69,6 +69,7 @@ func (c *chain) propose() {
 func (c *chain) proposals() (out, in int) {
 	out, in, anyIn := c.rules()
 	out, in, anyIn = c.objectives(out, in, anyIn)
+	out, in = c.forecasts(out, in, anyIn)
 	if !anyIn {
 		in = c.from
 	}
@@ -166,10 +167,11 @@ func (c *chain) agree(to int) int {
 	return c.from
 }
 
-// dissent lists who does not agree to a smaller fleet: objectives, and signals that have scale-in rules of which none is in
+// dissent lists who does not agree to a smaller fleet: objectives, forecasts, and signals that have scale-in rules of which none is in
 // alarm. It reports whether there are none.
 func (c *chain) dissent() bool {
 	agreed := c.objections()
+	agreed = c.foreseen() && agreed
 	for i := range c.p.Signals {
 		var no fleet.Reason
 		has, yes := false, false

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 )
@@ -25,6 +27,7 @@ import (
 //	signal NAME UNIT [per_worker] [optional] [source] [avg|max|min|sum|last|pNN]
 //	rule POLICY SIGNAL OP THRESHOLD CHANGE M of N [missing|ignore|breaching|not_breaching] [shadow|off]
 //	objective POLICY SIGNAL WITHIN rate R service S50,S95 [backlog B] [drain D] [boot D] [settle D] [coherence X] [shadow|off]
+//	forecast POLICY SIGNAL per N  (or: by POLICY) [shadow|off]; what it expects 15m ahead is given as a signal is, under ahead
 //	freeze NAME FROM TO           as offsets from the start
 //	tick 60s                      one tick every 60 s, the first 60 s after the start
 //	workers 2                     the size at the start; it follows the decisions at once
@@ -181,6 +184,8 @@ func (sc *scenario) header(f []string) {
 		sc.rule(f[1:])
 	case "objective":
 		sc.objective(f[1:])
+	case "forecast":
+		sc.forecast(f[1:])
 	case "tick":
 		sc.tick = duration(f[1])
 	case "workers":
@@ -270,6 +275,20 @@ func (sc *scenario) objective(f []string) {
 	sc.policy.Policies = append(sc.policy.Policies, policy.Policy{ID: f[0], Mode: mode, SLO: slo})
 }
 
+func (sc *scenario) forecast(f []string) {
+	fc := &policy.Forecast{Signal: sc.signal(f[1]), Lead: 15 * time.Minute, MinWeeks: 2}
+	if f[2] == "per" {
+		fc.PerWorker = value(f[3])
+	} else {
+		fc.SizedBy = slices.IndexFunc(sc.policy.Policies, func(p policy.Policy) bool { return p.ID == f[3] })
+	}
+	mode := fleet.On
+	for _, w := range f[4:] {
+		check(mode.UnmarshalText([]byte(w)))
+	}
+	sc.policy.Policies = append(sc.policy.Policies, policy.Policy{ID: f[0], Mode: mode, Forecast: fc})
+}
+
 func (sc *scenario) signal(name string) int {
 	for i, s := range sc.policy.Signals {
 		if s.Name == name {
@@ -280,7 +299,9 @@ func (sc *scenario) signal(name string) int {
 }
 
 func (sc *scenario) readings(name string, words []string) (out []fleet.Reading) {
-	sc.signal(name)
+	if name != "ahead" {
+		sc.signal(name)
+	}
 	for _, w := range words {
 		n := 1
 		if v, times, ok := strings.Cut(w, "x"); ok {
@@ -339,6 +360,10 @@ func (sc *scenario) run(t *testing.T, restarts bool) []byte {
 			}
 			r.Time = now
 			in.Readings = append(in.Readings, r)
+		}
+		if ahead := sc.series["ahead"]; len(ahead) > 0 {
+			r := ahead[min(tick, len(ahead)-1)]
+			in.Outlook = []forecast.Band{{Known: r.Quality == fleet.Fresh, Low: r.Value * 0.8, Median: r.Value * 0.9, High: r.Value, Weeks: 3, Level: 1}}
 		}
 		if !w.lost {
 			in.Size = fleet.Size{Known: true, Serving: w.size}

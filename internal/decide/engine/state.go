@@ -17,6 +17,8 @@ type State struct {
 	Signals []SignalState `json:"signals"`
 	Rules   []RuleState   `json:"rules"`
 	SLOs    []SLOState    `json:"slos,omitempty"` // of the policies that have one, in their order
+	// Forecasts are likewise.
+	Forecasts []ForecastState `json:"forecasts,omitempty"`
 	// Timers of what was done, and of what would have been done in shadow: a trial never delays the real thing.
 	Acted  Timers  `json:"acted"`
 	Shadow Timers  `json:"shadow,omitzero"`
@@ -88,6 +90,7 @@ func (s *State) Fit(p *policy.Fleet) {
 	}
 	s.Signals, s.Rules = signals, rules
 	s.fitSLOs(p)
+	s.fitForecasts(p)
 }
 
 // Clone copies the state so that the two share nothing.
@@ -104,6 +107,7 @@ func (s *State) Clone() *State {
 	for i := range c.SLOs {
 		c.SLOs[i] = s.SLOs[i].clone()
 	}
+	c.Forecasts = slices.Clone(s.Forecasts)
 	c.Acted.Recent = slices.Clone(s.Acted.Recent)
 	c.Shadow.Recent = slices.Clone(s.Shadow.Recent)
 	c.Order, c.Mode, c.Action = clonePtr(s.Order), clonePtr(s.Mode), clonePtr(s.Action)
@@ -156,6 +160,9 @@ func (s *State) shift(d time.Duration) {
 	}
 	for i := range s.SLOs {
 		s.SLOs[i].shift(d)
+	}
+	for i := range s.Forecasts {
+		shift(&s.Forecasts[i].Asked, d)
 	}
 	// An order lasts as long as the operator was told it would.
 	for _, o := range []*Order{s.Order, s.Mode} {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
@@ -21,6 +22,8 @@ type Input struct {
 	Size      fleet.Size
 	Readings  []fleet.Reading // by index of policy.Fleet.Signals; those beyond its end are missing
 	Orders    []Order
+	// Outlook is what is expected Lead from now, by the order of the policies that have a Forecast; those beyond its end are not known.
+	Outlook []forecast.Band
 }
 
 // Step advances s by one tick and writes the outcome into d, whose Reasons it reuses: in steady state nothing is
@@ -43,6 +46,7 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 	}
 	s.observe(p, in)
 	s.predict(p, in)
+	s.foresee(p, in)
 
 	if !in.Size.Known {
 		d.From, d.To = s.Size.Workers(), s.Size.Workers()

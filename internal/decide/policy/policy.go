@@ -55,6 +55,17 @@ type Policy struct {
 	Mode  fleet.Mode // On, Shadow (it is evaluated and recorded only) or Off
 	Rules []Rule
 	SLO   *SLO // nil: none
+	// Forecast: nil: none. A policy has rules, or one of the two.
+	Forecast *Forecast
+}
+
+// Forecast adds workers ahead of what the same time of the week was like (decide/forecast). It never removes any.
+type Forecast struct {
+	Signal    int     // index into Fleet.Signals: a total, such as arrivals per second
+	PerWorker float64 // of the signal, that one worker carries; 0: SizedBy says
+	SizedBy   int     // index into Fleet.Policies: an objective, whose model sizes for the rate that is expected
+	Lead      time.Duration
+	MinWeeks  int // that the time of the week must have been measured in
 }
 
 // SLO sizes the fleet so that a latency objective holds, by the mathematics of a worker pool (decide/queueing).
