@@ -87,7 +87,7 @@ func (s *State) carry(p *policy.Fleet, f *policy.Forecast, b *forecast.Band) (ne
 		Quantile: p.Signals[slo.Objective].Q, Within: slo.Within, Drain: slo.Drain.Seconds(), Bounds: p.Bounds,
 		Law: queueing.Law{Contention: slo.Contention, Coherence: slo.Coherence},
 	}
-	l := queueing.Load{Rate: b.Median * m.Factor, RateHigh: b.High * m.Factor, Arrivals: m.Bursts, Service: &m.service, Backlog: math.NaN(), Wait: math.NaN()}
+	l := queueing.Load{Rate: b.Median * m.Factor, RateHigh: b.High * m.Factor, Arrivals: max(m.Bursts, 1), Service: &m.service, Backlog: math.NaN(), Wait: math.NaN()}
 	a := o.Need(&l)
 	if !a.Known() {
 		return 0, a.Unknown.String()

@@ -22,7 +22,7 @@ type SLOState struct {
 	// Service are the service time's quantiles as last measured, seconds, in the policy's order; 0: never. Measured is when.
 	Service  []float64 `json:"service"`
 	Measured time.Time `json:"measured,omitzero"`
-	// Bursts is the dispersion of the arrivals, smoothed: 1 for Poisson.
+	// Bursts is the dispersion of the arrivals, smoothed: 1 for Poisson, and taken for no less.
 	Bursts  float64 `json:"bursts"`
 	Waiting float64 `json:"waiting"` // the backlog of the tick before
 	// Factor is by how much more load the fleet behaves as if it had than the model reckons with: 1 to 2, learned from latency
@@ -71,7 +71,7 @@ const (
 	factorFade   = 6 * time.Hour
 	// unseen is how far above the highest rate ever measured a load is still known ground.
 	unseen = 1.1
-	// burstLimits bound what is made of the dispersion; half of it is of the latest 10 minutes.
+	// burstMost bounds what is made of the dispersion; half of it is of the latest 10 minutes.
 	burstMost   = 4.0
 	burstMemory = 10 * time.Minute
 	// never stands in for a response that has no bound, which JSON cannot write.
@@ -182,7 +182,7 @@ func (z *sizing) measure() {
 			m.Trend.Observe(z.now, window, r.Value*window.Seconds())
 			m.Seen = max(m.Seen, r.Value)
 			if d := m.Trend.Dispersion(); d >= 0 {
-				m.Bursts += (min(max(d, 1), burstMost) - m.Bursts) * (1 - math.Exp2(-window.Seconds()/burstMemory.Seconds()))
+				m.Bursts += (min(d, burstMost) - m.Bursts) * (1 - math.Exp2(-window.Seconds()/burstMemory.Seconds()))
 			}
 		}
 	}
@@ -218,7 +218,7 @@ func (z *sizing) propose(size fleet.Size) {
 		Quantile: z.p.Signals[z.slo.Objective].Q, Within: z.slo.Within, Drain: z.slo.Drain.Seconds(), Boot: z.boot().Seconds(),
 		Bounds: z.p.Bounds, Law: queueing.Law{Contention: z.slo.Contention, Coherence: z.slo.Coherence},
 	}
-	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrivals: m.Bursts, Service: &m.service, Wait: math.NaN()}
+	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrivals: max(m.Bursts, 1), Service: &m.service, Wait: math.NaN()}
 	measured := z.rate(&l)
 	z.backlog(&l)
 	z.calibrate(size, &l, &o)
