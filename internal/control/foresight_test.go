@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
+	"tidemark/internal/record/sqlite"
 )
 
 // mornings is a fleet that is quiet but for each day from 08:00 to 10:00 in the zone, and has three weeks of that in its journal.
@@ -88,4 +90,47 @@ func TestForecastWithoutAJournal(t *testing.T) {
 			t.Errorf("%+v, %+v", f, st.Size)
 		}
 	})
+}
+
+// Three weeks in a real journal, young enough to be raw or old enough to be rolled up, teach the same.
+func TestForecastIsLearnedFromARealJournal(t *testing.T) {
+	ctx := t.Context()
+	j, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "journal.db"), record.Retention{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = j.Close() }()
+	now := time.Now().UTC().Truncate(24 * time.Hour)
+	var ticks []record.Tick
+	for at := now.Add(-21 * 24 * time.Hour); at.Before(now); at = at.Add(2 * time.Minute) {
+		r := fleet.Reading{Value: 10, Time: at, Quality: fleet.Fresh}
+		if hour := at.Hour(); hour >= 8 && hour < 10 {
+			r.Value = 60
+		}
+		ticks = append(ticks, record.Tick{Fleet: "odoo", Time: at, Readings: []record.Sample{{Signal: "rate", Reading: r}}, Size: fleet.Size{Known: true, Serving: 2}})
+	}
+	for chunk := range slices.Chunk(ticks, 2000) {
+		if err := j.Commit(ctx, chunk...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, parts := mornings(time.UTC)
+	opts := Options{Journal: j, Clock: &testClock{skew: now.Sub(time.Now()), boot: "1", zero: now}, Zone: time.UTC}
+	learned := func(when string) {
+		t.Helper()
+		var o foresight
+		o.learn(ctx, &opts, &parts.Policy, parts.Policy.Policies[0].Forecast)
+		if o.err != nil {
+			t.Fatal(o.err)
+		}
+		quiet, busy := o.profile.At(now.Add(3*time.Hour)), o.profile.At(now.Add(9*time.Hour))
+		if !quiet.Known || !busy.Known || quiet.High > 20 || busy.Median < 40 || busy.High > 100 {
+			t.Errorf("%s: at 03:00 %+v, at 09:00 %+v", when, quiet, busy)
+		}
+	}
+	learned("raw")
+	if err := j.Maintain(ctx, now); err != nil {
+		t.Fatal(err)
+	}
+	learned("rolled up")
 }

@@ -239,14 +239,14 @@ func TestObjectiveFindsItsSize(t *testing.T) {
 		s.Fit(&p)
 		var d fleet.Decision
 		last := 0
-		for i := range 200 {
+		for i := range 120 {
 			in := engine.Input{Now: start.Add(time.Duration(i) * 15 * time.Second), Size: fleet.Size{Known: true, Serving: size}, Readings: load(rate)}
 			engine.Step(&p, s, &in, &d)
 			if d.To != size {
 				size, last = d.To, i
 			}
 		}
-		if last > 100 {
+		if last > 80 {
 			t.Fatalf("rate %g: still moving after %d ticks, to %d", rate, last, size)
 		}
 		return size

@@ -46,7 +46,7 @@ type SLOState struct {
 // Proposal is what a policy with a model asks for.
 type Proposal struct {
 	Known bool        `json:"known"`          // unless, only Doubt means anything
-	Size  int         `json:"size"`           // within the bounds; below the present size only when nothing is in doubt
+	Size  int         `json:"size"`           // below the present size only when nothing is in doubt; may be above the maximum
 	Need  int         `json:"need"`           // of this moment
 	Doubt string      `json:"doubt,omitzero"` // why it must not scale in
 	Model fleet.Model `json:"model"`
@@ -218,6 +218,7 @@ func (z *sizing) propose(size fleet.Size) {
 		Quantile: z.p.Signals[z.slo.Objective].Q, Within: z.slo.Within, Drain: z.slo.Drain.Seconds(), Boot: z.boot().Seconds(),
 		Bounds: z.p.Bounds, Law: queueing.Law{Contention: z.slo.Contention, Coherence: z.slo.Coherence},
 	}
+	o.Bounds.Max *= 2 // how short the maximum is, is worth knowing; the bounds are a safeguard's business
 	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrivals: max(m.Bursts, 1), Service: &m.service, Wait: math.NaN()}
 	measured := z.rate(&l)
 	z.backlog(&l)
@@ -244,8 +245,6 @@ func (z *sizing) propose(size fleet.Size) {
 	switch {
 	case a.Unattainable:
 		model.Limit = "the service alone takes longer than the objective, which more workers cannot cure"
-	case a.Limit == queueing.AtMax:
-		model.Limit = "the maximum does not suffice"
 	case a.Limit == queueing.AtPeak:
 		model.Limit = "more workers would do less, by the law of their shared database"
 	}
