@@ -77,6 +77,9 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 		return
 	}
 	written := p.written(path)
+	if block, ok := v.Interface().(interface{ absent() bool }); ok && !written && block.absent() {
+		return
+	}
 	switch x := v.Interface().(type) {
 	case optional:
 		if x.absent() {

@@ -175,7 +175,8 @@ func notImproving(c *context) []finding {
 var passing = []fleet.Code{fleet.LimitedStep, fleet.BlockedRate, fleet.BlockedCooldown, fleet.BlockedJournal}
 
 // notProposals speak of other sizes than the one wanted now.
-var notProposals = []fleet.Code{fleet.ActionPending, fleet.ActionExpired, fleet.RuleShadow, fleet.SizeChanged, fleet.TargetUnknown, fleet.ClockJumped}
+var notProposals = []fleet.Code{fleet.ActionPending, fleet.ActionExpired, fleet.RuleShadow, fleet.SLOShadow, fleet.ForecastShadow, fleet.SizeChanged,
+	fleet.TargetUnknown, fleet.ClockJumped}
 
 func short(c *context) []finding {
 	if c.Fleet == "" {

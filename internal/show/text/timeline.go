@@ -86,8 +86,8 @@ func bar(share float64) string {
 
 // drivers are the reasons that can make a size grow or shrink, as opposed to those that held it or stood by.
 var drivers = map[bool][]fleet.Code{
-	true:  {fleet.OrderPin, fleet.BelowMin, fleet.ScheduledFloor, fleet.RuleOut},
-	false: {fleet.OrderPin, fleet.AboveMax, fleet.GivesWay, fleet.ScheduledCeiling, fleet.RuleIn},
+	true:  {fleet.OrderPin, fleet.BelowMin, fleet.ScheduledFloor, fleet.RuleOut, fleet.SLOOut, fleet.ForecastOut},
+	false: {fleet.OrderPin, fleet.AboveMax, fleet.GivesWay, fleet.ScheduledCeiling, fleet.RuleIn, fleet.SLOIn},
 }
 
 // Scaling says a change of size in a line: what, and the reason that drove it.
