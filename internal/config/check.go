@@ -106,7 +106,7 @@ func (r *resolver) uses() {
 		}
 		grows, shrinks = grows || out > 0 || p.SLO != nil || p.Forecast != nil, shrinks || in > 0 || p.SLO != nil
 		if slo := p.SLO; slo != nil {
-			for _, i := range append([]int{slo.Objective, slo.Rate, slo.Backlog}, slo.Service...) {
+			for _, i := range slo.Signals() {
 				used[i] = true
 			}
 		}

@@ -100,7 +100,7 @@ func (r *resolver) objective(path string, s *policySpec) *policy.SLO {
 	r.between(at("workers.boot"), w.Boot, 0, time.Hour)
 	r.law(path, w)
 	out := &policy.SLO{
-		Objective: r.latency(at("objective.signal"), o.Signal), Rate: r.counted(at("demand.rate"), d.Rate, "{proxy: {field: rate}, period: 15s}"), Backlog: -1,
+		Objective: r.latency(at("objective.signal"), o.Signal), Rate: r.counted(at("demand.rate"), d.Rate, "{proxy: {field: rate}, period: 15s}"), Busy: -1, Backlog: -1,
 		Drain: o.Drain, Settle: o.Settle, Boot: w.Boot, Contention: w.Contention, Coherence: w.Coherence,
 	}
 	if r.ok(at("objective.within")) {
@@ -113,10 +113,20 @@ func (r *resolver) objective(path string, s *policySpec) *policy.SLO {
 		}
 		out.Within = within
 	}
-	if r.written(at("demand.backlog")) {
+	if d.Backlog != "" {
 		out.Backlog = r.counted(at("demand.backlog"), d.Backlog, "{proxy: {field: queued}}")
 	}
-	r.serviceTime(at("demand.service_time"), d.ServiceTime, out)
+	switch busy := d.Busy != ""; {
+	case busy == r.written(at("demand.service_time")) && r.ok(at("demand")):
+		r.fail(at("demand"), "must say how long a request takes, in one way", "write service_time: [service_p50, service_p95, service_p99]; or, where that cannot be measured, busy: and a signal that counts busy workers")
+	case busy:
+		out.Busy = r.counted(at("demand.busy"), d.Busy, "{proxy: {field: in_flight}, period: 15s}")
+		if d.Backlog == "" {
+			r.warn(at("demand.busy"), "when all workers are busy, only what waits shows how many more are needed, and no backlog is measured", "write backlog: and a signal that counts requests that wait")
+		}
+	default:
+		r.serviceTime(at("demand.service_time"), d.ServiceTime, out)
+	}
 	if out.Rate >= 0 && r.ok(at("demand.rate"), "tick") {
 		if sig := r.out.Signals[out.Rate]; sig.Window > 2*r.tick {
 			r.warn(at("demand.rate"), fmt.Sprintf("%s is an average over %s, so a surge is seen late", sig.Name, formatDuration(sig.Window)), "give it a period of "+formatDuration(r.tick))

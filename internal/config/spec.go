@@ -63,7 +63,8 @@ type objectiveSpec struct {
 
 type demandSpec struct {
 	Rate        string   `yaml:"rate,required" example:"rate"`
-	ServiceTime []string `yaml:"service_time,required" example:"[service_p50, service_p95, service_p99]"`
+	ServiceTime []string `yaml:"service_time"` // its quantiles; or
+	Busy        string   `yaml:"busy"`         // the workers that are busy
 	Backlog     string   `yaml:"backlog"`
 }
 

@@ -115,7 +115,7 @@ func TestForecastIsLearnedFromARealJournal(t *testing.T) {
 		}
 	}
 	_, parts := mornings(time.UTC)
-	opts := Options{Journal: j, Clock: &testClock{skew: now.Sub(time.Now()), boot: "1", zero: now}, Zone: time.UTC}
+	opts := Options{Journal: j, Clock: &testClock{skew: time.Until(now), boot: "1", zero: now}, Zone: time.UTC}
 	learned := func(when string) {
 		t.Helper()
 		var o foresight

@@ -174,12 +174,17 @@ func eachSLO(p *policy.Fleet, s *engine.State, visit func(*policy.Policy, *engin
 	}
 }
 
-// eachSize visits the policies that ask for a size of their own, with what it would be if each alone had decided; 0 when that is
-// not known.
+// eachSize visits the policies that are not off and ask for a size of their own, with what it would be if each alone had
+// decided; 0 when that is not known.
 func (r *runner) eachSize(visit func(*policy.Policy, int)) {
-	eachSLO(&r.parts.Policy, r.state, func(pol *policy.Policy, m *engine.SLOState) { visit(pol, m.Alone.Size) })
+	one := func(pol *policy.Policy, size int) {
+		if pol.Mode != fleet.Off {
+			visit(pol, size)
+		}
+	}
+	eachSLO(&r.parts.Policy, r.state, func(pol *policy.Policy, m *engine.SLOState) { one(pol, m.Alone.Size) })
 	for at, o := range r.foresee {
-		visit(&r.parts.Policy.Policies[o.policy], r.state.Forecasts[at].Need)
+		one(&r.parts.Policy.Policies[o.policy], r.state.Forecasts[at].Need)
 	}
 }
 

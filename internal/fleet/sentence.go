@@ -233,7 +233,7 @@ func (r Reason) Sentence(now time.Time) string {
 	case SLOUncertain:
 		return fmt.Sprintf("no scale-in: %s is not certain: %s", r.Policy, r.Note)
 	case ScaleOutActive:
-		return "a scale-out rule is in alarm, so no scale-in"
+		return "another asks for more, so no scale-in"
 	case NotAgreed:
 		return "no scale-in: " + r.rule()
 	case SignalMissing:

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"slices"
 	"time"
 
 	"tidemark/internal/decide/policy"
@@ -235,7 +234,7 @@ func (c *chain) used(i int) bool {
 				return true
 			}
 		}
-		if slo := pol.SLO; slo != nil && (i == slo.Objective || i == slo.Rate || i == slo.Backlog || slices.Contains(slo.Service, i)) {
+		if slo := pol.SLO; slo != nil && slo.Uses(i) {
 			return true
 		}
 	}

@@ -94,9 +94,12 @@ func addObjective(t *rapid.T, p *policy.Fleet) {
 		policy.Signal{Name: "queued", Unit: fleet.Number, Period: time.Minute, Window: time.Minute},
 	)
 	slo := &policy.SLO{
-		Rate: n, Objective: n + 1, Service: []int{n + 2, n + 3}, Backlog: n + 4, Within: rapid.Float64Range(0.05, 200).Draw(t, "within"),
+		Rate: n, Objective: n + 1, Service: []int{n + 2, n + 3}, Busy: -1, Backlog: n + 4, Within: rapid.Float64Range(0.05, 200).Draw(t, "within"),
 		Drain: 2 * time.Minute, Boot: time.Minute, Settle: time.Duration(rapid.IntRange(15, 600).Draw(t, "settle")) * time.Second,
 		Coherence: rapid.SampledFrom([]float64{0, 0, 0.01}).Draw(t, "coherence"),
+	}
+	if rapid.IntRange(0, 2).Draw(t, "by busy workers") == 0 {
+		slo.Service, slo.Busy = nil, n+2
 	}
 	mode := rapid.SampledFrom([]fleet.Mode{fleet.On, fleet.On, fleet.Shadow, fleet.Off}).Draw(t, "objective's mode")
 	p.Policies = append(p.Policies, policy.Policy{ID: "slo", Mode: mode, SLO: slo})
@@ -274,8 +277,7 @@ func unknownNeverScalesIn(t *rapid.T, p *policy.Fleet, k *tick) {
 			used = append(used, r.Signal)
 		}
 		if slo := pol.SLO; slo != nil && pol.Mode == fleet.On {
-			used = append(used, slo.Rate, slo.Objective, slo.Backlog)
-			used = append(used, slo.Service...)
+			used = append(used, slo.Signals()...)
 		}
 	}
 	for _, i := range used {
@@ -300,7 +302,7 @@ func held(workers int) policy.Fleet {
 			{Name: "queued", Unit: fleet.Number, Period: 15 * time.Second, Window: 15 * time.Second},
 		},
 		Policies: []policy.Policy{{ID: "slo", Mode: fleet.On, SLO: &policy.SLO{
-			Objective: 1, Within: 0.5, Rate: 0, Service: []int{2, 3, 4}, Backlog: 5, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute,
+			Objective: 1, Within: 0.5, Rate: 0, Service: []int{2, 3, 4}, Busy: -1, Backlog: 5, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute,
 		}}},
 		Safeguards: policy.Safeguards{ActionLimit: time.Minute},
 	}

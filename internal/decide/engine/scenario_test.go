@@ -27,7 +27,7 @@ import (
 //	bounds 2 10                   and mode, cooldown UP DOWN, rate N WINDOW, step UP DOWN, action LIMIT, period D
 //	signal NAME UNIT [per_worker] [optional] [source] [avg|max|min|sum|last|pNN]
 //	rule POLICY SIGNAL OP THRESHOLD CHANGE M of N [missing|ignore|breaching|not_breaching] [shadow|off]
-//	objective POLICY SIGNAL WITHIN rate R service S50,S95 [backlog B] [drain D] [boot D] [settle D] [coherence X] [shadow|off]
+//	objective POLICY SIGNAL WITHIN rate R service S50,S95 (or: busy B) [backlog B] [drain D] [boot D] [settle D] [coherence X] [shadow|off]
 //	forecast POLICY SIGNAL per N  (or: by POLICY) [shadow|off]; what it expects 15m ahead is given as a signal is, under ahead
 //	freeze NAME FROM TO           as offsets from the start
 //	guard NAME PROTECTS SIGNAL OP THRESHOLD M of N [release X] [when SIGNAL OP THRESHOLD]
@@ -343,7 +343,7 @@ func readWindow(f []string) schedule.Window {
 }
 
 func (sc *scenario) objective(f []string) {
-	slo := &policy.SLO{Objective: sc.signal(f[1]), Within: value(f[2]), Backlog: -1, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute}
+	slo := &policy.SLO{Objective: sc.signal(f[1]), Within: value(f[2]), Busy: -1, Backlog: -1, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute}
 	mode := fleet.On
 	for f := f[3:]; len(f) > 0; f = f[1:] {
 		if mode.UnmarshalText([]byte(f[0])) == nil {
@@ -358,6 +358,8 @@ func (sc *scenario) objective(f []string) {
 			for _, name := range strings.Split(v, ",") {
 				slo.Service = append(slo.Service, sc.signal(name))
 			}
+		case "busy":
+			slo.Busy = sc.signal(v)
 		case "backlog":
 			slo.Backlog = sc.signal(v)
 		case "drain":

@@ -22,6 +22,9 @@ type SLOState struct {
 	// Service are the service time's quantiles as last measured, seconds, in the policy's order; 0: never. Measured is when.
 	Service  []float64 `json:"service"`
 	Measured time.Time `json:"measured,omitzero"`
+	// Busy and Load are the workers that were busy and the requests a second that made them so, smoothed alike.
+	Busy float64 `json:"busy,omitempty"`
+	Load float64 `json:"load,omitempty"`
 	// Bursts is the dispersion of the arrivals, smoothed: 1 for Poisson, and taken for no less.
 	Bursts  float64 `json:"bursts"`
 	Waiting float64 `json:"waiting"` // the backlog of the tick before
@@ -74,13 +77,15 @@ const (
 	// burstMost bounds what is made of the dispersion; half of it is of the latest 10 minutes.
 	burstMost   = 4.0
 	burstMemory = 10 * time.Minute
+	// busyMemory is how far back half of what is made of the busy workers reaches.
+	busyMemory = 5 * time.Minute
 	// never stands in for a response that has no bound, which JSON cannot write.
 	never = 1e9
 )
 
 func sloKey(p *policy.Fleet, pol *policy.Policy) string {
 	var names []string
-	for _, i := range append([]int{pol.SLO.Objective, pol.SLO.Rate}, pol.SLO.Service...) {
+	for _, i := range pol.SLO.Signals() {
 		names = append(names, fmt.Sprintf("%s %v %g", p.Signals[i].Name, p.Signals[i].Statistic, p.Signals[i].Q))
 	}
 	return pol.ID + "/" + strings.Join(names, ", ")
@@ -98,7 +103,11 @@ func (s *State) fitSLOs(p *policy.Fleet) {
 		if i := slices.IndexFunc(s.SLOs, func(old SLOState) bool { return old.Key == now.Key }); i >= 0 {
 			now = s.SLOs[i]
 		}
-		if n := len(pol.SLO.Service); len(now.Service) != n {
+		n := len(pol.SLO.Service)
+		if pol.SLO.Busy >= 0 {
+			n = len(exponential)
+		}
+		if len(now.Service) != n {
 			now.Service = make([]float64, n)
 		} else {
 			now.Service = slices.Clone(now.Service)
@@ -191,16 +200,51 @@ func (z *sizing) measure() {
 			m.Service[i], m.Measured = r.Value, z.now
 		}
 	}
+	if z.slo.Busy >= 0 {
+		z.infer()
+	}
 	if m.fitted == nil || !slices.Equal(m.fitted, m.Service) {
 		m.fitted = append(m.fitted[:0], m.Service...)
 		m.points = m.points[:0]
 		for i, v := range m.Service {
 			if v > 0 {
-				m.points = append(m.points, queueing.Quantile{Q: z.p.Signals[z.slo.Service[i]].Q, Time: v})
+				m.points = append(m.points, queueing.Quantile{Q: z.quantile(i), Time: v})
 			}
 		}
 		m.service.Fit(m.points)
 	}
+}
+
+// exponential are the quantiles of an exponential distribution with a mean of 1.
+var exponential = [...]queueing.Quantile{{Q: 0.5, Time: math.Ln2}, {Q: 0.95, Time: 2.9957}, {Q: 0.99, Time: 4.6052}}
+
+// quantile is the share of the requests that m.Service[i] speaks of.
+func (z *sizing) quantile(i int) float64 {
+	if z.slo.Busy >= 0 {
+		return exponential[i].Q
+	}
+	return z.p.Signals[z.slo.Service[i]].Q
+}
+
+// infer takes the mean service time from Little's law: workers that are busy = rate x service time, on average. How it varies is
+// not seen so; it is taken as exponential.
+func (z *sizing) infer() {
+	m, busy, rate := z.m, z.reading(z.slo.Busy), z.reading(z.slo.Rate)
+	if busy.Quality != fleet.Fresh || rate.Quality != fleet.Fresh || busy.Value < 0 || rate.Value < 0 {
+		return
+	}
+	fade := 0.0
+	if !m.Last.IsZero() {
+		fade = math.Exp2(-max(z.now.Sub(m.Last), 0).Seconds() / busyMemory.Seconds())
+	}
+	m.Busy, m.Load = fade*m.Busy+(1-fade)*busy.Value, fade*m.Load+(1-fade)*rate.Value
+	if !(m.Busy > 0 && m.Load > 0) {
+		return
+	}
+	for i, e := range exponential {
+		m.Service[i] = e.Time * m.Busy / m.Load
+	}
+	m.Measured = z.now
 }
 
 // propose asks for a size; a size that is not known gives none.
@@ -260,6 +304,9 @@ func (z *sizing) unreadable() bool {
 	for _, i := range z.slo.Service {
 		q := z.reading(i).Quality
 		lost = lost || q < fleet.Sparse
+	}
+	if z.slo.Busy >= 0 {
+		lost = z.reading(z.slo.Busy).Quality < fleet.Sparse
 	}
 	switch {
 	case lost:

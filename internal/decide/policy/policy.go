@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"tidemark/internal/decide/schedule"
@@ -60,6 +61,22 @@ type Policy struct {
 	Forecast *Forecast
 }
 
+// Signals lists the signals that the objective looks at.
+func (o *SLO) Signals() []int {
+	all := append([]int{o.Objective, o.Rate}, o.Service...)
+	for _, i := range []int{o.Busy, o.Backlog} {
+		if i >= 0 {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// Uses reports whether the objective looks at signal i.
+func (o *SLO) Uses(i int) bool {
+	return i == o.Objective || i == o.Rate || i == o.Busy || i == o.Backlog || slices.Contains(o.Service, i)
+}
+
 // Forecast adds workers ahead of what the same time of the week was like (decide/forecast). It never removes any.
 type Forecast struct {
 	Signal    int     // index into Fleet.Signals: a total, such as arrivals per second
@@ -74,7 +91,8 @@ type SLO struct {
 	Objective int     // index into Fleet.Signals: the latency, whose quantile is the objective's
 	Within    float64 // seconds that it may not exceed
 	Rate      int     // index: arrivals per second
-	Service   []int   // indexes: quantiles of the service time alone, without waiting, rising; at least two
+	Service   []int   // indexes: quantiles of the service time alone, without waiting, rising; two at least, or none
+	Busy      int     // index: workers that are busy, from which the mean service time follows; -1: Service says
 	Backlog   int     // index: requests that wait for a worker now; -1: not measured
 	Drain     time.Duration
 	Boot      time.Duration // from a decision to a new worker serving, as long as none has been timed
