@@ -16,9 +16,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tidemark/internal/app/watch"
 	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
+	"tidemark/internal/observe/push"
 	"tidemark/internal/record"
 	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/web"
@@ -40,15 +42,18 @@ type App struct {
 	lock    *os.File
 	journal *sqlite.Journal
 	loop    *control.Loop
+	watch   *watch.Watch
 	server  *http.Server
 	since   time.Time
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
-	mu     sync.Mutex
-	cfg    *config.Config
-	parts  map[string]*parts // by fleet
-	shared shared
+	mu      sync.Mutex
+	cfg     *config.Config
+	parts   map[string]*parts // by fleet
+	shared  shared
+	pushes  *pushServer // nil when nothing is pushed over TCP
+	telling *telling
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -117,15 +122,23 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	a.loop.Share(a.cfg.Instance.Quota.Workers)
+	a.prune(a.cfg)
 	if err := a.loop.Start(built); err != nil {
+		return err
+	}
+	if err := a.startAlerts(); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {
 		return err
 	}
+	if a.pushes, err = a.openPushes(a.cfg.Push); err != nil {
+		return err
+	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.wg.Go(func() { a.maintain(ctx) })
 	a.wg.Go(func() { a.log(ctx) })
+	a.wg.Go(func() { a.watch.Run(ctx) })
 	return nil
 }
 
@@ -192,7 +205,10 @@ func (a *App) listen() error {
 	if err != nil {
 		return fmt.Errorf("open the operator's socket: %w", err)
 	}
-	a.server = &http.Server{Handler: web.API(a), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/", web.API(a))
+	mux.Handle(push.Pattern, &a.shared.pushed)
+	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
 	a.wg.Go(func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			a.opts.Log("the operator's socket: " + err.Error())
@@ -208,6 +224,7 @@ func (a *App) Stop() {
 		_ = a.server.Shutdown(ctx) // whoever still asks gets no answer
 		cancel()
 	}
+	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop()
 	}
@@ -227,9 +244,11 @@ func (a *App) close() {
 	if a.server != nil {
 		_ = a.server.Close() // twice is harmless
 	}
+	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
 	}
+	a.telling.end()
 	for _, p := range a.parts {
 		p.close(a.opts.Log)
 	}
@@ -258,18 +277,33 @@ func (a *App) Reload(ctx context.Context) error {
 		_ = a.tell(ctx, fleet.Event{Kind: fleet.EventReloadRefused, Note: inOneLine(err)}) // the caller hears of it anyway
 		return err
 	}
-	built, err := a.build(ctx, cfg)
+	pushes, err := a.openPushes(cfg.Push)
 	if err != nil {
 		return err
 	}
-	if err := a.loop.Reload(built); err != nil {
+	built, err := a.build(ctx, cfg)
+	if err == nil {
+		err = a.loop.Reload(built)
+	}
+	if err != nil {
+		if pushes != a.pushes {
+			pushes.close()
+		}
 		return err
 	}
 	a.loop.Share(cfg.Instance.Quota.Workers)
+	if err := a.reloadAlerts(cfg); err != nil {
+		return err
+	}
 	a.mu.Lock()
 	a.cfg = cfg
 	a.mu.Unlock()
 	a.prune(cfg)
+	if pushes != a.pushes {
+		a.pushes.close()
+		a.pushes = pushes
+	}
+	a.pushes.use(cfg.Push)
 	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
 }
 

@@ -19,12 +19,22 @@ var _ web.Backend = (*App)(nil)
 
 // Overview is the state of the daemon and its fleets.
 func (a *App) Overview() web.Overview {
+	alerts := a.Alerts()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return web.Overview{
+	o := web.Overview{
 		Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone, PID: os.Getpid(), Version: a.opts.Version,
 		Since: a.since, Config: a.path, Identity: a.cfg.Identity(), Fleets: a.loop.Status(),
 	}
+	for _, n := range alerts.Alerts {
+		if n.Firing() && !n.Once {
+			o.Raised = append(o.Raised, n.Notice)
+		}
+	}
+	for _, c := range alerts.Channels {
+		o.Untold += c.Waiting
+	}
+	return o
 }
 
 // Events asks the journal.

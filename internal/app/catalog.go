@@ -8,8 +8,17 @@ import (
 	"tidemark/internal/act/proxy"
 	"tidemark/internal/config"
 	"tidemark/internal/observe/accesslog"
+	"tidemark/internal/observe/cgroup"
+	"tidemark/internal/observe/derived"
+	"tidemark/internal/observe/disk"
+	"tidemark/internal/observe/httpjson"
+	"tidemark/internal/observe/listenqueue"
+	"tidemark/internal/observe/pgbouncer"
+	"tidemark/internal/observe/postgres"
 	"tidemark/internal/observe/procfs"
+	"tidemark/internal/observe/prometheus"
 	"tidemark/internal/observe/proxystats"
+	"tidemark/internal/observe/push"
 )
 
 // Catalog is the one table of adapters: what may stand in a configuration, by name. How each is made stands in parts.go.
@@ -19,6 +28,16 @@ func Catalog() config.Catalog {
 			"procfs":     func() config.SignalBody { c := procfs.DefaultConfig(); return &c },
 			"access_log": func() config.SignalBody { c := accesslog.DefaultConfig(); return &c },
 			"proxy":      func() config.SignalBody { c := proxystats.DefaultConfig(); return &c },
+
+			"cgroup":       func() config.SignalBody { c := cgroup.DefaultConfig(); return &c },
+			"disk":         func() config.SignalBody { c := disk.DefaultConfig(); return &c },
+			"listen_queue": func() config.SignalBody { c := listenqueue.DefaultConfig(); return &c },
+			"pgbouncer":    func() config.SignalBody { c := pgbouncer.DefaultConfig(); return &c },
+			"postgres":     func() config.SignalBody { c := postgres.DefaultConfig(); return &c },
+			"prometheus":   func() config.SignalBody { c := prometheus.DefaultConfig(); return &c },
+			"http":         func() config.SignalBody { c := httpjson.DefaultConfig(); return &c },
+			"push":         func() config.SignalBody { c := push.DefaultConfig(); return &c },
+			"expression":   func() config.SignalBody { c := derived.DefaultConfig(); return &c },
 		},
 		Targets: map[string]func() config.Body{
 			"process": func() config.Body { c := process.DefaultConfig(); return &c },
@@ -29,5 +48,6 @@ func Catalog() config.Catalog {
 			"proxy": func() config.Body { c := proxy.DefaultConfig(); return &c },
 			"nginx": func() config.Body { c := nginx.DefaultConfig(); return &c },
 		},
+		Notify: notifiers(),
 	}
 }

@@ -16,8 +16,17 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/observe/accesslog"
+	"tidemark/internal/observe/cgroup"
+	"tidemark/internal/observe/derived"
+	"tidemark/internal/observe/disk"
+	"tidemark/internal/observe/httpjson"
+	"tidemark/internal/observe/listenqueue"
+	"tidemark/internal/observe/pgbouncer"
+	"tidemark/internal/observe/postgres"
 	"tidemark/internal/observe/procfs"
+	"tidemark/internal/observe/prometheus"
 	"tidemark/internal/observe/proxystats"
+	"tidemark/internal/observe/push"
 )
 
 // parts are one fleet's adapters, with the configuration that they were made from: a reload keeps those whose
@@ -26,6 +35,7 @@ type parts struct {
 	target   made[control.Target]
 	balancer made[control.Balancer]
 	sources  map[string]made[control.Source] // by signal
+	next     map[string]made[control.Source] // those of a reload, until it is in force
 }
 
 // made is an adapter and what it was made from.
@@ -68,14 +78,22 @@ func reuse[T any](old made[T], from any, log func(string), build func() (T, erro
 	return made[T]{from, it}, nil
 }
 
-// build makes the loop's parts of a configuration, reusing what is configured as before.
-func (a *App) build(ctx context.Context, cfg *config.Config) ([]control.Parts, error) {
-	var out []control.Parts
+// build makes the loop's parts of a configuration, reusing what is configured as before. The sources in use stay open until prune.
+func (a *App) build(ctx context.Context, cfg *config.Config) (out []control.Parts, err error) {
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, p := range a.parts {
+			closeSources(p.next, p.sources, a.opts.Log)
+			p.next = nil
+		}
+	}()
 	for i := range cfg.Fleets {
 		f := &cfg.Fleets[i]
 		p := a.parts[f.Name]
 		if p == nil {
-			p = &parts{sources: map[string]made[control.Source]{}}
+			p = &parts{}
 			a.parts[f.Name] = p
 		}
 		built, err := a.buildFleet(ctx, cfg, f, p)
@@ -100,14 +118,26 @@ func (a *App) buildFleet(ctx context.Context, cfg *config.Config, f *config.Flee
 		}
 		built.Balancer = p.balancer.it
 	}
+	p.next = map[string]made[control.Source]{}
+	built.Derived = map[int]control.Derived{}
 	for i, s := range f.Signals {
+		if c, ok := s.Body.(*derived.Config); ok { // it holds nothing, and is made anew with what it is computed from
+			if built.Derived[i], err = derived.New(*c, f.Signals); err != nil {
+				return control.Parts{}, fmt.Errorf("signal %s: %w", s.Name, err)
+			}
+			built.Sources = append(built.Sources, nil)
+			continue
+		}
 		sig := f.Policy.Signals[i]
 		from := []any{s.Body, sig}
-		src, err := reuse(p.sources[s.Name], from, a.opts.Log, func() (control.Source, error) { return a.source(cfg, f, &s, &sig) })
-		if err != nil {
-			return control.Parts{}, fmt.Errorf("signal %s: %w", s.Name, err)
+		src, kept := p.sources[s.Name]
+		if !kept || !reflect.DeepEqual(src.from, from) {
+			src.from = from
+			if src.it, err = a.source(cfg, f, &s, &sig); err != nil {
+				return control.Parts{}, fmt.Errorf("signal %s: %w", s.Name, err)
+			}
 		}
-		p.sources[s.Name] = src
+		p.next[s.Name] = src
 		built.Sources = append(built.Sources, src.it)
 	}
 	return built, nil
@@ -115,24 +145,26 @@ func (a *App) buildFleet(ctx context.Context, cfg *config.Config, f *config.Flee
 
 // prune lets go of what a reload no longer uses.
 func (a *App) prune(cfg *config.Config) {
-	used := map[string]map[string]bool{}
+	used := map[string]bool{}
 	for _, f := range cfg.Fleets {
-		used[f.Name] = map[string]bool{}
-		for _, s := range f.Signals {
-			used[f.Name][s.Name] = true
-		}
+		used[f.Name] = true
 	}
 	for name, p := range a.parts {
-		if used[name] == nil {
+		if !used[name] {
 			p.close(a.opts.Log)
 			delete(a.parts, name)
 			continue
 		}
-		for sig, s := range p.sources {
-			if !used[name][sig] {
-				closeAdapter(s.it, a.opts.Log)
-				delete(p.sources, sig)
-			}
+		closeSources(p.sources, p.next, a.opts.Log)
+		p.sources, p.next = p.next, nil
+	}
+}
+
+// closeSources closes those that are not among keep.
+func closeSources(those, keep map[string]made[control.Source], log func(string)) {
+	for name, s := range those {
+		if keep[name].it != s.it {
+			closeAdapter(s.it, log)
 		}
 	}
 }
@@ -180,6 +212,22 @@ func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig 
 		return a.shared.logs.Source(*c, sig.Q, sig.Window, sig.MinSamples)
 	case *proxystats.Config:
 		return proxystats.New(*c, sig.Q, sig.Window, sig.MinSamples, a.shared.proxy(proxySocket(cfg, f.Name))), nil
+	case *cgroup.Config:
+		return cgroup.New(*c), nil
+	case *disk.Config:
+		return disk.New(*c), nil
+	case *listenqueue.Config:
+		return listenqueue.New(*c, &a.shared.sockets), nil
+	case *pgbouncer.Config:
+		return a.shared.pools.Source(*c, sig.Window, sig.MinSamples)
+	case *postgres.Config:
+		return a.shared.database.Source(*c, sig.Window, sig.MinSamples)
+	case *prometheus.Config:
+		return prometheus.New(*c, sig.Q, sig.Window, sig.MinSamples), nil
+	case *httpjson.Config:
+		return a.shared.pages.Source(*c), nil
+	case *push.Config:
+		return a.shared.pushed.Source(f.Name, s.Name, *c), nil
 	}
 	return nil, errors.New("unknown kind " + s.Kind)
 }

@@ -2,14 +2,25 @@ package app
 
 import (
 	"tidemark/internal/observe/accesslog"
+	"tidemark/internal/observe/httpjson"
+	"tidemark/internal/observe/listenqueue"
+	"tidemark/internal/observe/pgbouncer"
+	"tidemark/internal/observe/postgres"
 	"tidemark/internal/observe/proxystats"
+	"tidemark/internal/observe/push"
 )
 
-// shared is what the sources of one daemon have in common: one reader for each access log and each proxy, however many
-// signals it gives.
+// shared is what the sources of one daemon have in common: one reader for each access log and each proxy, one connection to each
+// PgBouncer and database, one request a tick for each page, however many signals they give. Connections end with the last
+// source that uses them.
 type shared struct {
-	logs    accesslog.Logs
-	proxies map[string]*proxystats.Client // by admin socket
+	logs     accesslog.Logs
+	proxies  map[string]*proxystats.Client // by admin socket
+	pools    pgbouncer.Consoles
+	database postgres.Databases
+	pages    httpjson.Pages
+	sockets  listenqueue.Tables
+	pushed   push.Board
 }
 
 func (s *shared) proxy(socket string) *proxystats.Client {

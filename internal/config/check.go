@@ -85,6 +85,11 @@ func (r *resolver) uses() {
 	for _, i := range r.watching {
 		used[i] = true
 	}
+	for _, inputs := range r.inputs {
+		for _, i := range inputs {
+			used[i] = true
+		}
+	}
 	grows, shrinks := false, false
 	for i, p := range r.out.Policies {
 		out, in := 0, 0
@@ -108,7 +113,7 @@ func (r *resolver) uses() {
 		r.warn(r.at("policies"), "no rule removes workers, so the fleet grows and never shrinks", "add a rule with scale_change: -1")
 	}
 	for i, s := range r.out.Signals {
-		if !used[i] && len(r.out.Policies) > 0 {
+		if !used[i] && len(r.out.Policies) > 0 && !slices.Contains(r.watched, s.Name) {
 			r.warn(r.at("signals.%s", s.Name), "is read and recorded, and no rule uses it", "add a rule, or delete the signal")
 		}
 	}
@@ -199,6 +204,9 @@ func (r *resolver) direction(sig policy.Signal, p placed, both bool) {
 	}
 	msg := fmt.Sprintf("%+d with %s %s the fleet as %s %s", p.Change, p.Operator, change, sig.Name, load)
 	fix := fmt.Sprintf("write scale_change: %+d, or operator: %q", -p.Change, other)
+	if r.dependency(p.Signal) != "" { // it must not scale out
+		fix = fmt.Sprintf("write operator: %q", other)
+	}
 	switch {
 	case sig.PerWorker:
 		r.fail(p.path+".scale_change", msg, fix)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 )
@@ -20,6 +21,9 @@ type Config struct {
 	Socket      string        // where the daemon listens for the operator's commands
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
+	Push        Push
+	Notify      []Adapter   // the channels, in order
+	Alerts      alert.Rules // when somebody is told
 	Fleets      []Fleet
 
 	spec   *spec // for Effective
@@ -36,6 +40,15 @@ type Retention struct {
 	MaxBytes  int64         `yaml:"max_size,bytes"`
 }
 
+// Push is where programs on this machine send the values of signals that take them, beside the operator's socket. The zero value is
+// nowhere else.
+type Push struct {
+	Listen string `yaml:"listen"` // host:port of the loopback interface
+	// Token is what who pushes must show; TokenFile names a file that holds it in its only line. One of the two.
+	Token     string `yaml:"token"`
+	TokenFile string `yaml:"token_file"`
+}
+
 // Fleet is one fleet: what is read, what is moved, and by which policy.
 type Fleet struct {
 	Name     string
@@ -44,6 +57,7 @@ type Fleet struct {
 	Signals  []Signal
 	Policy   policy.Fleet // its Signals are in the order of Signals
 	Priority int          // 1 goes first when there is not enough for all
+	Budget   Budget
 }
 
 // Signal is where a signal comes from.
@@ -57,6 +71,7 @@ type Catalog struct {
 	Signals   map[string]func() SignalBody
 	Targets   map[string]func() Body
 	Balancers map[string]func() Body
+	Notify    map[string]func() Body
 }
 
 // SignalBody is the configuration of a source. What it says may depend on what is written in it.
@@ -73,6 +88,26 @@ type SignalBody interface {
 // Windowed is for a SignalBody that keeps no distribution and yet reads over a window, such as a rate or a share of failures.
 // Without it, or when it says no, window and min_samples are refused: nothing is accepted and ignored.
 type Windowed interface{ Windowed() bool }
+
+// Formula is for a SignalBody that is read nowhere: it is computed from the fleet's other signals at the same tick.
+type Formula interface {
+	// Formula is the setting that holds the formula, and its text in the language of decide/expression.
+	Formula() (setting, text string)
+}
+
+// Workers is what formulas call the number of workers that serve. No signal has this name.
+const Workers = "workers"
+
+// FormulaNames are what a formula of a fleet may name: the signals that are read, and Workers after them. inputs are the indexes
+// of those signals.
+func FormulaNames(signals []Signal) (names []string, inputs []int) {
+	for i, s := range signals {
+		if _, derived := s.Body.(Formula); !derived {
+			names, inputs = append(names, s.Name), append(inputs, i)
+		}
+	}
+	return append(names, Workers), inputs
+}
 
 // Parse reads a configuration. name is how the file is called in messages; relative paths in it are taken from its folder.
 // env looks up an environment variable. The Config is nil when the problems are more than warnings.

@@ -90,6 +90,13 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 			p.adapter(indent, name, path, x.Adapter)
 		}
 		return
+	case notifySpecs:
+		p.channels(indent, x)
+		return
+	case Push, budgetSpec:
+		if !written {
+			return
+		}
 	case signalSpecs:
 		p.signals(indent, path, x)
 		return
@@ -152,9 +159,14 @@ func (p *printer) list(indent, name, path string, v reflect.Value, option string
 			p.list(indent+"    ", "", entry, v.Index(i), option)
 			p.lines[begin].text = strings.Replace(p.lines[begin].text, ": ", "", 1)
 		}
-		first := &p.lines[begin].text
-		*first = indent + "  - " + strings.TrimPrefix(*first, indent+"    ")
+		p.dash(indent, begin)
 	}
+}
+
+// dash makes the lines from begin on an entry of a list.
+func (p *printer) dash(indent string, begin int) {
+	first := &p.lines[begin].text
+	*first = indent + "  - " + strings.TrimPrefix(*first, indent+"    ")
 }
 
 func (p *printer) adapter(indent, name, path string, a Adapter) {

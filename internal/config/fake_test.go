@@ -77,6 +77,34 @@ func (g *gauge) Unit() fleet.Unit   { return fleet.Number }
 func (g *gauge) Distribution() bool { return false }
 func (g *gauge) PerWorker() bool    { return false }
 
+// formula is derived from other signals.
+type formula struct {
+	Of string     `yaml:"of,required" example:"queue / workers"`
+	In fleet.Unit `yaml:"unit"`
+}
+
+func (f *formula) Validate() error           { return nil }
+func (f *formula) Unit() fleet.Unit          { return f.In }
+func (f *formula) Distribution() bool        { return false }
+func (f *formula) PerWorker() bool           { return false }
+func (f *formula) Formula() (string, string) { return "of", f.Of }
+
+// database is something that workers load.
+type database struct {
+	Field string `yaml:"field"`
+}
+
+func (d *database) Validate() error    { return nil }
+func (d *database) Unit() fleet.Unit   { return fleet.Number }
+func (d *database) Distribution() bool { return false }
+func (d *database) PerWorker() bool    { return false }
+func (d *database) Dependency() string {
+	if d.Field == "runnable" {
+		return ""
+	}
+	return "the database"
+}
+
 type prefork struct {
 	Flavour string        `yaml:"flavour"`
 	PIDFile string        `yaml:"pid_file"`
@@ -138,6 +166,15 @@ func (p *proxy) Validate() error {
 	return errs.Err()
 }
 
+type mail struct {
+	To       []string `yaml:"to,required" example:"[ict@moa.example]"`
+	Password string   `yaml:"password"`
+	Severity string   `yaml:"severity"`
+}
+
+func (m *mail) Validate() error     { return nil }
+func (m *mail) Addresses() []string { return m.To }
+
 func catalog() config.Catalog {
 	return config.Catalog{
 		Signals: map[string]func() config.SignalBody{
@@ -145,6 +182,8 @@ func catalog() config.Catalog {
 			"access_log": func() config.SignalBody { return &accessLog{} },
 			"proxy":      func() config.SignalBody { return &gauge{} },
 			"gauge":      func() config.SignalBody { return &gauge{Factor: 1, Verify: true} },
+			"expression": func() config.SignalBody { return &formula{} },
+			"database":   func() config.SignalBody { return &database{} },
 		},
 		Targets: map[string]func() config.Body{
 			"prefork": func() config.Body { return &prefork{Pace: 100 * time.Millisecond} },
@@ -154,6 +193,10 @@ func catalog() config.Catalog {
 			"proxy": func() config.Body {
 				return &proxy{Listen: "127.0.0.1:8080", BodyBuffer: 256 << 10, Timeout: 30 * time.Second, Trusted: []string{"127.0.0.0/8"}}
 			},
+		},
+		Notify: map[string]func() config.Body{
+			"mail":  func() config.Body { return &mail{} },
+			"slack": func() config.Body { return &gauge{Verify: true} },
 		},
 	}
 }

@@ -33,10 +33,12 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.socket(s)
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.retention(&s.Retention)
+	d.push(dir, &s.Push)
+	d.alerts(s)
 
 	cfg := &Config{
 		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket,
-		Tick: s.Tick, Retention: s.Retention, spec: s, places: d.places, given: d.given,
+		Tick: s.Tick, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, spec: s, places: d.places, given: d.given,
 	}
 	if len(s.Fleets) == 0 && d.ok("fleets") {
 		d.fail("fleets", "names no fleet", "write an entry for each fleet, or there is nothing to do")
@@ -44,10 +46,11 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	first := map[string]string{}
 	for i := range s.Fleets {
 		path := fmt.Sprintf("fleets.%d", i)
-		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone}
+		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone, watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal}}
 		r.environment(s.Environment)
 		d.unique(first, path+".name", s.Fleets[i].Name, "fleet")
 		cfg.Fleets = append(cfg.Fleets, r.fleet(&s.Instance))
+		r.unjudged(s)
 	}
 	d.quota(s)
 	return cfg
@@ -142,6 +145,10 @@ type resolver struct {
 	out  policy.Fleet
 	// watching are the signals of guards and budgets, by index
 	watching []int
+	// inputs are the signals that a derived one is computed from, by index
+	inputs map[int][]int
+	// watched are signals that alerts use.
+	watched []string
 }
 
 func (r *resolver) at(format string, args ...any) string {
@@ -163,7 +170,7 @@ func (r *resolver) fleet(in *Instance) Fleet {
 	r.hybrid(in)
 	r.timeouts(in)
 
-	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out, Priority: s.ScalingPriority}
+	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out, Priority: s.ScalingPriority, Budget: r.budget(&s.Safeguards.Budget)}
 	for _, sig := range s.Signals {
 		f.Signals = append(f.Signals, Signal{sig.Name, sig.Source})
 	}
@@ -197,8 +204,12 @@ func (r *resolver) signals() {
 		if r.ok(path) {
 			r.unique(first, path, s.Name, "signal")
 		}
+		if r.ok(path) && s.Name == Workers {
+			r.fail(path, "is what formulas call the number of workers that serve", "choose another name")
+		}
 		r.out.Signals = append(r.out.Signals, r.signal(path, s))
 	}
+	r.formulas()
 }
 
 // signal resolves a signal and refuses settings that its source would not heed.
@@ -324,8 +335,10 @@ func (r *resolver) policies() {
 			r.fail(path+".rules", "is empty", "write at least one rule, or delete the policy")
 		}
 		p := policy.Policy{ID: s.ID, Mode: fleet.Mode(s.Mode)}
-		for j := range s.Rules {
-			p.Rules = append(p.Rules, r.rule(fmt.Sprintf("%s.rules.%d", path, j), &s.Rules[j]))
+		if r.suits(path, s) {
+			for j := range s.Rules {
+				p.Rules = append(p.Rules, r.rule(fmt.Sprintf("%s.rules.%d", path, j), &s.Rules[j]))
+			}
 		}
 		r.out.Policies = append(r.out.Policies, p)
 	}
@@ -344,6 +357,7 @@ func (r *resolver) rule(path string, s *ruleSpec) policy.Rule {
 	}
 	r.periods(path, s)
 	out.M = s.DatapointsToAlarm
+	r.harm(path, s, out)
 	if out.Signal >= 0 {
 		r.threshold(path+".threshold", string(s.Threshold), &out)
 	}
@@ -353,7 +367,7 @@ func (r *resolver) rule(path string, s *ruleSpec) policy.Rule {
 // periods checks evaluation_periods (N) and datapoints_to_alarm (M).
 func (r *resolver) periods(path string, s *ruleSpec) {
 	n, m := path+".evaluation_periods", path+".datapoints_to_alarm"
-	if !r.written(m) {
+	if !r.written(m) && r.given[m] == "" {
 		s.DatapointsToAlarm = s.EvaluationPeriods
 		r.given[m] = "default: evaluation_periods"
 	}

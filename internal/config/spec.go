@@ -3,6 +3,7 @@ package config
 import (
 	"time"
 
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/fleet"
 )
 
@@ -14,6 +15,9 @@ type spec struct {
 	Socket      string        `yaml:"socket"`
 	Tick        time.Duration `yaml:"tick"`
 	Retention   Retention     `yaml:"retention"`
+	Push        Push          `yaml:"push"`
+	Notify      notifySpecs   `yaml:"notify"`
+	Alerts      alert.Rules   `yaml:"alerts"`
 	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
 }
 
@@ -40,6 +44,8 @@ type policySpec struct {
 	ID    string     `yaml:"id,required" example:"odoo-worker-cpu-scaling-policy"`
 	Mode  mode       `yaml:"mode"`
 	Rules []ruleSpec `yaml:"rules,required" example:"with at least one entry"`
+
+	preset *preset // that it was written by; nil: by its rules
 }
 
 type ruleSpec struct {
@@ -62,6 +68,7 @@ type safeguardsSpec struct {
 	Guards      map[string]guardSpec `yaml:"guards"`
 	Connections connectionsSpec      `yaml:"connections"`
 	HostMemory  memorySpec           `yaml:"host_memory"`
+	Budget      budgetSpec           `yaml:"budget"`
 }
 
 type cooldownSpec struct {
@@ -99,12 +106,14 @@ func defaultSpec() spec {
 		StateDir:    "/var/lib/tidemark",
 		Tick:        15 * time.Second,
 		Retention:   Retention{Raw: 7 * day, Minutes: 90 * day, Hours: 5 * 365 * day, Decisions: 400 * day, MaxBytes: 2 << 30},
+		Alerts:      alert.DefaultRules(),
 	}
 }
 
 func (f *fleetSpec) setDefaults() {
 	f.ScalingPriority = 5
 	f.Safeguards.ActionTimeout = 3 * time.Minute // what else there is by default is the environment's
+	f.Safeguards.Budget = budgetSpec{Currency: "USD", OnExceed: tellOfIt}
 }
 
 func (p *policySpec) setDefaults() { p.Mode = mode(fleet.On) }

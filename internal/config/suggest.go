@@ -80,12 +80,10 @@ func oneOf(what, s string, names []string) (index int, err error) {
 // later is what the design has and this version has not: nothing is accepted and ignored.
 var later = map[string]string{
 	"listen": "the dashboard comes later",
-	"notify": "notifications come later",
-	"budget": "budgets come later",
 }
 
 // laterKinds is the same for adapters.
-var laterKinds = []string{"systemd", "docker", "kubernetes", "haproxy", "cgroup", "pgbouncer", "postgres", "prometheus", "http"}
+var laterKinds = []string{"systemd", "docker", "kubernetes", "haproxy"}
 
 // homes lists the settings under which a field of that name stands.
 func homes(name string) []string {

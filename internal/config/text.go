@@ -107,11 +107,27 @@ func (t *text) rest(m mark) string {
 var secrets = regexp.MustCompile(`(?i)(://[^/\s:@"']*:)((?:[^@\s"'$]|\$[^@\s"'{])[^@\s"']*)(@)` +
 	`|((?:password|passwd|secret|token|api_?key)["']?\s*[:=]\s*)("[^"$][^"]*"|'[^'$][^']*'|[^\s,}"'$][^\s,}]*)`)
 
+// Addresses, and the parts of their paths that look like a key: whoever knows the address of a chat's webhook may write there.
+var (
+	addresses = regexp.MustCompile(`(?i)(?:https?://|url["']?\s*:\s*["']?)[^\s"',}]+`)
+	pathKeys  = regexp.MustCompile(`/[A-Za-z0-9_-]{16,}`)
+)
+
+func maskAddress(s string) string {
+	return pathKeys.ReplaceAllStringFunc(s, func(part string) string {
+		if !strings.ContainsAny(part, "0123456789") {
+			return part
+		}
+		return "/" + strings.Repeat("*", len(part)-1)
+	})
+}
+
 // mask blots out secrets, each character by one, so that columns stay.
 func mask(s string) string {
 	if !strings.ContainsAny(s, ":=") {
 		return s
 	}
+	s = addresses.ReplaceAllStringFunc(s, maskAddress)
 	return secrets.ReplaceAllStringFunc(s, func(hit string) string {
 		m := secrets.FindStringSubmatch(hit)
 		return m[1] + m[4] + strings.Repeat("*", utf8.RuneCountInString(m[2]+m[5])) + m[3]

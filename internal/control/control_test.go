@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,9 +157,11 @@ type testSource struct {
 	value float64
 	err   error
 	hang  chan struct{} // closed to let go; ctx is ignored
+	reads atomic.Int32
 }
 
 func (s *testSource) Read(_ context.Context, scene fleet.Scene) (fleet.Reading, error) {
+	s.reads.Add(1)
 	s.mu.Lock()
 	hang, err, v := s.hang, s.err, s.value
 	s.mu.Unlock()
@@ -280,6 +283,72 @@ func TestStuckSourceCostsTheOthersNothing(t *testing.T) {
 			if i == 0 && (st.Signals[1].Reading.Quality != fleet.Missing || st.Signals[1].Err == "") {
 				t.Errorf("the stuck signal is %v (%q)", st.Signals[1].Reading.Quality, st.Signals[1].Err)
 			}
+		}
+	})
+}
+
+// sum derives the sum of the first n signals; it is missing when one of them is.
+type sum int
+
+func (n sum) Derive(scene fleet.Scene, readings []fleet.Reading) (fleet.Reading, error) {
+	out := fleet.Reading{Time: scene.Now, Quality: fleet.Fresh}
+	for _, r := range readings[:n] {
+		if r.Quality != fleet.Fresh {
+			return fleet.Reading{}, errors.New("an input is missing")
+		}
+		out.Value += r.Value
+	}
+	return out, nil
+}
+
+// A derived signal is of the same tick as what it is derived from, and never worth more.
+func TestDerivedSignal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		other := &testSource{value: 5}
+		p := w.parts()
+		p.Policy.Signals = append(p.Policy.Signals, policy.Signal{Name: "other", Period: time.Minute}, policy.Signal{Name: "sum", Period: time.Minute})
+		p.Sources = append(p.Sources, other, nil)
+		p.Derived = map[int]Derived{2: sum(2)}
+		w.loop = New(Options{Journal: w.journal, Clock: w.clock})
+		if err := w.loop.Start([]Parts{p}); err != nil {
+			t.Fatal(err)
+		}
+		defer w.loop.Stop()
+		for v := range 5 {
+			w.cpu.set(float64(v), nil)
+			w.pass(15 * time.Second)
+			if got := w.status().Signals[2].Reading; got.Value != float64(v+5) || got.Quality != fleet.Fresh || !got.Time.Equal(w.status().Time) {
+				t.Errorf("%d + 5 is %+v at %v", v, got, w.status().Time)
+			}
+		}
+		other.set(0, errors.New("gone"))
+		w.pass(15 * time.Second)
+		if got := w.status().Signals[2]; got.Reading.Quality != fleet.Missing || got.Err != "an input is missing" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// A source that hangs is not read again while it does, whatever is reloaded meanwhile.
+func TestReloadWhileASourceHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.cpu.hang = make(chan struct{})
+		w.start(t)
+		defer w.loop.Stop()
+		w.pass(time.Minute)
+		if err := w.loop.Reload([]Parts{w.parts()}); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Minute)
+		if n := w.cpu.reads.Load(); n != 1 {
+			t.Errorf("read %d times at once", n)
+		}
+		close(w.cpu.hang)
+		w.pass(time.Minute)
+		if got := w.status().Signals[0].Reading; got.Quality != fleet.Fresh {
+			t.Errorf("%+v", got)
 		}
 	})
 }

@@ -64,13 +64,17 @@ func timedOut(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// gather reads all sources at once. One that fails, or does not answer in time, is missing; it costs the others nothing.
+// gather reads all sources at once, and then derives from them. One that fails, or does not answer in time, is missing; it costs the
+// others nothing.
 func (r *runner) gather(ctx context.Context, scene fleet.Scene) {
 	ctx, cancel := context.WithTimeout(ctx, r.opts.ReadTimeout)
 	defer cancel()
 	waiting := make([]<-chan result[fleet.Reading], len(r.parts.Sources))
 	for i, src := range r.parts.Sources {
 		r.readings[i], r.readErrs[i] = fleet.Reading{Time: scene.Now}, nil
+		if src == nil {
+			continue
+		}
 		waiting[i], r.readErrs[i] = r.reads[i].start(ctx, scene.Now, func(ctx context.Context) (fleet.Reading, error) {
 			return src.Read(ctx, scene)
 		})
@@ -89,5 +93,8 @@ func (r *runner) gather(ctx context.Context, scene fleet.Scene) {
 		case <-ctx.Done():
 			r.readErrs[i] = timedOut(ctx)
 		}
+	}
+	for i, d := range r.parts.Derived {
+		r.readings[i], r.readErrs[i] = d.Derive(scene, r.readings)
 	}
 }

@@ -20,7 +20,8 @@ import (
 // Parts are what one fleet is made of.
 type Parts struct {
 	Policy   policy.Fleet
-	Sources  []Source // by index of Policy.Signals
+	Sources  []Source        // by index of Policy.Signals; nil for one that is derived
+	Derived  map[int]Derived // those, by index
 	Target   Target
 	Balancer Balancer // nil when the workers share one socket
 	Priority int      // 1 goes first when there is not enough for all fleets

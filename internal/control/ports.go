@@ -15,6 +15,12 @@ type Source interface {
 	Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, error)
 }
 
+// Derived computes one signal from what the sources said at the same tick. It does not wait for anything.
+type Derived interface {
+	// Derive returns the signal's reading from those of all signals, by their index; those of derived ones mean nothing.
+	Derive(scene fleet.Scene, readings []fleet.Reading) (fleet.Reading, error)
+}
+
 // Target changes a fleet's size and says which workers exist.
 type Target interface {
 	// Workers reports the workers as they are now, read anew, never remembered.

@@ -96,12 +96,18 @@ func (r *runner) refit(parts Parts) {
 	if r.parts.Target != parts.Target {
 		r.stopActing()
 	}
+	n := len(parts.Sources)
+	reads := make([]call[fleet.Reading], n)
+	for i, src := range parts.Sources {
+		if at := slices.Index(r.parts.Sources, src); src != nil && at >= 0 {
+			reads[i] = r.reads[at] // which may still run
+		}
+	}
 	r.parts = parts
 	r.state.Fit(&parts.Policy)
 	r.ahead = ahead{}
 	r.ledger.update(r.claim())
-	n := len(parts.Sources)
-	r.readings, r.reads, r.readErrs = make([]fleet.Reading, n), make([]call[fleet.Reading], n), make([]error, n)
+	r.readings, r.reads, r.readErrs = make([]fleet.Reading, n), reads, make([]error, n)
 	if r.status.Load() == nil {
 		r.status.Store(r.snapshot()) // later ones come with the ticks
 	}

@@ -1,6 +1,7 @@
 // Package prove plays load against a service and measures what its users would see. The generator is open-loop: requests
 // start when the schedule says, whether or not earlier ones have been answered, and latency counts from the scheduled start
-// (a service that stalls cannot hide it by slowing its users down).
+// (a service that stalls cannot hide it by slowing its users down). Closed-loop users, who wait for an answer and think before
+// they ask again, are there for what really behaves so. The generator watches itself, and says when it was the limit.
 package prove
 
 import (
@@ -8,23 +9,43 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"tidemark/internal/decide/signal"
+	"tidemark/internal/prove/http1"
 )
 
 // Rate is the arrival rate in requests/s at a time since the start.
 type Rate func(elapsed time.Duration) float64
 
-// Load is one run's plan.
+// Arrivals says how requests come at a given rate.
+type Arrivals uint8
+
+const (
+	Poisson Arrivals = iota // independently of each other, as from many users
+	Even                    // at equal distances, as from a timer
+)
+
+// Load is one run's plan: arrivals at a Rate, or Users who each ask and wait.
 type Load struct {
 	Rate     Rate
+	Arrivals Arrivals
+	// Users ask, wait for the answer, and Think before each question; their number is the most that are in flight.
+	Users int
+	Think func(rng *rand.Rand) time.Duration
+
 	Duration time.Duration
 	Seed     uint64
-	// Request makes the next request; rng is seeded, so that the same seed asks the same things.
+	// Request makes the next request; rng is seeded, so that the same seed asks the same things. With Users it is called from
+	// many goroutines, each with an rng of its own.
 	Request func(ctx context.Context, rng *rand.Rand) (*http.Request, error)
+	// Transport carries the requests; redirects are not followed. Default: plain HTTP/1.1 with kept connections.
+	Transport http.RoundTripper
 	// MaxInFlight bounds open requests; an arrival beyond it is dropped and counted, which makes a run invalid. Default 2000.
 	MaxInFlight int
 	Timeout     time.Duration // of one request; default 30 s
@@ -50,16 +71,55 @@ type Summary struct {
 	Requests int
 	Failed   int
 	Dropped  int // arrivals that were never sent
+	Late     int // requests sent later than LateAfter
 	Latency  signal.Histogram
 	Lag      signal.Histogram
 	Statuses map[int]int
 	Errors   map[string]int
+	Took     time.Duration
+	CPU      time.Duration // this process's own, over the run
+	Cores    int           // that it may use
+}
+
+const (
+	// LateAfter is the lag that a start may have: less cannot be told from the service's own time, and more must not be blamed on it.
+	LateAfter = 10 * time.Millisecond
+	// fullCPU is the share of its cores from which on the generator counts as out of CPU.
+	fullCPU = 0.9
+)
+
+// Limit is a way in which the generator was the limit of what a run saw.
+type Limit uint8
+
+const (
+	Dropping Limit = iota + 1 // an arrival found MaxInFlight requests open
+	Lagging                   // the 99th percentile of the lag is above LateAfter
+	Starving                  // the generator used up its own cores
+)
+
+var limitNames = [...]string{Dropping: "it dropped arrivals", Lagging: "it started requests late", Starving: "it was out of CPU"}
+
+func (l Limit) String() string { return limitNames[l] }
+
+// Limits says how the generator, and not the service, was the limit. A run with any is invalid, whatever it measured.
+func (s *Summary) Limits() []Limit {
+	var limits []Limit
+	if s.Dropped > 0 {
+		limits = append(limits, Dropping)
+	}
+	if s.Requests > 0 && s.Lag.Quantile(0.99) > LateAfter.Seconds() {
+		limits = append(limits, Lagging)
+	}
+	if s.CPU.Seconds() > fullCPU*s.Took.Seconds()*float64(s.Cores) {
+		limits = append(limits, Starving)
+	}
+	return limits
 }
 
 // Run plays the load. It returns when each request has ended; when ctx ends it starts no more.
 func Run(ctx context.Context, l Load) (*Summary, error) {
-	if l.Rate == nil || l.Request == nil || l.Duration <= 0 {
-		return nil, errors.New("a load needs a rate, a duration and requests")
+	if (l.Rate == nil) == (l.Users == 0) || l.Request == nil || l.Duration <= 0 {
+		return nil, errors.New("a load needs a rate or users, a duration and requests")
 	}
 	if l.MaxInFlight == 0 {
 		l.MaxInFlight = 2000
@@ -67,51 +127,71 @@ func Run(ctx context.Context, l Load) (*Summary, error) {
 	if l.Timeout == 0 {
 		l.Timeout = 30 * time.Second
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 256, MaxIdleConns: 256, IdleConnTimeout: 10 * time.Second}
-	defer transport.CloseIdleConnections()
-	g := &generator{Load: l, client: &http.Client{Transport: transport, Timeout: l.Timeout},
-		open: make(chan struct{}, l.MaxInFlight), sum: Summary{Statuses: map[int]int{}, Errors: map[string]int{}}}
-	err := g.play(ctx)
+	if l.Transport == nil {
+		own := new(http1.Transport)
+		defer own.CloseIdleConnections()
+		l.Transport = own
+	}
+	if l.Think == nil {
+		l.Think = func(*rand.Rand) time.Duration { return 0 }
+	}
+	g := &generator{Load: l, open: make(chan struct{}, l.MaxInFlight), start: time.Now(),
+		sum: Summary{Statuses: map[int]int{}, Errors: map[string]int{}, Cores: runtime.GOMAXPROCS(0)}}
+	before := ownCPU()
+	var err error
+	if l.Users > 0 {
+		err = g.live(ctx)
+	} else {
+		err = g.play(ctx)
+	}
 	g.wg.Wait()
+	g.sum.Took, g.sum.CPU = time.Since(g.start), ownCPU()-before
 	return &g.sum, err
+}
+
+// ownCPU is the CPU time that this process has used.
+func ownCPU() time.Duration {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 type generator struct {
 	Load
-	client *http.Client
-	open   chan struct{}
-	wg     sync.WaitGroup
-	mu     sync.Mutex
-	sum    Summary
+	open  chan struct{}
+	start time.Time
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	sum   Summary
 }
 
-// play draws Poisson arrivals of a rate that changes over time, by thinning in small steps: the gap to the next arrival is
-// drawn at the rate of the moment, and drawn anew when the rate may have changed before it.
+// play sends arrivals of a rate that changes over time. The next one comes when the rate, summed up since the last, reaches 1;
+// for Poisson arrivals, a number drawn from the exponential distribution of mean 1.
 func (g *generator) play(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(g.Seed, 0x7469646d61726b))
-	const step = 50 * time.Millisecond
-	start := time.Now()
+	const step = 50 * time.Millisecond // in which the rate is taken as constant
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	at := time.Duration(0)
-	for at < g.Duration {
-		rate := g.Rate(at)
-		gap := step
-		arrives := false
-		if rate > 0 {
-			drawn := time.Duration(rng.ExpFloat64() / rate * float64(time.Second))
-			arrives = drawn < step
-			gap = min(drawn, step)
+	for at := time.Duration(0); ; {
+		need := 1.0
+		if g.Arrivals == Poisson {
+			need = rng.ExpFloat64()
 		}
-		at += gap
-		if !arrives {
-			continue
+		for ; need > 0 && at < g.Duration; at += step {
+			rate := g.Rate(at)
+			if rate*step.Seconds() >= need {
+				at += time.Duration(need / rate * float64(time.Second))
+				break
+			}
+			need -= rate * step.Seconds()
 		}
-		timer.Reset(time.Until(start.Add(at)))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
+		if at >= g.Duration {
+			return nil
+		}
+		if err := wait(ctx, timer, g.start.Add(at)); err != nil {
+			return err
 		}
 		req, err := g.Request(context.WithoutCancel(ctx), rng)
 		if err != nil {
@@ -120,35 +200,87 @@ func (g *generator) play(ctx context.Context) error {
 		select {
 		case g.open <- struct{}{}:
 			scheduled := at
-			g.wg.Go(func() { g.send(req, start, scheduled) })
+			g.wg.Go(func() {
+				g.send(req, scheduled)
+				<-g.open
+			})
 		default:
 			g.mu.Lock()
 			g.sum.Dropped++
 			g.mu.Unlock()
 		}
 	}
-	return nil
 }
 
-func (g *generator) send(req *http.Request, start time.Time, at time.Duration) {
-	defer func() { <-g.open }()
-	o := Outcome{Start: at, Lag: time.Since(start) - at}
-	resp, err := g.client.Do(req)
+// live has the users ask in turn, each from its first thought on.
+func (g *generator) live(ctx context.Context) error {
+	failed := make(chan error, g.Users)
+	for i := range g.Users {
+		g.wg.Go(func() {
+			rng := rand.New(rand.NewPCG(g.Seed, uint64(i)))
+			timer := time.NewTimer(0)
+			defer timer.Stop()
+			for {
+				at := time.Since(g.start) + g.Think(rng)
+				if at >= g.Duration {
+					return
+				}
+				if err := wait(ctx, timer, g.start.Add(at)); err != nil {
+					failed <- err
+					return
+				}
+				req, err := g.Request(context.WithoutCancel(ctx), rng)
+				if err != nil {
+					failed <- err
+					return
+				}
+				g.send(req, at)
+			}
+		})
+	}
+	g.wg.Wait()
+	close(failed)
+	return <-failed
+}
+
+// wait returns at a time, or at once when it is past.
+func wait(ctx context.Context, timer *time.Timer, until time.Time) error {
+	left := time.Until(until)
+	if left <= 0 {
+		return ctx.Err()
+	}
+	timer.Reset(left)
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *generator) send(req *http.Request, at time.Duration) {
+	o := Outcome{Start: at, Lag: time.Since(g.start) - at}
+	ctx, cancel := context.WithTimeout(req.Context(), g.Timeout)
+	defer cancel()
+	resp, err := g.Transport.RoundTrip(req.WithContext(ctx))
 	if err == nil {
 		_, err = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 		o.Status, o.Worker = resp.StatusCode, resp.Header.Get("X-Worker")
 	}
-	o.Latency, o.Err = time.Since(start)-at, err
+	o.Latency, o.Err = time.Since(g.start)-at, err
 	g.mu.Lock()
 	g.sum.Requests++
 	g.sum.Latency.Record(o.Latency.Seconds())
 	g.sum.Lag.Record(max(o.Lag.Seconds(), 0))
+	if o.Lag > LateAfter {
+		g.sum.Late++
+	}
 	if o.Failed() {
 		g.sum.Failed++
 	}
 	if err != nil {
-		g.sum.Errors[err.Error()]++
+		g.sum.Errors[reason(err)]++
 	} else {
 		g.sum.Statuses[o.Status]++
 	}
@@ -156,6 +288,14 @@ func (g *generator) send(req *http.Request, start time.Time, at time.Duration) {
 	if g.Each != nil {
 		g.Each(o)
 	}
+}
+
+// reason is an error without the ports that make each one different.
+func reason(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
 }
 
 // Tide is a rate through points in time, with straight lines between them. Before the first and after the last it stays;

@@ -34,6 +34,7 @@ type courier struct {
 	notBefore time.Time // of the next attempt
 	saidAt    time.Time // when a failure was last logged
 	shown     []alert.Notice
+	shownAt   time.Time
 	showAgain time.Time
 }
 
@@ -381,6 +382,7 @@ func (k *courier) show(ctx context.Context) time.Duration {
 	case err == nil || k.refused(err, []Message{{Notice: alert.Notice{Title: "the state"}}}):
 		if err == nil {
 			k.worked(1)
+			k.shownAt = now
 		}
 		k.shown, k.showAgain = all, now.Add(k.Repeat)
 		return min(k.Repeat, idle)
@@ -403,5 +405,20 @@ func (k *courier) publish() {
 			k.status.Oldest = s.waiting[0].at
 		}
 	}
-	k.t.report(k.status)
+	k.t.report(k.status, k.tellings())
+}
+
+// tellings are what the channel knows, by key.
+func (k *courier) tellings() map[string]Telling {
+	out := make(map[string]Telling, len(k.ledger)+len(k.shown))
+	for key, e := range k.ledger {
+		out[key] = Telling{At: e.At, Waiting: k.spool.follows(key), started: e.Notice.Started}
+	}
+	for i := range k.shown {
+		if k.status.refusing {
+			break
+		}
+		out[k.shown[i].Key] = Telling{At: k.shownAt, started: k.shown[i].Started}
+	}
+	return out
 }

@@ -39,7 +39,8 @@ type Teller struct {
 	mu       sync.Mutex
 	scopes   map[string][]alert.Notice
 	statuses map[string]Status
-	troubles map[string]alert.Notice // by channel
+	tellings map[string]map[string]Telling // by channel and key
+	troubles map[string]alert.Notice       // by channel
 }
 
 // New opens the spools. Nothing is sent before Start.
@@ -50,7 +51,7 @@ func New(opts Options, channels []Channel) (*Teller, error) {
 	if opts.Log == nil {
 		opts.Log = func(string) {}
 	}
-	t := &Teller{opts: opts, stopping: make(chan struct{}), scopes: map[string][]alert.Notice{}, statuses: map[string]Status{}, troubles: map[string]alert.Notice{}}
+	t := &Teller{opts: opts, stopping: make(chan struct{}), scopes: map[string][]alert.Notice{}, statuses: map[string]Status{}, tellings: map[string]map[string]Telling{}, troubles: map[string]alert.Notice{}}
 	for _, c := range channels {
 		if (c.Sender == nil) == (c.Mirror == nil) || t.statuses[c.Name].Channel != "" || c.Name == "" {
 			return nil, fmt.Errorf("channel %q: needs a name of its own, and a sender or a mirror", c.Name)
@@ -60,7 +61,7 @@ func New(opts Options, channels []Channel) (*Teller, error) {
 			return nil, fmt.Errorf("alerts to %s: %w", c.Name, err)
 		}
 		t.couriers = append(t.couriers, k)
-		t.report(k.status)
+		t.report(k.status, k.tellings())
 	}
 	return t, nil
 }
@@ -120,6 +121,51 @@ func (t *Teller) Status() []Status {
 	return out
 }
 
+// Telling is how far one channel has got with one notice.
+type Telling struct {
+	Channel string    `json:"channel"`
+	At      time.Time `json:"at,omitzero"`       // when it became news for the channel; zero: it has not heard of it
+	Waiting bool      `json:"waiting,omitempty"` // it is spooled and not delivered
+	started time.Time
+}
+
+// Told says which channels have been told of a notice, and which have it waiting, as configured in order. A channel whose
+// severity is above the notice's is left out.
+func (t *Teller) Told(n *alert.Notice) []Telling {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []Telling
+	for _, k := range t.couriers {
+		if n.Severity < k.Severity {
+			continue
+		}
+		told := t.tellings[k.Name][n.Key]
+		if !told.started.Equal(n.Started) {
+			told = Telling{}
+		}
+		told.Channel = k.Name
+		out = append(out, told)
+	}
+	return out
+}
+
+// Tried is what became of a test message.
+type Tried struct {
+	Channel string `json:"channel"`
+	Error   string `json:"error,omitempty"` // empty: the place has taken it
+}
+
+// Test sends a test message to each channel at once, past spools and ledgers, and reports what each answered.
+func (t *Teller) Test(ctx context.Context) []Tried {
+	out := make([]Tried, len(t.couriers))
+	var wg sync.WaitGroup
+	for i, k := range t.couriers {
+		wg.Go(func() { out[i] = Tried{k.Name, message(Test(ctx, k.Channel, t.opts.Instance, time.Now().UTC()))} })
+	}
+	wg.Wait()
+	return out
+}
+
 // own is the scope of what is the matter with the channels themselves.
 const own = "channel"
 
@@ -147,11 +193,12 @@ const (
 
 // report takes in how a channel fares, and makes its trouble a notice to the others. While none of them works there is nobody to
 // tell, and what they have in common (the link is down) is nobody's news once it is up.
-func (t *Teller) report(s Status) {
+func (t *Teller) report(s Status, tellings map[string]Telling) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.statuses[s.Channel] = s
+	t.tellings[s.Channel] = tellings
 	n, had := t.troubles[s.Channel]
 	bad := !s.Failing.IsZero() && (s.refusing || now.Sub(s.Failing) >= troubleAfter)
 	switch {

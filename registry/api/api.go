@@ -9,7 +9,6 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -95,7 +94,7 @@ var worker = strconv.Itoa(os.Getpid())
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Worker", worker)
-	h.Set(web.RequestID, requestID(r.Header.Get(web.RequestID)))
+	h.Set(web.RequestID, web.NameRequest(r))
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store") // personal data
 	if _, pattern := a.mux.Handler(r); pattern == "" {
@@ -103,14 +102,6 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.mux.ServeHTTP(w, r)
-}
-
-// requestID is the proxy's id when it is a short plain word, or a new one.
-func requestID(given string) string {
-	if registry.IsDevice(given) { // the same letters do
-		return given
-	}
-	return rand.Text()
 }
 
 // nothing answers a request that no route is for.

@@ -23,6 +23,7 @@ import (
 	"tidemark/registry/store"
 	"tidemark/registry/store/postgres"
 	"tidemark/registry/store/sqlite"
+	mobile "tidemark/registry/sync"
 	"tidemark/registry/web"
 	"tidemark/test/servers"
 )
@@ -100,6 +101,7 @@ func TestEverywhere(t *testing.T) {
 	}{
 		{"lookup", testLookup}, {"statuses", testStatuses}, {"register", testRegister}, {"edit", testEdit}, {"forms", testForms},
 		{"tokens", testTokens}, {"areas", testAreas}, {"hostile", testHostile}, {"secrets", testNothingLeaks}, {"at once", testAtOnce},
+		{"sync", testSync},
 	}
 	on := func(t *testing.T, open func(*testing.T) *store.Store) {
 		for _, s := range suite {
@@ -135,7 +137,7 @@ type client struct {
 // open is a client of a registry that asks for no token, and has no trouble.
 func open(t testing.TB, s *store.Store) *client {
 	c := &client{t: t}
-	c.Handler = New(s, Options{Open: true, Trouble: func(err error) { t.Errorf("trouble: %v", err) }})
+	c.Handler = New(s, Options{Open: true, Trouble: func(err error) { t.Errorf("trouble: %v", err) }, More: mobile.Routes(s)})
 	return c
 }
 
@@ -231,7 +233,7 @@ func (c *client) get(target string, headers ...string) answer {
 // document is what every client gets as the OpenAPI document.
 var document = sync.OnceValue(func() fields {
 	w := httptest.NewRecorder()
-	New(nil, Options{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/openapi.json", nil))
+	New(nil, Options{More: mobile.Routes(nil)}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/openapi.json", nil))
 	var doc fields
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
 		panic(err)

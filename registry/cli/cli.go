@@ -19,13 +19,15 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		Short: "A small Digital Farmer Registry: the workload that Tidemark is tried on",
 		Example: `  registry seed --db farmers.db --farmers 20000
   registry serve --db farmers.db --listen 127.0.0.1:8069 --workers 2 --pid-file registry.pid
+  registry work --db farmers.db
+  registry import --db farmers.db list.csv
   registry token add --db farmers.db --scope enumerator --device tablet-7 --island Aitutaki
   curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:8069/api/farmer/lookup?name=tua&village=avarua'`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(seedCommand(), serveCommand(), tokenCommand(), workerCommand(), versionCommand())
+	root.AddCommand(seedCommand(), serveCommand(), tokenCommand(), accountCommand(), workerCommand(), workCommand(), importCommand(), exportCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
@@ -24,7 +25,9 @@ import (
 	"tidemark/registry/metrics"
 	"tidemark/registry/prefork"
 	"tidemark/registry/serve"
+	"tidemark/registry/site"
 	"tidemark/registry/store"
+	mobile "tidemark/registry/sync"
 )
 
 // drain is how long the last workers on a socket go on emptying its queue when clients keep coming.
@@ -38,6 +41,8 @@ type job struct {
 	burden    api.Burden
 	grace     time.Duration
 	maxQueue  time.Duration
+	https     bool
+	proxies   []string // of --trusted-proxy
 	limits    prefork.Limits
 	soft      int64 // MiB
 	hard      int64 // MiB
@@ -51,6 +56,8 @@ func (j *job) flags(f *pflag.FlagSet) {
 	f.DurationVar(&j.burden.CPU, "cpu", 0, "CPU time burnt in each API request")
 	f.DurationVar(&j.grace, "grace", 30*time.Second, "how long a stopping worker may take to finish its request")
 	f.DurationVar(&j.maxQueue, "max-queue-time", 0, "answer 503 at once to requests whose X-Request-Start is longer ago")
+	f.BoolVar(&j.https, "https", false, "browsers come by TLS only: cookies are never sent otherwise; without it a trusted proxy's X-Forwarded-Proto says so")
+	f.StringSliceVar(&j.proxies, "trusted-proxy", []string{"127.0.0.0/8", "::1/128"}, "addresses whose X-Forwarded-For and X-Forwarded-Proto are believed, such as 10.0.0.5/32; those on a unix socket always are")
 	f.Int64Var(&j.soft, "limit-memory-soft", 2048, "MiB resident after a request from which a worker is replaced")
 	f.Int64Var(&j.hard, "limit-memory-hard", 2560, "MiB of address space that a worker may add to what it starts with")
 	f.DurationVar(&j.limits.TimeReal, "limit-time-real", 120*time.Second, "a worker that takes longer for one request is killed")
@@ -76,6 +83,9 @@ func (j *job) check(f *pflag.FlagSet) error {
 	if j.soft > most || j.hard > most {
 		return errors.New("--limit-memory-soft and --limit-memory-hard are in MiB: this is more than any machine has")
 	}
+	if _, err := prefixes(j.proxies); err != nil {
+		return err
+	}
 	j.limits.MemorySoft, j.limits.MemoryHard = j.soft<<20, j.hard<<20
 	var alone error
 	f.Visit(func(set *pflag.Flag) {
@@ -93,6 +103,7 @@ func (j *job) args() []string {
 		"--open=" + strconv.FormatBool(j.tokenless), "--rate", strconv.FormatFloat(j.rate, 'g', -1, 64),
 		"--think", j.burden.Think.String(), "--cpu", j.burden.CPU.String(), "--grace", j.grace.String(),
 		"--max-queue-time", j.maxQueue.String(), "--limit-request", strconv.Itoa(j.limits.Requests),
+		"--https=" + strconv.FormatBool(j.https), "--trusted-proxy", strings.Join(j.proxies, ","),
 		"--limit-memory-soft", strconv.FormatInt(j.soft, 10), "--limit-memory-hard", strconv.FormatInt(j.hard, 10),
 	}
 }
@@ -108,30 +119,72 @@ func (j *job) open(ctx context.Context, ln serve.Listener, logger *log.Logger, w
 		now := s.Stats()
 		return metrics.Pool{Open: now.OpenConnections, InUse: now.InUse, Waits: uint64(now.WaitCount), Waited: now.WaitDuration}
 	})
-	handler := api.New(s, api.Options{Open: j.tokenless, Rate: j.rate, Burden: j.burden, Trouble: func(err error) { logger.Print(err) }})
+	trouble := func(err error) { logger.Print(err) }
+	proxies, err := prefixes(j.proxies)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	handler := beside(api.New(s, api.Options{Open: j.tokenless, Rate: j.rate, Burden: j.burden, Trouble: trouble, More: mobile.Routes(s)}),
+		site.New(s, site.Options{HTTPS: j.https, Proxies: proxies, Trouble: trouble}))
 	return s, serve.New(ln, recorder.Wrap(serve.Shed(j.maxQueue, handler)), logger, func(yes bool) {
 		recorder.Busy(yes)
 		busy(yes)
 	}), nil
 }
 
+// beside serves the pages next to the API. It is no mux: a request carries the pattern of one, which is the API's or the
+// pages' own.
+func beside(api, pages http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, "/web/") {
+			api.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
+}
+
+// prefixes reads addresses and networks.
+func prefixes(texts []string) (all []netip.Prefix, err error) {
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if a, one := netip.ParseAddr(text); one == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--trusted-proxy %s: write an address such as 10.0.0.5, or a network such as 10.0.0.0/24", text)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
 // showMetrics serves a fleet's metrics on address until stop is called.
 func showMetrics(address string, fleet metrics.Fleet, s *store.Store, logger *log.Logger) (stop func(), err error) {
-	ln, err := listen("metrics", address, 128)
-	if err != nil {
-		return nil, err
-	}
-	ask := func(ctx context.Context) (now metrics.Database, err error) {
+	return show(address, metrics.Handler(fleet, backlog(s, logger)), logger, "metrics of all workers: GET /metrics and /healthz")
+}
+
+// backlog reads for a scrape what the database knows.
+func backlog(s *store.Store, logger *log.Logger) func(context.Context) (metrics.Database, error) {
+	return func(ctx context.Context) (metrics.Database, error) {
 		b, err := s.Backlog(ctx, time.Now())
 		if err != nil {
 			logger.Printf("the metrics lack what the database knows: %v", err)
 		}
 		return metrics.Database{ActiveSyncSessions: b.SyncSessions, QueueRunnable: b.Jobs, QueueOldest: b.OldestJob}, err
 	}
-	server := &http.Server{Handler: metrics.Handler(fleet, ask), ErrorLog: logger,
+}
+
+// show serves what is of the process itself on the address of --metrics until stop is called.
+func show(address string, handler http.Handler, logger *log.Logger, what string) (stop func(), err error) {
+	ln, err := listen("metrics", address, 128)
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: handler, ErrorLog: logger,
 		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 	where := serve.Address(ln)
-	logger.Printf("metrics of all workers: GET /metrics and /healthz on %s", where)
+	logger.Printf("%s on %s", what, where)
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
@@ -185,7 +238,10 @@ Prometheus's format on /metrics, and how many serve on /healthz, however busy th
 X-Request-Start "t=${msec}"): one that waited longer is answered 503 with Retry-After at once rather than served late.
 
 The API asks for a bearer token (registry token add), but with --open, which is refused unless only this machine can
-connect (a proxy in front lets in whom it serves). /web/health, which checks the database too, and /api/openapi.json, which describes all routes, need none.`,
+connect (a proxy in front lets in whom it serves). /web/health, which checks the database too, and /api/openapi.json, which describes all routes, need none.
+
+The same workers serve the portal for farmers on / and the office's pages on /admin/, for the accounts that
+registry account add makes. Behind a proxy that ends TLS, let it send X-Forwarded-For and X-Forwarded-Proto.`,
 		Example: `  registry serve --db farmers.db --listen 127.0.0.1:8069
   registry serve --db farmers.db --listen unix:/run/registry.sock --open --think 20ms
   registry serve --db farmers.db --workers 2 --pid-file /run/registry.pid --backlog 128

@@ -16,7 +16,10 @@ import (
 const conns = 1
 
 // openStore opens a registry by --db: the URL of a PostgreSQL database, or the path of an SQLite file.
-func openStore(ctx context.Context, db string) (*store.Store, error) {
+func openStore(ctx context.Context, db string) (*store.Store, error) { return openWide(ctx, db, conns) }
+
+// openWide is openStore for who does several things at a time on a server's database.
+func openWide(ctx context.Context, db string, conns int) (*store.Store, error) {
 	if onServer(db) {
 		return postgres.Open(ctx, db, conns)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,17 +61,11 @@ Those of the scopes admin and integration are for people and for other systems.`
 				return fmt.Errorf("--%s: %s", faults[0].Field, faults[0].Detail)
 			}
 			return withStore(cmd, db, func(s *store.Store) error {
-				villages, err := s.Villages(cmd.Context())
+				known, err := knownIslands(cmd.Context(), s, t.Areas)
 				if err != nil {
 					return err
 				}
-				for i, wanted := range t.Areas {
-					at := slices.IndexFunc(villages, func(v registry.Village) bool { return registry.Fold(v.Island) == registry.Fold(wanted) })
-					if at < 0 {
-						return fmt.Errorf("--island %s: no village of this registry is on an island of that name", wanted)
-					}
-					t.Areas[i] = villages[at].Island
-				}
+				t.Areas = known
 				secret, t, err := s.AddToken(cmd.Context(), t)
 				if err != nil {
 					return err
@@ -163,6 +158,23 @@ func tokenRevokeCommand() *cobra.Command {
 	dbFlag(cmd, &db)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
 	return cmd
+}
+
+// knownIslands returns the names of islands as the registry writes them.
+func knownIslands(ctx context.Context, s *store.Store, wanted []string) ([]string, error) {
+	villages, err := s.Villages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := slices.Clone(wanted)
+	for i, name := range known {
+		at := slices.IndexFunc(villages, func(v registry.Village) bool { return registry.Fold(v.Island) == registry.Fold(name) })
+		if at < 0 {
+			return nil, fmt.Errorf("--island %s: no village of this registry is on an island of that name", name)
+		}
+		known[i] = villages[at].Island
+	}
+	return known, nil
 }
 
 // withStore does something with the registry that --db names.

@@ -90,11 +90,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		counter(poolWaits, float64(sum.waits))
 		counter(poolWaited, seconds(sum.waited))
 	}
-	if d, ok := c.database.read(); ok {
-		gauge(syncSessions, float64(d.ActiveSyncSessions))
-		gauge(queueRunnable, float64(d.QueueRunnable))
-		gauge(queueOldest, d.QueueOldest.Seconds())
-	}
+	c.database.Collect(out)
 }
 
 func seconds(ns uint64) float64 { return time.Duration(ns).Seconds() }
@@ -157,6 +153,20 @@ func (t *totals) add(r *route) {
 type database struct {
 	ask  func(context.Context) (Database, error)
 	turn chan struct{} // held while a question is under way
+}
+
+// Describe names nothing: what is there differs from scrape to scrape.
+func (d *database) Describe(chan<- *prometheus.Desc) {}
+
+func (d *database) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, v float64) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v)
+	}
+	if now, ok := d.read(); ok {
+		gauge(syncSessions, float64(now.ActiveSyncSessions))
+		gauge(queueRunnable, float64(now.QueueRunnable))
+		gauge(queueOldest, now.QueueOldest.Seconds())
+	}
 }
 
 // read returns what the database says, or false when there is nobody to ask or no answer in time.

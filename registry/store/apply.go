@@ -25,16 +25,22 @@ const chunk = 100
 // sending all of them again is safe when they have op ids, and for creations by their uid.
 func (s *Store) Apply(ctx context.Context, who registry.Actor, now time.Time, changes []registry.Change) ([]registry.Result, error) {
 	results := make([]registry.Result, 0, len(changes))
+	waiting := map[key]bool{}
 	for part := range slices.Chunk(changes, chunk) {
 		var done []registry.Result
 		err := s.inTx(ctx, func(tx *sql.Tx) (err error) {
-			done, err = s.apply(ctx, tx, who, now, part)
+			done, err = s.apply(ctx, tx, who, now, part, waiting)
 			return err
 		})
 		if err != nil {
 			return results, fmt.Errorf("apply changes: %w", err)
 		}
 		results = append(results, done...)
+		for i, r := range done {
+			if r.Outcome == registry.Retry {
+				waiting[key{part[i].Entity, part[i].UID}] = true
+			}
+		}
 	}
 	return results, nil
 }
@@ -49,6 +55,7 @@ type applying struct {
 	records map[key]*stored // those that are changed, locked, and their parents
 	answers map[string]registry.Result
 	forms   map[string]*registry.Form
+	waiting map[key]bool // records of which a change is to be sent again: what builds on it must come after it
 
 	// What is written at the end, many rows at a time.
 	revisions [][]any
@@ -64,11 +71,16 @@ type moved struct {
 	gone bool // it has left the area, or is deleted
 }
 
-func (s *Store) apply(ctx context.Context, tx *sql.Tx, who registry.Actor, now time.Time, changes []registry.Change) ([]registry.Result, error) {
-	a := &applying{
+func (s *Store) applying(tx *sql.Tx, who registry.Actor, now time.Time) *applying {
+	return &applying{
 		s: s, tx: tx, who: who, now: fromMillis(now.UnixMilli()), today: registry.Today(now),
 		records: map[key]*stored{}, answers: map[string]registry.Result{}, forms: map[string]*registry.Form{},
 	}
+}
+
+func (s *Store) apply(ctx context.Context, tx *sql.Tx, who registry.Actor, now time.Time, changes []registry.Change, waiting map[key]bool) ([]registry.Result, error) {
+	a := s.applying(tx, who, now)
+	a.waiting = maps.Clone(waiting)
 	if err := a.recall(ctx, changes); err != nil {
 		return nil, err
 	}
@@ -82,9 +94,15 @@ func (s *Store) apply(ctx context.Context, tx *sql.Tx, who registry.Actor, now t
 			results[i] = r
 			continue
 		}
-		r, err := a.one(ctx, c)
-		if err != nil {
-			return nil, err
+		r := registry.Result{Outcome: registry.Retry}
+		if !a.waits(c) {
+			var err error
+			if r, err = a.one(ctx, c); err != nil {
+				return nil, err
+			}
+		}
+		if r.Outcome == registry.Retry {
+			a.waiting[key{c.Entity, c.UID}] = true
 		}
 		r.OpID, r.Entity, r.UID = c.OpID, c.Entity, c.UID
 		results[i] = r
@@ -163,6 +181,13 @@ func (a *applying) load(ctx context.Context, changes []registry.Change) error {
 		}
 	}
 	return nil
+}
+
+// waits says whether a change builds on one that is to be sent again, of the same record or of its parent. Carried out
+// before that one it would be refused for good.
+func (a *applying) waits(c registry.Change) bool {
+	e := registry.EntityNamed(c.Entity)
+	return e != nil && (a.waiting[key{e.Name, c.UID}] || e.Parent != "" && a.waiting[key{e.Field(e.Parent).Of, c.Fields.Text(e.Parent)}])
 }
 
 func rejected(field, format string, args ...any) registry.Result {
@@ -568,7 +593,10 @@ func (a *applying) flush(ctx context.Context) error {
 	if err := s.insert(ctx, tx, "revision", []string{"uid", "version", "entity", "op", "actor", "at", "client_at", "fields"}, a.revisions, ""); err != nil {
 		return err
 	}
-	if err := s.insert(ctx, tx, "op", []string{"device", "op_id", "result", "at"}, a.ops, ""); err != nil {
+	switch err := s.insert(ctx, tx, "op", []string{"device", "op_id", "result", "at"}, a.ops, ""); {
+	case err != nil && s.d.Kind(err) == Taken: // the device has sent it twice at once: its first answer is there when this is tried again
+		return fmt.Errorf("%w: %w", registry.ErrBusy, err)
+	case err != nil:
 		return err
 	}
 	if len(a.suspects) > 0 {

@@ -19,8 +19,9 @@ type Delta struct {
 }
 
 // Since returns at most limit records that have changed after number seq of the sequence, as they are now, in the
-// sequence's order; the number to go on from; and whether there are more. Each record comes at most once in a whole
-// reading, and again only if it changed meanwhile. A child may come on a page before its parent, never after the last page.
+// sequence's order; the number to go on from; and whether there are more. A record comes at most once in one call; on a
+// later page it comes again if it changed meanwhile, or has moved from one of the actor's areas to another. A child may
+// come on a page before its parent, never after the last page.
 func (s *Store) Since(ctx context.Context, who registry.Actor, seq int64, limit int) (deltas []Delta, next int64, more bool, err error) {
 	also, args := s.areas(who)
 	err = s.each(ctx, s.db, func(rows *sql.Rows) error {
@@ -39,18 +40,22 @@ func (s *Store) Since(ctx context.Context, who registry.Actor, seq int64, limit 
 	if len(deltas) > 0 {
 		next = deltas[len(deltas)-1].Seq
 	}
-	return deltas, next, more, s.fill(ctx, deltas)
+	deltas, err = s.fill(ctx, who, deltas)
+	return deltas, next, more, err
 }
 
-// fill reads the records of the deltas.
-func (s *Store) fill(ctx context.Context, deltas []Delta) error {
+// fill reads the records of the deltas. Whether a record is gone is decided by what it is now: who may see the area that
+// it has moved to has not lost it, and what has moved away since the deltas were read is not theirs to see.
+func (s *Store) fill(ctx context.Context, who registry.Actor, deltas []Delta) ([]Delta, error) {
+	once := make(map[key]int, len(deltas))
+	for i, d := range deltas {
+		once[key{d.Entity, d.UID}] = i
+	}
 	for _, e := range registry.Entities {
-		at := map[string][]int{}
 		var args []any
-		for i, d := range deltas {
-			if d.Entity == e.Name && !d.Gone {
-				at[d.UID] = append(at[d.UID], i)
-				args = append(args, d.UID)
+		for k := range once {
+			if k.entity == e.Name {
+				args = append(args, k.uid)
 			}
 		}
 		if len(args) == 0 {
@@ -58,16 +63,20 @@ func (s *Store) fill(ctx context.Context, deltas []Delta) error {
 		}
 		found, err := s.find(ctx, s.db, e, "WHERE uid IN "+list(len(args)), args...)
 		if err != nil {
-			return fmt.Errorf("read changes: %w", s.explain(err))
+			return nil, fmt.Errorf("read changes: %w", s.explain(err))
 		}
 		for _, r := range found {
-			for _, i := range at[r.UID] {
-				deltas[i].Record = r.Record
-				deltas[i].Gone = r.Deleted // deleted between the two readings
-			}
+			d := &deltas[once[key{e.Name, r.UID}]]
+			d.Record, d.Gone = r.Record, r.Deleted || !who.May(r.area)
 		}
 	}
-	return nil
+	last := deltas[:0]
+	for i, d := range deltas {
+		if once[key{d.Entity, d.UID}] == i {
+			last = append(last, d)
+		}
+	}
+	return last, nil
 }
 
 // Head returns the number of the last change.

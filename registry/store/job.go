@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"tidemark/registry"
@@ -44,15 +45,26 @@ func (s *Store) enqueue(ctx context.Context, tx *sql.Tx, now time.Time, j Job) e
 	return err
 }
 
-// Claim takes the next job that is due, or returns sql.ErrNoRows as registry.ErrNotFound. A job that was started before
-// stale is taken to have been lost with its worker and is given out again.
-func (s *Store) Claim(ctx context.Context, now, stale time.Time) (j Job, err error) {
+// Channel is how many jobs of a channel, and of those below it such as root.dedup below root, may run at a time.
+type Channel struct {
+	Name     string
+	Capacity int
+}
+
+// Claim takes the next job that is due and whose channel is not full, or returns registry.ErrNotFound. A job that was
+// started before stale is taken to have been lost with its worker and is given out again. The channels' capacities hold
+// for all workers of the registry together, as long as they are told the same.
+func (s *Store) Claim(ctx context.Context, now, stale time.Time, channels ...Channel) (j Job, err error) {
 	err = s.inTx(ctx, func(tx *sql.Tx) error {
 		j = Job{}
+		also, args, err := s.full(ctx, tx, stale, channels)
+		if err != nil {
+			return err
+		}
 		var eta int64
-		err := s.row(ctx, tx, `SELECT id, channel, method, payload, identity, eta, retry, max_retries, priority FROM job
-			WHERE state = 'pending' AND eta <= ? OR state = 'started' AND started_at < ?
-			ORDER BY priority, id LIMIT 1`+s.d.SkipLocked, millis(now), millis(stale)).
+		err = s.row(ctx, tx, `SELECT id, channel, method, payload, identity, eta, retry, max_retries, priority FROM job
+			WHERE (state = 'pending' AND eta <= ? OR state = 'started' AND started_at < ?)`+also+`
+			ORDER BY priority, id LIMIT 1`+s.d.SkipLocked, append([]any{millis(now), millis(stale)}, args...)...).
 			Scan(&j.ID, &j.Channel, &j.Method, &j.Payload, &j.Identity, &eta, &j.Retry, &j.MaxRetries, &j.Priority)
 		if err != nil {
 			return err
@@ -63,6 +75,35 @@ func (s *Store) Claim(ctx context.Context, now, stale time.Time) (j Job, err err
 		return err
 	})
 	return j, err
+}
+
+// full is the condition that a job's channel has a free place, and its arguments. Who asks holds the right to claim until
+// its transaction ends: two would both take the last place.
+func (s *Store) full(ctx context.Context, tx *sql.Tx, stale time.Time, channels []Channel) (also string, args []any, err error) {
+	if len(channels) == 0 {
+		return "", nil, nil
+	}
+	var turn int64
+	if err := s.row(ctx, tx, "SELECT value FROM counter WHERE name = 'job'"+s.d.ForUpdate).Scan(&turn); err != nil {
+		return "", nil, err
+	}
+	running := map[string]int{}
+	err = s.each(ctx, tx, func(rows *sql.Rows) error {
+		var name string
+		var n int
+		err := rows.Scan(&name, &n)
+		for ; name != ""; name = name[:max(strings.LastIndexByte(name, '.'), 0)] {
+			running[name] += n
+		}
+		return err
+	}, "SELECT channel, count(*) FROM job WHERE state = 'started' AND started_at >= ? GROUP BY channel", millis(stale))
+	for _, c := range channels {
+		if running[c.Name] >= c.Capacity {
+			also += " AND channel <> ? AND substr(channel, 1, ?) <> ?"
+			args = append(args, c.Name, len(c.Name)+1, c.Name+".")
+		}
+	}
+	return also, args, err
 }
 
 // Hold tells that a claimed job is being worked on, so that it is not taken for lost. It returns registry.ErrStale when

@@ -240,6 +240,38 @@ func (s *Store) Farmers(ctx context.Context, who registry.Actor, status string, 
 	return plain(found), nil
 }
 
+// Listing is a part of the farmers by name.
+type Listing struct {
+	Status, Village string // only these; empty for all
+	Island          string // of the Village, where others have one of its name
+	After           Place  // where the part before ended, zero for the first
+	Limit           int
+}
+
+// Place is where a farmer stands in the order of names.
+type Place struct{ Name, UID string }
+
+// PlaceOf is the place of a farmer.
+func PlaceOf(f registry.Record) Place {
+	return Place{registry.Fold(f.Fields.Text("family_name") + " " + f.Fields.Text("given_name")), f.UID}
+}
+
+// FarmersByName lists farmers in the order of their family and given names, without tombstones.
+func (s *Store) FarmersByName(ctx context.Context, who registry.Actor, l Listing) ([]registry.Record, error) {
+	also, args := s.areas(who)
+	for _, only := range []struct{ column, value string }{{"status", l.Status}, {"village_key", registry.Fold(l.Village)}, {"island", l.Island}} {
+		if only.value != "" {
+			also, args = also+" AND "+only.column+" = ?", append(args, only.value)
+		}
+	}
+	found, err := s.find(ctx, s.db, registry.EntityNamed("farmer"), "WHERE (name_key, uid) > (?, ?) AND NOT deleted"+also+" ORDER BY name_key, uid LIMIT ?",
+		append(append([]any{l.After.Name, l.After.UID}, args...), l.Limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("list farmers: %w", s.explain(err))
+	}
+	return plain(found), nil
+}
+
 // Counts returns how many records there are of each entity, without tombstones, and how many farmers of each status under
 // "farmer:STATUS". It reads whole indexes.
 func (s *Store) Counts(ctx context.Context) (map[string]int, error) {

@@ -142,7 +142,7 @@ const tries = 5
 func (s *Store) inTx(ctx context.Context, work func(*sql.Tx) error) error {
 	for i := 1; ; i++ {
 		err := s.once(ctx, work)
-		if err == nil || s.d.Kind(err) != Busy || i == tries {
+		if err == nil || i == tries || s.d.Kind(err) != Busy && !errors.Is(err, registry.ErrBusy) {
 			return s.explain(err)
 		}
 		select {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -12,9 +13,17 @@ import (
 	"tidemark/registry"
 )
 
-// RequestID is the header that names a request: the proxy's, or one made by package api. An answer has it too, a problem
+// RequestID is the header that names a request: the proxy's, or one made here. An answer has it too, a problem
 // repeats it, and so does the log.
 const RequestID = "X-Request-Id"
+
+// NameRequest returns the proxy's id of a request when it is a short plain word, or a new one.
+func NameRequest(r *http.Request) string {
+	if given := r.Header.Get(RequestID); registry.IsDevice(given) { // the same letters do
+		return given
+	}
+	return rand.Text()
+}
 
 // Problem is an RFC 9457 problem document, and the error that an endpoint refuses a request with.
 type Problem struct {

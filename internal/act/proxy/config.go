@@ -50,6 +50,8 @@ type Config struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
 	// WorkerHeader adds X-Tidemark-Worker, the worker's id, to each answer: the proof that a new worker serves.
 	WorkerHeader bool `yaml:"worker_header"`
+	// Message stands on the page that a visitor sees while the service is too busy, in the visitors' own language, say. Plain text.
+	Message string `yaml:"message"`
 	// Trusted are the addresses whose X-Forwarded-* headers are believed and added to: an nginx in front. From all
 	// others they are replaced.
 	Trusted []string `yaml:"trusted"`
@@ -62,8 +64,8 @@ type Queue struct {
 	Limit int `yaml:"limit"`
 	// Timeout is how long a request may wait; then it is answered 503.
 	Timeout time.Duration `yaml:"timeout"`
-	// RetryAfter is the least that a refused client is told to wait; it is spread up to twice that, so that they do not
-	// all come back in the same second.
+	// RetryAfter is the least that a refused client is told to wait, or as long as the queue is too long if that is more; it is
+	// spread up to twice that, so that they do not all come back in the same second.
 	RetryAfter time.Duration `yaml:"retry_after"`
 }
 
@@ -76,8 +78,11 @@ type Class struct {
 	Routes []string `yaml:"routes"`
 	// QueueLimit is how many of the queue's places this class may take; 0 is all.
 	QueueLimit int `yaml:"queue_limit"`
-	// QueueTimeout replaces the queue's; 0 keeps it.
+	// QueueTimeout replaces the queue's; 0 keeps it. A request that would wait longer, by the queue before it and by how long
+	// requests took lately, is answered 503 at once.
 	QueueTimeout time.Duration `yaml:"queue_timeout"`
+	// RetryAfter replaces the queue's; 0 keeps it.
+	RetryAfter time.Duration `yaml:"retry_after"`
 }
 
 // DefaultConfig is for workers behind an nginx on the same host.
@@ -110,6 +115,7 @@ const (
 	maxClasses  = 32
 	maxRoutes   = 100
 	maxPriority = 9
+	maxMessage  = 1000
 	otherName   = "other"
 	otherRank   = 5
 )
@@ -148,6 +154,9 @@ func (c *Config) Validate() error {
 	}
 	if c.BodyBuffer < 0 || c.BodyBuffer > 64<<20 {
 		errs.Add("body_buffer", fmt.Sprintf("is %d bytes", c.BodyBuffer), "write 0 to 64MiB; 256KiB suits most")
+	}
+	if len(c.Message) > maxMessage {
+		errs.Add("message", fmt.Sprintf("has %d bytes", len(c.Message)), fmt.Sprintf("write at most %d", maxMessage))
 	}
 	c.validateClasses(&errs)
 	if len(c.Routes) > maxRoutes {
@@ -191,6 +200,9 @@ func (c *Config) validateClasses(errs *config.FieldErrors) {
 		}
 		if cl.QueueTimeout < 0 || cl.QueueTimeout > time.Hour {
 			errs.Add(at+".queue_timeout", "is "+cl.QueueTimeout.String(), "write at most 1h, or 0 for the queue's own")
+		}
+		if cl.RetryAfter != 0 && (cl.RetryAfter < time.Second || cl.RetryAfter > time.Hour) {
+			errs.Add(at+".retry_after", "is "+cl.RetryAfter.String(), "write 1s to 1h, or 0 for the queue's own")
 		}
 	}
 }

@@ -25,6 +25,7 @@ type class struct {
 	priority int
 	limit    int // 0: all of the queue
 	timeout  time.Duration
+	retry    time.Duration
 	counters *counters
 }
 
@@ -64,7 +65,11 @@ func newPlan(cfg Config, old *plan) *plan {
 		if timeout == 0 {
 			timeout = cfg.Queue.Timeout
 		}
-		p.classes = append(p.classes, &class{c.Name, c.Priority, c.QueueLimit, timeout, counted("class " + c.Name)})
+		retry := c.RetryAfter
+		if retry == 0 {
+			retry = cfg.Queue.RetryAfter
+		}
+		p.classes = append(p.classes, &class{c.Name, c.Priority, c.QueueLimit, timeout, retry, counted("class " + c.Name)})
 		for _, r := range c.Routes {
 			p.byPath = append(p.byPath, prefix{r, rank})
 		}

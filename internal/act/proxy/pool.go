@@ -23,6 +23,8 @@ type pool struct {
 	closed  bool
 	timers  map[*time.Timer]struct{} // that end suspicion
 
+	pace pace
+
 	// Integrals over time, for the share of slots that are occupied.
 	at          time.Time
 	occupied    int     // slots of workers in service, now
@@ -161,11 +163,15 @@ func (p *pool) enqueue(w *waiter, first bool) error {
 		p.waiting++
 		return nil
 	}
-	if limit := p.plan.classes[rank].limit; limit > 0 && p.queues[rank].n >= limit {
+	class := p.plan.classes[rank]
+	if class.limit > 0 && p.queues[rank].n >= class.limit {
 		return errShed
 	}
+	if wait := p.predict(rank, time.Now()); wait > class.timeout {
+		return &tooLong{wait - class.timeout}
+	}
 	if p.waiting >= p.plan.cfg.Queue.Limit {
-		victim := p.leastImportant(p.plan.classes[rank].priority)
+		victim := p.leastImportant(class.priority)
 		if victim == nil {
 			return errShed
 		}
@@ -265,6 +271,7 @@ func (p *pool) release(w *worker, failed bool) {
 		w.errors++
 	}
 	p.take(w)
+	p.pace.end(p.at, p.busy)
 	p.dispatch()
 }
 

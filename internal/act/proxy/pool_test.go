@@ -416,3 +416,69 @@ func TestPoolInvariants(t *testing.T) {
 		})
 	})
 }
+
+// With one worker that takes a second each, "other" may wait 3 s: the fourth that would have to wait is refused at once, and told by how much
+// the queue is too long. What is more important waits before those, so it is still let in.
+func TestWhatWouldWaitInVainIsRefusedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAsker(testPlan(func(c *Config) { c.Queue.Timeout = 3 * time.Second; c.Classes[1].QueueTimeout = 30 * time.Second }))
+		defer a.p.close()
+		a.p.set(endpointsNamed("w1"))
+		for i := range 20 { // its pace is seen
+			a.ask(t.Context(), fmt.Sprintf("/web/%d", i))
+			a.rest(time.Second)
+			a.release()
+		}
+		for _, path := range []string{"/web/a", "/web/b", "/web/c", "/web/d", "/web/e"} {
+			a.ask(t.Context(), path)
+		}
+		var late *tooLong
+		if err := a.why("/web/e"); !errors.As(err, &late) || !errors.Is(err, errShed) || late.over != time.Second {
+			t.Fatalf("the fifth: %v", err)
+		}
+		for _, path := range []string{"/web/b", "/web/c", "/web/d"} {
+			if err := a.why(path); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		a.ask(t.Context(), "/sync/a")
+		a.ask(t.Context(), "/report/a") // the least important, but it has time
+		for _, path := range []string{"/sync/a", "/report/a"} {
+			if err := a.why(path); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		a.p.set(endpointsNamed("w1", "w2", "w3")) // three times the pace: three of those that wait are served, and there is room again
+		synctest.Wait()
+		a.ask(t.Context(), "/web/f")
+		if err := a.why("/web/f"); err != nil {
+			t.Errorf("with three workers: %v", err)
+		}
+	})
+}
+
+// A worker that hangs is seen before it ends anything; after a rest nothing of it is left.
+func TestAStallIsSeenAndForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAsker(testPlan(func(c *Config) { c.Queue.Timeout = 5 * time.Second }))
+		defer a.p.close()
+		a.p.set(endpointsNamed("w1"))
+		a.ask(t.Context(), "/web/hangs")
+		a.ask(t.Context(), "/web/waits")
+		a.rest(6 * time.Second)
+		if err := a.why("/web/waits"); !errors.Is(err, errTooLong) {
+			t.Errorf("it waited for its time: %v", err)
+		}
+		a.ask(t.Context(), "/web/refused")
+		if err := a.why("/web/refused"); !errors.Is(err, errShed) {
+			t.Errorf("nothing ends for 6 s, and this waits: %v", err)
+		}
+		a.release()
+		a.rest(time.Minute)
+		a.ask(t.Context(), "/web/1")
+		a.ask(t.Context(), "/web/2")
+		if err := a.why("/web/2"); err != nil {
+			t.Errorf("after a rest: %v", err)
+		}
+	})
+}

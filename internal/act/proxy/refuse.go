@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"context"
+	_ "embed"
+	"encoding/json"
 	"errors"
-	"fmt"
+	"html/template"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -51,7 +53,11 @@ func (s *Server) failed(rw http.ResponseWriter, r *http.Request, err error) {
 	h := rw.Header()
 	retry := 0
 	if status == http.StatusServiceUnavailable {
-		base := s.plan.Load().cfg.Queue.RetryAfter
+		base := f.class.retry
+		var late *tooLong
+		if errors.As(err, &late) {
+			base = min(max(base, late.over), time.Hour)
+		}
 		retry = int((base + rand.N(base) + time.Second - 1) / time.Second)
 		h.Set("Retry-After", strconv.Itoa(retry))
 	}
@@ -62,15 +68,37 @@ func (s *Server) failed(rw http.ResponseWriter, r *http.Request, err error) {
 	f.out.status = status
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
 		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		rw.WriteHeader(status)
-		_, _ = fmt.Fprintf(rw, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>%d %s</title><p>%s</p></html>\n", status, http.StatusText(status), text)
+		p := page{Title: http.StatusText(status), Text: text, Retry: retry, Again: retry > 0 && r.Method == http.MethodGet}
+		if status == http.StatusServiceUnavailable {
+			p.Message = s.plan.Load().cfg.Message
+		}
+		_ = busyPage.Execute(rw, p) // the client may be gone
 		return
 	}
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", "application/problem+json")
 	rw.WriteHeader(status)
-	if retry > 0 {
-		_, _ = fmt.Fprintf(rw, "{\"error\":%q,\"message\":%q,\"retry_after\":%d}\n", word, text, retry)
-		return
-	}
-	_, _ = fmt.Fprintf(rw, "{\"error\":%q,\"message\":%q}\n", word, text)
+	_ = json.NewEncoder(rw).Encode(problem{http.StatusText(status), status, text, word, retry})
 }
+
+// problem is an answer for programs, as RFC 9457 has it.
+type problem struct {
+	Title      string `json:"title"`
+	Status     int    `json:"status"`
+	Detail     string `json:"detail"`
+	Code       string `json:"code"`
+	RetryAfter int    `json:"retry_after,omitempty"` // seconds
+}
+
+// page is an answer for people.
+type page struct {
+	Title, Text, Message string
+	Retry                int  // seconds
+	Again                bool // the page asks again by itself
+}
+
+//go:embed busy.html
+var busyText string
+
+var busyPage = template.Must(template.New("busy").Parse(busyText))

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,7 +176,7 @@ func TestRequestsWaitForTheFirstWorker(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	st := s.Stats()
-	if q := histogram(t, st.Total.QueueTime).Quantile(1); !(q > 0.0001) {
+	if q := histogram(t, st.Total.QueueTime).Quantile(1); !(q > 0) {
 		t.Errorf("queue time %v was not counted", q)
 	}
 }
@@ -183,14 +184,11 @@ func TestRequestsWaitForTheFirstWorker(t *testing.T) {
 func TestWaitingInVain(t *testing.T) {
 	s, addr := proxyOf(t, func(c *Config) { c.Queue.Timeout = 50 * time.Millisecond; c.Queue.RetryAfter = 7 * time.Second })
 	got := get(t, addr, "/")
-	var said struct {
-		Error      string
-		RetryAfter int `json:"retry_after"`
-	}
+	var said problem
 	if err := json.Unmarshal([]byte(got.body), &said); err != nil {
 		t.Fatalf("%q: %v", got.body, err)
 	}
-	if got.status != http.StatusServiceUnavailable || said.Error != "queue_timeout" || said.RetryAfter < 7 || said.RetryAfter > 14 || got.header.Get("Retry-After") != fmt.Sprint(said.RetryAfter) {
+	if got.status != http.StatusServiceUnavailable || said.Code != "queue_timeout" || said.Status != got.status || said.RetryAfter < 7 || said.RetryAfter > 14 || got.header.Get("Retry-After") != fmt.Sprint(said.RetryAfter) {
 		t.Errorf("%+v", got)
 	}
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/", nil)
@@ -624,5 +622,87 @@ func TestConnectIsRefused(t *testing.T) {
 	_, _ = io.WriteString(c, "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n")
 	if got := answerOn(r); got.status != http.StatusMethodNotAllowed || b.requests.Load() != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A real overload: two workers that take 50 ms each, four times as many requests as they can serve. What may wait for 300 ms is
+// refused at once when the queue is longer than that, with a time to come back; sync, which may wait for 10 s, is served, all of it.
+func TestOverloadRefusesWhatWouldWaitInVain(t *testing.T) {
+	slow := func(id string) *backend {
+		b := newBackend(t, id)
+		b.srv.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			timer := time.NewTimer(50 * time.Millisecond)
+			defer timer.Stop()
+			<-timer.C
+			_, _ = io.WriteString(w, id)
+		})
+		return b
+	}
+	s, addr := proxyOf(t, func(c *Config) {
+		c.MaxInFlight = 1
+		c.Message = "Fa’amolemole fa’atali <b>"
+		c.Classes = []Class{
+			{Name: "sync", Priority: 1, Routes: []string{"/api/mobile/sync"}, QueueTimeout: 30 * time.Second},
+			{Name: "pages", Priority: 9, Routes: []string{"/web"}, QueueTimeout: 300 * time.Millisecond, RetryAfter: 20 * time.Second},
+		}
+	}, slow("w1"), slow("w2"))
+	var pages, syncs []<-chan reply
+	for range 200 {
+		pages = append(pages, background(t.Context(), http.MethodGet, addr, "/web/x", ""))
+	}
+	for range 20 {
+		syncs = append(syncs, background(t.Context(), http.MethodPost, addr, "/api/mobile/sync", "x"))
+	}
+	for _, c := range syncs {
+		if got := <-c; got.status != http.StatusOK {
+			t.Errorf("sync: %+v", got)
+		}
+	}
+	for _, c := range pages {
+		got := <-c
+		if got.status == http.StatusOK {
+			continue
+		}
+		retry, err := strconv.Atoi(got.header.Get("Retry-After"))
+		if got.status != http.StatusServiceUnavailable || err != nil || retry < 20 || retry > 45 {
+			t.Errorf("page: %+v", got)
+		}
+	}
+	eventually(t, "all is counted", func() bool { return s.Stats().Total.Done == 220 })
+	st := s.Stats()
+	if c := st.Classes[2]; c.Name != "pages" || c.Shed == 0 || c.Status[1]+c.Shed+c.TimedOut != 200 {
+		t.Errorf("pages: %+v", c)
+	}
+	if c := st.Classes[0]; c.Name != "sync" || c.Status[1] != 20 || c.Shed+c.TimedOut > 0 {
+		t.Errorf("sync: %+v", c)
+	}
+}
+
+// A visitor sees a page that says what is the matter and asks again by itself; one that has sent a form is told to send it again.
+func TestTheBusyPage(t *testing.T) {
+	_, addr := proxyOf(t, func(c *Config) { c.Queue.Timeout = time.Millisecond; c.Message = "Fa’amolemole <b>fa’atali</b>" })
+	for method, want := range map[string][]string{
+		http.MethodGet:  {`<meta http-equiv="refresh" content="`, "asks again by itself"},
+		http.MethodPost: {"was not taken"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+addr+"/web", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", "text/html")
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		for _, w := range append(want, "very busy", "Fa’amolemole &lt;b&gt;fa’atali&lt;/b&gt;") {
+			if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), w) {
+				t.Errorf("%s: %d, and no %q in\n%s", method, resp.StatusCode, w, text)
+			}
+		}
+		if method == http.MethodPost && strings.Contains(string(text), "refresh") {
+			t.Error("a form is sent again by itself")
+		}
 	}
 }

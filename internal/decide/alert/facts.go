@@ -6,8 +6,8 @@ import (
 	"tidemark/internal/fleet"
 )
 
-// Facts are what one tick of one fleet shows. What is true of the machine and not of one fleet (Jump, Journal, Month, Budget) is
-// given once, in Facts with no Fleet and a State of their own: a clock that jumps is one piece of news, not one for each fleet.
+// Facts are what one tick of one fleet shows. What is true of the machine and not of one fleet (Jump, Journal) is told once, from
+// Facts with no Fleet and a State of their own: a clock that jumps is one piece of news, not one for each fleet.
 type Facts struct {
 	Now      time.Time
 	Instance string
@@ -51,6 +51,7 @@ type Budget struct {
 // Rules say when facts are worth a notice.
 type Rules struct {
 	CPUSignal    string        `yaml:"cpu_signal"`           // the signal that is the workers' CPU
+	ErrorsSignal string        `yaml:"errors_signal"`        // the signal that is the share of requests that failed; Tally uses it
 	CPU          float64       `yaml:"cpu,percent"`          // above it after a scale-up ...
 	CPUFor       time.Duration `yaml:"cpu_for"`              // ... for so long
 	AfterScaleUp time.Duration `yaml:"after_scale_up"`       // a scale-up answers so long for what follows
@@ -69,7 +70,7 @@ type Rules struct {
 // minutes to settle are two windows of the 5-minute p95: all requests in it are of after the scale-up.
 func DefaultRules() Rules {
 	return Rules{
-		CPUSignal: "cpu", CPU: 85, CPUFor: 5 * time.Minute, AfterScaleUp: 30 * time.Minute, Settle: 10 * time.Minute, Improve: 10,
+		CPUSignal: "cpu", ErrorsSignal: "errors", CPU: 85, CPUFor: 5 * time.Minute, AfterScaleUp: 30 * time.Minute, Settle: 10 * time.Minute, Improve: 10,
 		ShortFor: 5 * time.Minute, MissingFor: 10 * time.Minute, TargetFor: 3 * time.Minute, TimeToScale: 5 * time.Minute,
 		Availability: 99.5, ClockJump: time.Minute, JournalFor: time.Minute,
 	}
@@ -77,8 +78,10 @@ func DefaultRules() Rules {
 
 // Check adds what is wrong with the rules: the field, what it is, and what to write.
 func (r *Rules) Check(add func(field, msg, fix string)) {
-	if r.CPUSignal == "" {
-		add("cpu_signal", "is empty", "write the name of a signal, such as cpu")
+	for _, s := range []struct{ field, name string }{{"cpu_signal", r.CPUSignal}, {"errors_signal", r.ErrorsSignal}} {
+		if s.name == "" {
+			add(s.field, "is empty", "write the name of a signal")
+		}
 	}
 	for _, p := range []struct {
 		field string

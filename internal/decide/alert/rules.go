@@ -333,10 +333,10 @@ func unavailable(c *context) []finding {
 		return []finding{f}
 	}
 	f.verdict = yes
-	f.title = fmt.Sprintf("availability of this month is %s %%, below %s %%", value, number(c.Availability))
+	f.title = fmt.Sprintf("availability of %s is %s %%, below %s %%", c.month(), value, number(c.Availability))
 	f.lines = []string{
 		fmt.Sprintf("%s of %s %s were not served; %s may be.", number(math.Round(m.Total-m.Good)), number(math.Round(m.Total)), m.Unit, number(math.Floor(allowed))),
-		"'tidemark events' and 'tidemark report' show when they fell. Put off what is risky until the month is over.",
+		"'tidemark events' shows when they fell. Put off what is risky until the month is over.",
 	}
 	return []finding{f}
 }
@@ -347,11 +347,11 @@ func overBudget(c *context) []finding {
 		return nil
 	}
 	money := func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) + " " + b.Currency }
-	next := "Look at which fleet grew and whether it must ('tidemark report'); lower bounds.max, or raise the budget."
+	next := "See when it grew and whether it must ('tidemark events'); lower bounds.max, or raise the budget."
 	spent := finding{rule: "budget_exceeded", verdict: no, severity: Critical, over: "Spent this month: " + money(b.Spent) + "."}
 	if b.Spent > b.Limit {
 		spent.verdict = yes
-		spent.title = fmt.Sprintf("this month's budget is exceeded: %s of %s", money(b.Spent), money(b.Limit))
+		spent.title = fmt.Sprintf("the budget of %s is exceeded: %s of %s", c.month(), money(b.Spent), money(b.Limit))
 		spent.lines = []string{"If it goes on so it will be " + money(b.Projected) + " at the month's end.", next}
 	}
 	projected := finding{rule: "budget_projected", verdict: no, raise: time.Hour, resolve: time.Hour, severity: Warning, over: "Projected for this month: " + money(b.Projected) + "."}
@@ -361,10 +361,18 @@ func overBudget(c *context) []finding {
 	}
 	if b.Projected > limit {
 		projected.verdict = yes
-		projected.title = fmt.Sprintf("this month will cost %s if it goes on so, and the budget is %s", money(b.Projected), money(b.Limit))
+		projected.title = fmt.Sprintf("%s will cost %s if it goes on so, and the budget is %s", c.month(), money(b.Projected), money(b.Limit))
 		projected.lines = []string{"Spent so far: " + money(b.Spent) + ".", next}
 	}
 	return []finding{spent, projected}
+}
+
+// month is what a month's figures are of.
+func (c *context) month() string {
+	if c.Fleet == "" {
+		return "this month"
+	}
+	return c.Fleet + " this month"
 }
 
 // sentence is a reason as a line of its own.

@@ -45,6 +45,7 @@ type Expression struct {
 // Error is a mistake in a formula, at a line and column within it, both counted from 1.
 type Error struct {
 	Line, Column int
+	Name         string // that is no signal; empty for every other mistake
 	Msg          string
 	Fix          string // what to write instead; may be empty
 }
@@ -64,7 +65,7 @@ const maxLength = 1000
 // what the result is measured in. The error is an *Error.
 func Compile(text string, signals []string, unit fleet.Unit) (*Expression, error) {
 	if n := len(text); n > maxLength {
-		return nil, &Error{1, 1, fmt.Sprintf("the expression has %d bytes, and may have %d", n, maxLength), "derive it in the program that shows the signals"}
+		return nil, &Error{1, 1, "", fmt.Sprintf("the expression has %d bytes, and may have %d", n, maxLength), "derive it in the program that shows the signals"}
 	}
 	tree, err := parser.Parse(text)
 	if err != nil {
@@ -76,7 +77,7 @@ func Compile(text string, signals []string, unit fleet.Unit) (*Expression, error
 		return nil, c.err
 	}
 	if len(c.inputs) == 0 {
-		return nil, &Error{1, 1, "the expression names no signal", "write one of " + strings.Join(signals, ", ")}
+		return nil, &Error{1, 1, "", "the expression names no signal", "write one of " + strings.Join(signals, ", ")}
 	}
 	e := &Expression{unit: unit, signals: signals, inputs: c.inputs, values: environment(signals)}
 	if e.program, err = expr.Compile(text, expr.Env(e.values.Addr().Interface()), expr.AsFloat64()); err != nil {
@@ -98,9 +99,9 @@ func environment(signals []string) reflect.Value {
 func located(err error) error {
 	var at *file.Error
 	if !errors.As(err, &at) {
-		return &Error{1, 1, err.Error(), ""}
+		return &Error{1, 1, "", err.Error(), ""}
 	}
-	return &Error{max(at.Line, 1), at.Column + 1, at.Message, ""}
+	return &Error{max(at.Line, 1), at.Column + 1, "", at.Message, ""}
 }
 
 // check walks a formula: it allows what the package's doc says, and collects the signals that it names.
@@ -123,7 +124,7 @@ func (c *check) Visit(node *ast.Node) {
 	case *ast.IdentifierNode:
 		i := slices.Index(c.signals, n.Value)
 		if i < 0 {
-			c.fail(n, fmt.Sprintf("%q is no signal of this fleet", n.Value), c.near(n.Value))
+			c.fail(n, n.Value, fmt.Sprintf("%q is no signal of this fleet", n.Value), c.near(n.Value))
 		} else if at, known := slices.BinarySearch(c.inputs, i); !known {
 			c.inputs = slices.Insert(c.inputs, at, i)
 		}
@@ -138,13 +139,13 @@ func (c *check) Visit(node *ast.Node) {
 			c.allow(n, callee.Value, functions, "function")
 		}
 	default:
-		c.fail(n, "only numbers, signals and what is computed of them can stand here", "see the documentation of derived signals")
+		c.fail(n, "", "only numbers, signals and what is computed of them can stand here", "see the documentation of derived signals")
 	}
 }
 
 func (c *check) allow(n ast.Node, name string, known []string, what string) {
 	if !slices.Contains(known, name) {
-		c.fail(n, fmt.Sprintf("%q is no %s here", name, what), "write one of "+strings.Join(known, " "))
+		c.fail(n, "", fmt.Sprintf("%q is no %s here", name, what), "write one of "+strings.Join(known, " "))
 	}
 }
 
@@ -158,8 +159,8 @@ func (c *check) near(name string) string {
 	return "write one of " + strings.Join(c.signals, ", ")
 }
 
-func (c *check) fail(n ast.Node, msg, fix string) {
-	e := &Error{Msg: msg, Fix: fix}
+func (c *check) fail(n ast.Node, name, msg, fix string) {
+	e := &Error{Name: name, Msg: msg, Fix: fix}
 	e.Line, e.Column = position(c.text, n.Location().From)
 	if c.err == nil || cmp.Or(cmp.Compare(e.Line, c.err.Line), cmp.Compare(e.Column, c.err.Column)) < 0 {
 		c.err = e

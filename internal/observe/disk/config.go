@@ -87,5 +87,8 @@ func (c *Config) Unit() fleet.Unit { return fields[c.Field].unit }
 // Distribution: these are plain figures.
 func (c *Config) Distribution() bool { return false }
 
+// Dependency is what is measured of what workers load.
+func (c *Config) Dependency() string { return "the disk" }
+
 // PerWorker: a disk does not get faster as workers leave.
 func (c *Config) PerWorker() bool { return false }

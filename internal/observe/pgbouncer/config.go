@@ -33,6 +33,9 @@ func (c *Config) Distribution() bool { return false }
 // PerWorker: a pool's figures do not rise as workers leave.
 func (c *Config) PerWorker() bool { return false }
 
+// Dependency is what is measured of what workers load.
+func (c *Config) Dependency() string { return "the database's connection pool" }
+
 // Windowed reports whether the field is taken over a window: those of SHOW STATS are, the others are of the moment.
 func (c *Config) Windowed() bool { return c.field().stats != nil }
 

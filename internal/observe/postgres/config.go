@@ -44,6 +44,14 @@ func (c *Config) Distribution() bool { return false }
 // PerWorker: a database's figures do not rise as workers leave.
 func (c *Config) PerWorker() bool { return false }
 
+// Dependency is what is measured of what workers load: the server's own figures are, and not a queue that is kept in it.
+func (c *Config) Dependency() string {
+	if c.Query != "" || c.Preset != "" {
+		return ""
+	}
+	return "the database"
+}
+
 // Windowed reports whether the value is taken over a window.
 func (c *Config) Windowed() bool { f := c.field(); return f != nil && f.windowed }
 

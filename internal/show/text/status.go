@@ -53,6 +53,12 @@ func Status(w io.Writer, v View, o web.Overview) {
 	for _, f := range o.Identity {
 		fmt.Fprintln(w, v.dim("  "+f.Name+": "+f.Value))
 	}
+	for _, n := range o.Raised {
+		fmt.Fprintln(w, v.Bad(fmt.Sprintf("%s for %s: %s", n.Severity, v.ago(n.Started), n.Title)))
+	}
+	if o.Untold > 0 {
+		fmt.Fprintln(w, v.Bad(fmt.Sprintf("%d alerts wait to be delivered ('tidemark alert list')", o.Untold)))
+	}
 	for _, st := range o.Fleets {
 		fmt.Fprintln(w)
 		Fleet(w, v, st)

@@ -12,9 +12,11 @@ import (
 
 	"tidemark/internal/config"
 	"tidemark/internal/control"
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
+	"tidemark/internal/tell"
 )
 
 // Overview is the state of one daemon and its fleets.
@@ -27,6 +29,8 @@ type Overview struct {
 	Config   string            `json:"config"`
 	Identity []config.Fact     `json:"identity"` // what the installation says of itself
 	Fleets   []*control.Status `json:"fleets"`
+	Raised   []alert.Notice    `json:"alerts"`      // what is the case now
+	Untold   int               `json:"undelivered"` // messages that wait for a channel
 }
 
 // Explanation is what is known of a fleet at one moment.
@@ -40,6 +44,20 @@ type Explanation struct {
 	Status   *control.Status `json:"status,omitempty"` // when asked about now
 }
 
+// Alerts are what people are told.
+type Alerts struct {
+	Instance string        `json:"instance"`
+	TimeZone string        `json:"time_zone"`
+	Alerts   []Alert       `json:"alerts"`   // critical first, then the newest
+	Channels []tell.Status `json:"channels"` // as configured
+}
+
+// Alert is one notice that is the case, or ended within the last hour, and how far each channel has got with it.
+type Alert struct {
+	alert.Notice
+	Told []tell.Telling `json:"told"`
+}
+
 // Backend is what the API shows and does.
 type Backend interface {
 	Overview() Overview
@@ -47,6 +65,9 @@ type Backend interface {
 	// Explain answers for a moment; the zero time is now. It returns control.ErrNoFleet for a fleet never heard of.
 	Explain(ctx context.Context, name string, at time.Time) (*Explanation, error)
 	Order(ctx context.Context, name string, o engine.Order) (*control.Status, error)
+	Alerts() Alerts
+	// TestAlerts sends a test message through each channel.
+	TestAlerts(ctx context.Context) []tell.Tried
 }
 
 // OrderRequest is an operator's word as it is sent. For is how long a hold or a size lasts; nil means until released.
@@ -85,6 +106,12 @@ func API(b Backend) http.Handler {
 		}
 		events, err := b.Events(r.Context(), q)
 		answer(w, events, err)
+	})
+	mux.HandleFunc("GET /api/v1/alerts", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, b.Alerts(), nil)
+	})
+	mux.HandleFunc("POST /api/v1/alerts/test", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, b.TestAlerts(r.Context()), nil)
 	})
 	mux.HandleFunc("GET /api/v1/fleets/{fleet}/explanation", func(w http.ResponseWriter, r *http.Request) {
 		at, err := queryTime(r, "at")

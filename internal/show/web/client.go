@@ -17,6 +17,7 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
+	"tidemark/internal/tell"
 )
 
 // Client speaks with a daemon over its unix socket.
@@ -81,6 +82,27 @@ func (c *Client) Order(ctx context.Context, name string, o OrderRequest) (st *co
 	return st, c.do(ctx, http.MethodPost, "/api/v1/fleets/"+url.PathEscape(name)+"/orders", nil, o, &st)
 }
 
+// Pushed is a value for a signal that takes them. Without an expiry it is good for as long as the signal's configuration says.
+type Pushed struct {
+	Value  float64        `json:"value"`
+	Expiry fleet.Duration `json:"expiry,omitempty"`
+}
+
+// Push sends a value for a signal.
+func (c *Client) Push(ctx context.Context, name, signal string, v Pushed) error {
+	return c.do(ctx, http.MethodPut, "/api/v1/fleets/"+url.PathEscape(name)+"/signals/"+url.PathEscape(signal), nil, v, nil)
+}
+
+// Alerts asks what is raised, and who has been told.
+func (c *Client) Alerts(ctx context.Context) (a Alerts, err error) {
+	return a, c.do(ctx, http.MethodGet, "/api/v1/alerts", nil, nil, &a)
+}
+
+// TestAlerts sends a test message through each channel.
+func (c *Client) TestAlerts(ctx context.Context) (tried []tell.Tried, err error) {
+	return tried, c.do(ctx, http.MethodPost, "/api/v1/alerts/test", nil, nil, &tried)
+}
+
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body, into any) error {
 	var buf bytes.Buffer
 	if body != nil {
@@ -107,6 +129,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		p := &Problem{Status: resp.StatusCode, Detail: resp.Status}
 		_ = d.Decode(p) // without a body the status line must do
 		return p
+	}
+	if into == nil {
+		return nil
 	}
 	if err := d.Decode(into); err != nil {
 		return fmt.Errorf("read the daemon's answer: %w", err)

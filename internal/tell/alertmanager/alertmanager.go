@@ -81,6 +81,23 @@ func (c *Config) Validate() error {
 	return errs.Err()
 }
 
+// Addresses are those whom the channels tell.
+func (c *Config) Addresses() (out []string) {
+	for _, u := range c.URLs {
+		out = append(out, channel(u))
+	}
+	return out
+}
+
+// channel is the name of an Alertmanager's channel.
+func channel(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "alertmanager"
+	}
+	return "alertmanager " + u.Host + u.Path
+}
+
 // Mirror is one Alertmanager.
 type Mirror struct {
 	cfg   Config
@@ -94,12 +111,8 @@ func Channels(cfg Config) ([]tell.Channel, error) {
 	}
 	var out []tell.Channel
 	for _, u := range cfg.URLs {
-		parsed, err := url.Parse(u)
-		if err != nil {
-			return nil, fmt.Errorf("urls: %w", err) // valid
-		}
 		m := &Mirror{cfg: cfg, place: post.Place{URL: strings.TrimRight(u, "/") + "/api/v2/alerts", CAFile: cfg.CAFile, Timeout: cfg.Timeout}}
-		out = append(out, tell.Channel{Name: "alertmanager " + parsed.Host + parsed.Path, Mirror: m, Delivery: tell.Delivery{Severity: cfg.Severity, Repeat: cfg.Resend}})
+		out = append(out, tell.Channel{Name: channel(u), Mirror: m, Delivery: tell.Delivery{Severity: cfg.Severity, Repeat: cfg.Resend}})
 	}
 	return out, nil
 }

@@ -73,6 +73,17 @@ func (c *Config) Validate() error {
 	return errs.Err()
 }
 
+// Addresses are those whom the channels tell.
+func (c *Config) Addresses() (out []string) {
+	for _, to := range c.To {
+		out = append(out, channel(to))
+	}
+	return out
+}
+
+// channel is the name of a recipient's channel.
+func channel(to string) string { return "mail " + address(to) }
+
 // checkAddress takes name@host and Name <name@host>.
 func checkAddress(errs *config.FieldErrors, field, s string) {
 	a, err := netmail.ParseAddress(s)

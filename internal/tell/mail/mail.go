@@ -44,7 +44,7 @@ func Channels(cfg Config, zone *time.Location) ([]tell.Channel, error) {
 	var out []tell.Channel
 	for _, to := range cfg.To {
 		sender := &Sender{cfg: cfg, server: s, to: to, zone: zone}
-		out = append(out, tell.Channel{Name: "mail " + address(to), Sender: sender, Delivery: cfg.Delivery})
+		out = append(out, tell.Channel{Name: channel(to), Sender: sender, Delivery: cfg.Delivery})
 	}
 	return out, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"tidemark/internal/decide/alert"
 	"tidemark/internal/tell"
+	"tidemark/internal/tell/mail/mailtest"
 )
 
 var began = time.Date(2027, 3, 1, 9, 15, 0, 0, time.UTC)
@@ -35,33 +36,33 @@ func send(t *testing.T, s *Sender, batch ...tell.Message) error {
 	return s.Send(ctx, batch)
 }
 
-func withPassword(srv *smtpServer) func(*Config) {
-	return func(c *Config) { c.CAFile, c.User, c.Password = srv.ca, "tide", "s3cret" }
+func withPassword(srv *mailtest.Server) func(*Config) {
+	return func(c *Config) { c.CAFile, c.User, c.Password = srv.CA, "tide", "s3cret" }
 }
 
 func TestAMailArrives(t *testing.T) {
 	for name, implicit := range map[string]bool{"smtp": false, "smtps": true} {
 		t.Run(name, func(t *testing.T) {
-			srv := start(t, implicit)
-			s := sender(t, srv.url(name), func(c *Config) {
+			srv := mailtest.Start(t, implicit)
+			s := sender(t, srv.URL(name), func(c *Config) {
 				withPassword(srv)(c)
 				c.To = append(c.To, "boss@moa.example")
 			})
 			if err := send(t, s, message("odoo-workers is short: Pasifika’s p95 is 900ms")); err != nil {
 				t.Fatal(err)
 			}
-			mails := srv.got()
+			mails := srv.Mails()
 			if len(mails) != 1 {
 				t.Fatalf("%d mails arrived", len(mails))
 			}
 			m := mails[0]
-			if !m.tls || m.auth != "\x00tide\x00s3cret" {
-				t.Errorf("TLS %v, auth %q", m.tls, m.auth)
+			if !m.TLS || m.Auth != "\x00tide\x00s3cret" {
+				t.Errorf("TLS %v, auth %q", m.TLS, m.Auth)
 			}
-			if m.from != "MAIL FROM:<tidemark@moa.example> BODY=8BITMIME" || m.to != "RCPT TO:<ict@moa.example>" {
-				t.Errorf("envelope %q %q", m.from, m.to)
+			if m.From != "MAIL FROM:<tidemark@moa.example> BODY=8BITMIME" || m.To != "RCPT TO:<ict@moa.example>" {
+				t.Errorf("envelope %q %q", m.From, m.To)
 			}
-			h, body := parse(t, m)
+			h, body := m.Parse(t)
 			subject, err := new(mime.WordDecoder).DecodeHeader(h.Get("Subject"))
 			if want := "CRITICAL [dfr-cook-islands] odoo-workers is short: Pasifika’s p95 is 900ms"; err != nil || subject != want {
 				t.Errorf("subject %q (%v), want %q", subject, err, want)
@@ -89,26 +90,26 @@ func TestAMailArrives(t *testing.T) {
 }
 
 func TestWhatFollowsRefersToTheFirst(t *testing.T) {
-	srv := start(t, false)
-	s := sender(t, srv.url("smtp"), withPassword(srv))
+	srv := mailtest.Start(t, false)
+	s := sender(t, srv.URL("smtp"), withPassword(srv))
 	m := message("over")
 	m.ID, m.Kind = "fedcba9876543210fedcba98", tell.Resolved
 	if err := send(t, s, m); err != nil {
 		t.Fatal(err)
 	}
-	h, _ := parse(t, srv.got()[0])
+	h, _ := srv.Mails()[0].Parse(t)
 	if h.Get("References") != "<0123456789abcdef01234567.tidemark@moa.example>" || h.Get("Message-Id") != "<fedcba9876543210fedcba98.tidemark@moa.example>" {
 		t.Errorf("References %q, Message-ID %q", h.Get("References"), h.Get("Message-Id"))
 	}
 }
 
 func TestPasswordFromAFile(t *testing.T) {
-	srv := start(t, false)
+	srv := mailtest.Start(t, false)
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := sender(t, srv.url("smtp"), func(c *Config) { c.CAFile, c.User, c.PasswordFile = srv.ca, "tide", file })
+	s := sender(t, srv.URL("smtp"), func(c *Config) { c.CAFile, c.User, c.PasswordFile = srv.CA, "tide", file })
 	if err := send(t, s, message("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -162,9 +163,9 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(c.step+" "+c.fault, func(t *testing.T) {
 			t.Parallel()
-			srv := start(t, false)
-			s := sender(t, srv.url("smtp"), withPassword(srv))
-			srv.fault(c.step, c.fault)
+			srv := mailtest.Start(t, false)
+			s := sender(t, srv.URL("smtp"), withPassword(srv))
+			srv.Fault(c.step, c.fault)
 			if c.fault == "hang" && c.want != fine {
 				s.cfg.Timeout = 2 * time.Second
 			}
@@ -183,13 +184,13 @@ func TestFaults(t *testing.T) {
 				t.Errorf("error %q does not say %q", err, c.says)
 			}
 			s.cfg.Timeout = 30 * time.Second
-			srv.fault(c.step, "")
+			srv.Fault(c.step, "")
 			if err := send(t, s, message("x")); err != nil {
 				t.Errorf("when it is well again: %v", err)
 			}
 			ids := map[string]bool{}
-			for _, m := range srv.got() {
-				h, _ := parse(t, m)
+			for _, m := range srv.Mails() {
+				h, _ := m.Parse(t)
 				ids[h.Get("Message-Id")] = true
 			}
 			if len(ids) != 1 {
@@ -200,23 +201,23 @@ func TestFaults(t *testing.T) {
 }
 
 func TestNothingGoesOutUnencryptedByMistake(t *testing.T) {
-	srv := start(t, false)
-	srv.fault("EHLO", "250-test\r\n250 AUTH PLAIN") // no STARTTLS: an old server, or someone in the middle
-	if err := send(t, sender(t, srv.url("smtp"), withPassword(srv)), message("x")); err == nil || !strings.Contains(err.Error(), "STARTTLS") {
+	srv := mailtest.Start(t, false)
+	srv.Fault("EHLO", "250-test\r\n250 AUTH PLAIN") // no STARTTLS: an old server, or someone in the middle
+	if err := send(t, sender(t, srv.URL("smtp"), withPassword(srv)), message("x")); err == nil || !strings.Contains(err.Error(), "STARTTLS") {
 		t.Errorf("without STARTTLS: %v", err)
 	}
-	other, wrong := certificate(t)
+	other, wrong := mailtest.Certificate(t)
 	_ = other
-	srv.fault("EHLO", "")
-	if err := send(t, sender(t, srv.url("smtp"), func(c *Config) { withPassword(srv)(c); c.CAFile = wrong }), message("x")); err == nil || !strings.Contains(err.Error(), "certificate") {
+	srv.Fault("EHLO", "")
+	if err := send(t, sender(t, srv.URL("smtp"), func(c *Config) { withPassword(srv)(c); c.CAFile = wrong }), message("x")); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with a certificate of nobody: %v", err)
 	}
-	if srv.steps("AUTH")+srv.steps("MAIL") > 0 {
+	if srv.Steps("AUTH")+srv.Steps("MAIL") > 0 {
 		t.Error("it went on all the same")
 	}
-	local := sender(t, srv.url("smtp"), nil)
+	local := sender(t, srv.URL("smtp"), nil)
 	local.server.local = true
-	for _, s := range []*Sender{sender(t, srv.url("smtp+insecure"), nil), local} {
+	for _, s := range []*Sender{sender(t, srv.URL("smtp+insecure"), nil), local} {
 		if err := send(t, s, message("x")); err != nil {
 			t.Errorf("when it is allowed: %v", err)
 		}
@@ -224,8 +225,8 @@ func TestNothingGoesOutUnencryptedByMistake(t *testing.T) {
 }
 
 func TestAWrongPasswordIsNotRepeated(t *testing.T) {
-	srv := start(t, false)
-	s := sender(t, srv.url("smtp"), func(c *Config) { c.CAFile, c.User, c.Password = srv.ca, "tide", "w0rse" })
+	srv := mailtest.Start(t, false)
+	s := sender(t, srv.URL("smtp"), func(c *Config) { c.CAFile, c.User, c.Password = srv.CA, "tide", "w0rse" })
 	err := send(t, s, message("x"))
 	if err == nil || !strings.Contains(err.Error(), "535") || strings.Contains(err.Error(), "w0rse") {
 		t.Errorf("error %v", err)
@@ -235,13 +236,13 @@ func TestAWrongPasswordIsNotRepeated(t *testing.T) {
 func TestCancelledAtOnce(t *testing.T) {
 	for _, step := range []string{"greet", "EHLO", "AUTH", "MAIL", "DATA", "TEXT"} {
 		t.Run(step, func(t *testing.T) {
-			srv := start(t, false)
-			srv.fault(step, "hang")
+			srv := mailtest.Start(t, false)
+			srv.Fault(step, "hang")
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
-			s := sender(t, srv.url("smtp"), func(c *Config) { withPassword(srv)(c); c.Timeout = 5 * time.Minute })
+			s := sender(t, srv.URL("smtp"), func(c *Config) { withPassword(srv)(c); c.Timeout = 5 * time.Minute })
 			go func() { done <- s.Send(ctx, []tell.Message{message("x")}) }()
-			<-srv.hung
+			<-srv.Hung
 			cancel()
 			if err := <-done; err == nil { // the test's own time-out is what fails here
 				t.Error("no error")

@@ -13,16 +13,17 @@ import (
 
 	"tidemark/internal/decide/alert"
 	"tidemark/internal/tell"
+	"tidemark/internal/tell/mail/mailtest"
 )
 
 // Eighteen days without a mail server, then one that greylists first: every message arrives, in order, in a mail for each day with more than three.
 func TestWeeksWithoutAMailServer(t *testing.T) {
-	srv := start(t, false)
-	srv.fault("greet", "close")
+	srv := mailtest.Start(t, false)
+	srv.Fault("greet", "close")
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := DefaultConfig()
-		cfg.SMTP, cfg.To = srv.url("smtp+insecure"), []string{"ict@moa.example"}
+		cfg.SMTP, cfg.To = srv.URL("smtp+insecure"), []string{"ict@moa.example"}
 		channels, err := Channels(cfg, zone)
 		if err != nil {
 			t.Fatal(err)
@@ -52,16 +53,16 @@ func TestWeeksWithoutAMailServer(t *testing.T) {
 				teller = begin()
 			}
 		}
-		srv.fault("greet", "")
-		srv.fault("RCPT", "450 4.7.1 greylisted")
+		srv.Fault("greet", "")
+		srv.Fault("RCPT", "450 4.7.1 greylisted")
 		time.Sleep(time.Hour)
-		srv.fault("RCPT", "")
+		srv.Fault("RCPT", "")
 		time.Sleep(time.Hour)
 		end(teller)
 		var got []string
 		ids := map[string]bool{}
-		for _, m := range srv.got() {
-			h, body := parse(t, m)
+		for _, m := range srv.Mails() {
+			h, body := m.Parse(t)
 			ids[h.Get("Message-Id")] = true
 			plain, err := io.ReadAll(quotedprintable.NewReader(strings.NewReader(body)))
 			if err != nil {
@@ -79,7 +80,7 @@ func TestWeeksWithoutAMailServer(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("got %d, want %d: %q", len(got), len(want), got)
 		}
-		if n := len(srv.got()); n < 18 || n > 25 || len(ids) != n {
+		if n := len(srv.Mails()); n < 18 || n > 25 || len(ids) != n {
 			t.Errorf("%d mails with %d different IDs for 18 days", n, len(ids))
 		}
 	})

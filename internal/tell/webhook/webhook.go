@@ -32,7 +32,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -63,15 +62,7 @@ func New(cfg Config, zone *time.Location) (tell.Channel, error) {
 		zone = time.UTC
 	}
 	s := &Sender{cfg: cfg, place: post.Place{URL: cfg.URL, CAFile: cfg.CAFile, Timeout: cfg.Timeout}, zone: zone}
-	kind := "webhook"
-	if cfg.Format == Slack {
-		kind = "slack"
-	}
-	u, err := url.Parse(cfg.URL)
-	if err != nil {
-		return tell.Channel{}, errors.New("url: is no address") // valid
-	}
-	return tell.Channel{Name: kind + " " + u.Host, Sender: s, Delivery: cfg.Delivery}, nil
+	return tell.Channel{Name: cfg.name(), Sender: s, Delivery: cfg.Delivery}, nil
 }
 
 type payload struct {

@@ -155,7 +155,6 @@ func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"":                               func(*Config) {},
 		"url: is missing":                func(c *Config) { c.URL = "" },
-		`format: "xml" is no format`:     func(c *Config) { c.Format = "xml" },
 		"secret_file: stands beside":     func(c *Config) { c.Secret, c.SecretFile = key, "/x" },
 		"secret: is of no use":           func(c *Config) { c.Format, c.Secret = Slack, key },
 		"secret: is missing":             func(c *Config) { c.URL = "http://x.example" },

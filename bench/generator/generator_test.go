@@ -1,0 +1,182 @@
+// Package generator compares what a request costs the load generator with what it costs a plain net/http loop and vegeta, in
+// the same run, against a trivial server in a process of its own. A module of its own, so that vegeta stays out of the product.
+package generator
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+
+	"tidemark/internal/prove"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("GENERATOR_SERVE") != "" {
+		serve()
+	}
+	os.Exit(m.Run())
+}
+
+// serve answers every request with the same 100 bytes of JSON, and does no more, so that a core of its own is enough for it.
+func serve() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(listener.Addr())
+	body := fmt.Sprintf(`{"name":%q}`, bytes.Repeat([]byte("x"), 89))
+	answer := []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	for {
+		c, err := listener.Accept()
+		if err != nil {
+			panic(err)
+		}
+		go func() {
+			defer c.Close()
+			r := bufio.NewReader(c)
+			for {
+				line, err := r.ReadSlice('\n')
+				if err != nil {
+					return
+				}
+				if len(line) == 2 { // a GET ends with an empty line
+					if _, err := c.Write(answer); err != nil {
+						return
+					}
+				}
+			}
+		}()
+	}
+}
+
+// server starts serve in a process of its own.
+func server(b *testing.B) (url string) {
+	b.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "GENERATOR_SERVE=1", "GOMAXPROCS=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	var address string
+	if _, err := fmt.Fscanln(out, &address); err != nil {
+		b.Fatal(err)
+	}
+	return "http://" + address + "/"
+}
+
+const length = 3 * time.Second // of each measurement
+
+// Of one core: GOMAXPROCS is 1. "offered" is open-loop at a fixed rate; the others ask as fast as fifty users can.
+func BenchmarkOneCore(b *testing.B) {
+	url := server(b)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	ask := func(ctx context.Context, _ *rand.Rand) (*http.Request, error) {
+		return http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	}
+	tidemark := func(b *testing.B, l prove.Load) int {
+		l.Duration, l.Request = length, ask
+		sum, err := prove.Run(b.Context(), l)
+		if err != nil || sum.Failed > 0 {
+			b.Fatalf("%v, %d failed: %v", err, sum.Failed, sum.Errors)
+		}
+		b.ReportMetric(1000*sum.Lag.Quantile(0.99), "ms-lag-p99")
+		b.ReportMetric(float64(sum.Dropped), "dropped")
+		return sum.Requests
+	}
+	attack := func(rate int) func(*testing.B) int {
+		return func(b *testing.B) int {
+			attacker := vegeta.NewAttacker(vegeta.KeepAlive(true), vegeta.HTTP2(false), vegeta.Workers(50), vegeta.MaxWorkers(50))
+			defer attacker.Stop()
+			var pacer vegeta.Pacer = vegeta.Rate{Freq: rate, Per: time.Second}
+			n := 0
+			for r := range attacker.Attack(vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodGet, URL: url}), pacer, length, "") {
+				if r.Error != "" {
+					b.Fatal(r.Error)
+				}
+				n++
+			}
+			return n
+		}
+	}
+	for _, c := range []struct {
+		name string
+		play func(*testing.B) int
+	}{
+		{"offered-20000/tidemark", func(b *testing.B) int {
+			return tidemark(b, prove.Load{Rate: prove.Tide(prove.Point{Rate: 20_000}), Arrivals: prove.Even})
+		}},
+		{"offered-4000/tidemark", func(b *testing.B) int {
+			return tidemark(b, prove.Load{Rate: prove.Tide(prove.Point{Rate: 4000}), Arrivals: prove.Even})
+		}},
+		{"offered-4000/vegeta", attack(4000)},
+		{"flat-out/tidemark", func(b *testing.B) int { return tidemark(b, prove.Load{Users: 50}) }},
+		{"flat-out/vegeta", attack(0)},
+		{"flat-out/net-http-loop", func(b *testing.B) int { return loop(b, url) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				before, start := cpu(), time.Now()
+				n := c.play(b)
+				b.ReportMetric(float64(n)/time.Since(start).Seconds(), "requests/s")
+				b.ReportMetric(float64((cpu()-before).Microseconds())/float64(n), "us-CPU/request")
+				b.ReportMetric(0, "ns/op")
+			}
+		})
+	}
+}
+
+// loop is the plainest thing that net/http can do: fifty goroutines that ask and read, and measure nothing.
+func loop(b *testing.B, url string) int {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 50}}
+	defer client.CloseIdleConnections()
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	end := time.Now().Add(length)
+	for range 50 {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				resp, err := client.Get(url)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				n.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return int(n.Load())
+}
+
+func cpu() time.Duration {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
