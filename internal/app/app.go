@@ -116,7 +116,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, Note: fmt.Sprintf("version %s, pid %d, %s, %s", a.opts.Version, os.Getpid(), a.path, identity(a.cfg))}); err != nil {
 		return err
 	}
-	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal})
+	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal, Zone: a.cfg.Instance.Zone})
 	built, err := a.build(ctx, a.cfg)
 	if err != nil {
 		return err

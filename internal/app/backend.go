@@ -80,7 +80,84 @@ func (a *App) Explain(ctx context.Context, name string, at time.Time) (*web.Expl
 	e.Units = a.units(name, e.Readings)
 	e.Changes, err = a.journal.Events(ctx, record.EventQuery{Fleet: name, Until: e.At, Limit: 5,
 		Kinds: []fleet.Kind{fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventOrder, fleet.EventSizeChanged}})
+	if err != nil {
+		return nil, err
+	}
+	e.Compare, err = a.compare(ctx, name, e.At)
 	return e, err
+}
+
+// compareSpan is how far back policies are compared, and comparePoints makes its steps five minutes.
+const (
+	compareSpan   = 24 * time.Hour
+	comparePoints = 300
+)
+
+// compare sets what each configured policy alone would have used against what the fleet used.
+func (a *App) compare(ctx context.Context, name string, at time.Time) ([]web.Comparison, error) {
+	a.mu.Lock()
+	cfg := a.cfg
+	a.mu.Unlock()
+	i := slices.IndexFunc(cfg.Fleets, func(f config.Fleet) bool { return f.Name == name })
+	if i < 0 {
+		return nil, nil
+	}
+	q := record.SeriesQuery{Fleet: name, Signal: record.SizeSignal, Since: at.Add(-compareSpan), Until: at, MaxPoints: comparePoints}
+	var actual []record.Point
+	var out []web.Comparison
+	for _, pol := range cfg.Fleets[i].Policy.Policies {
+		if pol.SLO == nil && pol.Forecast == nil {
+			continue
+		}
+		var err error
+		if actual == nil {
+			if actual, err = a.journal.Series(ctx, q); err != nil {
+				return nil, err
+			}
+		}
+		of := q
+		of.Signal = record.PolicySignal(pol.ID)
+		alone, err := a.journal.Series(ctx, of)
+		if err != nil {
+			return nil, err
+		}
+		if c, ok := compared(alone, actual, cfg.Tick); ok {
+			c.Policy, c.Mode = pol.ID, pol.Mode
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// compared adds up two series over the steps that both have.
+func compared(alone, actual []record.Point, tick time.Duration) (c web.Comparison, ok bool) {
+	sizes := map[int64]record.Point{}
+	for _, p := range actual {
+		sizes[p.Time.UnixNano()] = p
+	}
+	ticks := 0
+	for _, p := range alone {
+		was := sizes[p.Time.UnixNano()]
+		n := min(p.N, was.N)
+		if n == 0 {
+			continue
+		}
+		if ticks == 0 {
+			c.Min, c.Max = int(p.Min), int(p.Max)
+		}
+		c.Min, c.Max = min(c.Min, int(p.Min)), max(c.Max, int(p.Max))
+		c.Alone += float64(n) * p.Mean
+		c.Actual += float64(n) * was.Mean
+		ticks += n
+	}
+	c.Span = fleet.Duration(min(time.Duration(ticks)*tick, compareSpan))
+	if ticks == 0 {
+		return c, false
+	}
+	hours := time.Duration(c.Span).Hours() / float64(ticks)
+	c.Alone *= hours
+	c.Actual *= hours
+	return c, true
 }
 
 // units finds the units of readings; a signal that is no longer configured is a plain number.

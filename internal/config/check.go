@@ -56,6 +56,9 @@ func (r *resolver) reach() {
 	}
 	most := 0
 	for _, p := range r.out.Policies {
+		if p.SLO != nil || p.Forecast != nil {
+			most = s.StepUp // as many as it needs
+		}
 		for _, rule := range p.Rules {
 			most = max(most, rule.Change)
 		}
@@ -101,20 +104,28 @@ func (r *resolver) uses() {
 				in++
 			}
 		}
-		grows, shrinks = grows || out > 0, shrinks || in > 0
+		grows, shrinks = grows || out > 0 || p.SLO != nil || p.Forecast != nil, shrinks || in > 0 || p.SLO != nil
+		if slo := p.SLO; slo != nil {
+			for _, i := range append([]int{slo.Objective, slo.Rate, slo.Backlog}, slo.Service...) {
+				used[i] = true
+			}
+		}
+		if p.Forecast != nil {
+			used[p.Forecast.Signal] = true
+		}
 		if out == 0 && in > 0 {
 			r.warn(r.at("policies.%d.rules", i), fmt.Sprintf("%s has no scale-out rule, so it only ever removes workers", p.ID), "add a rule with scale_change: +1")
 		}
 	}
 	switch {
 	case len(r.out.Policies) == 0:
-		r.warn(r.path, r.spec.Name+" has no policies, so only an operator changes its size", "write policies with at least one rule")
+		r.warn(r.path, r.spec.Name+" has no policies, so only an operator changes its size", "write policies, each with rules or an objective")
 	case grows && !shrinks:
 		r.warn(r.at("policies"), "no rule removes workers, so the fleet grows and never shrinks", "add a rule with scale_change: -1")
 	}
 	for i, s := range r.out.Signals {
 		if !used[i] && len(r.out.Policies) > 0 && !slices.Contains(r.watched, s.Name) {
-			r.warn(r.at("signals.%s", s.Name), "is read and recorded, and no rule uses it", "add a rule, or delete the signal")
+			r.warn(r.at("signals.%s", s.Name), "is read and recorded, and no policy uses it", "add a rule, or delete the signal")
 		}
 	}
 }

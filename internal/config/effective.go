@@ -65,7 +65,7 @@ func (p *printer) structure(indent, path string, v reflect.Value) {
 	}
 }
 
-// optional is a block that is not there unless it is written.
+// optional is a block that is not shown while it says nothing.
 type optional interface{ absent() bool }
 
 func (p *printer) setting(indent, name, path string, v reflect.Value, option string) {

@@ -161,6 +161,7 @@ func (r *resolver) fleet(in *Instance) Fleet {
 	r.bounds()
 	r.signals()
 	r.policies()
+	r.forecasts()
 	r.safeguards()
 	r.guards()
 	r.supplies()
@@ -331,10 +332,8 @@ func (r *resolver) policies() {
 		if r.ok(path+".mode") && fleet.Mode(s.Mode) == fleet.ScaleOutOnly {
 			r.fail(path+".mode", "scale_out_only is a fleet's mode", "write on, shadow or off, and set the fleet's mode")
 		}
-		if len(s.Rules) == 0 && r.ok(path+".rules") {
-			r.fail(path+".rules", "is empty", "write at least one rule, or delete the policy")
-		}
-		p := policy.Policy{ID: s.ID, Mode: fleet.Mode(s.Mode)}
+		p := policy.Policy{ID: s.ID, Mode: fleet.Mode(s.Mode), SLO: r.objective(path, s)}
+		r.purpose(path, s)
 		if r.suits(path, s) {
 			for j := range s.Rules {
 				p.Rules = append(p.Rules, r.rule(fmt.Sprintf("%s.rules.%d", path, j), &s.Rules[j]))
@@ -421,13 +420,7 @@ func (r *resolver) threshold(path, s string, out *policy.Rule) {
 			r.warn(path, s+" is less than one percent", fmt.Sprintf("write %.4g if %.4g %% is meant", out.Threshold*100, out.Threshold*100))
 		}
 	case fleet.Seconds:
-		bare := "s"
-		if f, _ := parseNumber(s); f >= 20 {
-			bare = "ms"
-		}
-		var t time.Duration
-		t, err = parseDuration(s, bare)
-		out.Threshold = t.Seconds()
+		out.Threshold, err = parseLatency(s)
 	case fleet.Bytes:
 		var n int64
 		n, err = parseBytes(s)
@@ -438,6 +431,16 @@ func (r *resolver) threshold(path, s string, out *policy.Rule) {
 	if err != nil {
 		r.failWith(path, err)
 	}
+}
+
+// parseLatency reads a duration in seconds; of a bare number it guesses the unit.
+func parseLatency(s string) (float64, error) {
+	bare := "s"
+	if f, _ := parseNumber(s); f >= 20 {
+		bare = "ms"
+	}
+	t, err := parseDuration(s, bare)
+	return t.Seconds(), err
 }
 
 // percentage reads a share, or the CPU of a worker, which with several threads may be more than one core's.

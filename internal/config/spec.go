@@ -41,12 +41,53 @@ type boundsSpec struct {
 }
 
 type policySpec struct {
-	ID    string     `yaml:"id,required" example:"odoo-worker-cpu-scaling-policy"`
-	Mode  mode       `yaml:"mode"`
-	Rules []ruleSpec `yaml:"rules,required" example:"with at least one entry"`
+	ID        string        `yaml:"id,required" example:"odoo-worker-cpu-scaling-policy"`
+	Mode      mode          `yaml:"mode"`
+	Rules     []ruleSpec    `yaml:"rules"`
+	Objective objectiveSpec `yaml:"objective"`
+	Demand    demandSpec    `yaml:"demand"`
+	Workers   workersSpec   `yaml:"workers"`
+	Forecast  forecastSpec  `yaml:"forecast"`
 
 	preset *preset // that it was written by; nil: by its rules
 }
+
+// objectiveSpec is a service level, demandSpec what it is reckoned from, and workersSpec what is known of the workers.
+type objectiveSpec struct {
+	Signal string        `yaml:"signal,required" example:"sync_p95"`
+	Within literal       `yaml:"within,required" example:"400ms"`
+	Drain  time.Duration `yaml:"drain"`
+	Settle time.Duration `yaml:"settle"`
+}
+
+type demandSpec struct {
+	Rate        string   `yaml:"rate,required" example:"rate"`
+	ServiceTime []string `yaml:"service_time,required" example:"[service_p50, service_p95, service_p99]"`
+	Backlog     string   `yaml:"backlog"`
+}
+
+type workersSpec struct {
+	Boot       time.Duration `yaml:"boot"`
+	Contention float64       `yaml:"contention"`
+	Coherence  float64       `yaml:"coherence"`
+}
+
+// forecastSpec looks ahead at a signal by the weeks before.
+type forecastSpec struct {
+	Signal    string        `yaml:"signal,required" example:"rate"`
+	SizedBy   string        `yaml:"sized_by"`   // an objective's policy; or
+	PerWorker float64       `yaml:"per_worker"` // what one worker carries
+	Lead      time.Duration `yaml:"lead"`
+	Weeks     int           `yaml:"weeks"`
+}
+
+// A block that is not there is not shown as if it were.
+func (o objectiveSpec) absent() bool { return o.Signal == "" }
+func (d demandSpec) absent() bool    { return d.Rate == "" }
+func (w workersSpec) absent() bool   { return w == workersDefault }
+func (f forecastSpec) absent() bool  { return f.Signal == "" }
+
+var workersDefault = workersSpec{Boot: 30 * time.Second}
 
 type ruleSpec struct {
 	Signal            string   `yaml:"signal,required" example:"cpu"`
@@ -116,6 +157,11 @@ func (f *fleetSpec) setDefaults() {
 	f.Safeguards.Budget = budgetSpec{Currency: "USD", OnExceed: tellOfIt}
 }
 
-func (p *policySpec) setDefaults() { p.Mode = mode(fleet.On) }
+func (p *policySpec) setDefaults() {
+	p.Mode = mode(fleet.On)
+	p.Objective = objectiveSpec{Drain: 2 * time.Minute, Settle: 5 * time.Minute}
+	p.Workers = workersDefault
+	p.Forecast = forecastSpec{Lead: 15 * time.Minute, Weeks: 2}
+}
 
 func (r *ruleSpec) setDefaults() { r.EvaluationPeriods = 3 }

@@ -45,6 +45,9 @@ type memJournal struct {
 	ticks []record.Tick
 	state []byte
 	at    time.Time
+	// series is what the journal had when it was opened.
+	series    []record.Point
+	seriesErr error
 }
 
 func (j *memJournal) Commit(_ context.Context, ticks ...record.Tick) error {
@@ -66,6 +69,18 @@ func (j *memJournal) State(context.Context, string) ([]byte, time.Time, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.state, j.at, nil
+}
+
+func (j *memJournal) Series(_ context.Context, q record.SeriesQuery) ([]record.Point, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var out []record.Point
+	for _, p := range j.series {
+		if !p.Time.Before(q.Since) && p.Time.Before(q.Until) {
+			out = append(out, p)
+		}
+	}
+	return out, j.seriesErr
 }
 
 func (j *memJournal) fail(err error) {

@@ -33,6 +33,7 @@ type Options struct {
 	ReadTimeout time.Duration // for each of target, sources and balancer; default a third of the tick, within 2 s and 5 s
 	Journal     Journal
 	Clock       Clock
+	Zone        *time.Location // of the weeks that forecasts learn from; default UTC
 }
 
 // Loop runs the fleets.
@@ -57,6 +58,9 @@ func New(opts Options) *Loop {
 	}
 	if opts.Clock == nil {
 		opts.Clock = SystemClock{}
+	}
+	if opts.Zone == nil {
+		opts.Zone = time.UTC
 	}
 	return &Loop{opts: opts, fleets: map[string]*runner{}}
 }

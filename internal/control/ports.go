@@ -46,4 +46,6 @@ type Journal interface {
 	Commit(ctx context.Context, ticks ...record.Tick) error
 	// State returns the state of the fleet's last committed tick and its time; nil when there is none.
 	State(ctx context.Context, fleet string) (state []byte, at time.Time, err error)
+	// Series returns one signal's history in time order.
+	Series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error)
 }

@@ -11,6 +11,7 @@ import (
 
 	"tidemark/internal/decide/allot"
 	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
@@ -47,6 +48,8 @@ type runner struct {
 	stored    fleet.Decision // the last decision in the journal
 	orders    []engine.Order
 
+	foresee       []foresight
+	bands         []forecast.Band
 	workers       []fleet.Worker
 	size          fleet.Size
 	readings      []fleet.Reading
@@ -107,6 +110,9 @@ func (r *runner) refit(parts Parts) {
 	r.state.Fit(&parts.Policy)
 	r.ahead = ahead{}
 	r.ledger.update(r.claim())
+	ctx, cancel := context.WithTimeout(r.ctx, 30*time.Second)
+	defer cancel()
+	r.foresights(ctx, &parts.Policy)
 	r.readings, r.reads, r.readErrs = make([]fleet.Reading, n), reads, make([]error, n)
 	if r.status.Load() == nil {
 		r.status.Store(r.snapshot()) // later ones come with the ticks
@@ -173,6 +179,7 @@ func (r *runner) tick(ctx context.Context) {
 		return // stopping: readings that were cut off prove nothing
 	}
 
+	in.Outlook = r.outlook(now.Wall)
 	before, action := r.state.Clone(), r.state.Action
 	r.ledger.decide(r.parts.Policy.Name, func(a engine.Allotment) allot.Claim {
 		in.Allotment = a
@@ -215,6 +222,11 @@ func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Ev
 	for i, sig := range r.parts.Policy.Signals {
 		t.Readings = append(t.Readings, record.Sample{Signal: sig.Name, Reading: r.state.Signals[i].Last})
 	}
+	r.eachSize(func(pol *policy.Policy, size int) {
+		if size > 0 {
+			t.Readings = append(t.Readings, record.Sample{Signal: record.PolicySignal(pol.ID), Reading: fleet.Reading{Value: float64(size), Time: in.Now, Quality: fleet.Fresh}})
+		}
+	})
 	if !r.decision.SameAs(&r.stored) {
 		d := cloneDecision(&r.decision)
 		t.Decision = &d

@@ -4,22 +4,25 @@ import (
 	"time"
 
 	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 )
 
 // Status is what is known of one fleet after its last tick.
 type Status struct {
-	Fleet   string         `json:"fleet"`
-	Time    time.Time      `json:"time"` // of the last tick; zero before the first
-	Tick    fleet.Duration `json:"tick"`
-	Mode    fleet.Mode     `json:"mode"`
-	Size    fleet.Size     `json:"size"`
-	Bounds  fleet.Bounds   `json:"bounds"`
-	Workers []fleet.Worker `json:"workers"`
-	Signals []SignalStatus `json:"signals"`
-	Rules   []RuleStatus   `json:"rules"`
-	Guards  []GuardStatus  `json:"guards,omitempty"`
+	Fleet      string         `json:"fleet"`
+	Time       time.Time      `json:"time"` // of the last tick; zero before the first
+	Tick       fleet.Duration `json:"tick"`
+	Mode       fleet.Mode     `json:"mode"`
+	Size       fleet.Size     `json:"size"`
+	Bounds     fleet.Bounds   `json:"bounds"`
+	Workers    []fleet.Worker `json:"workers"`
+	Signals    []SignalStatus `json:"signals"`
+	Rules      []RuleStatus   `json:"rules"`
+	Objectives []Objective    `json:"objectives,omitempty"`
+	Forecasts  []Forecast     `json:"forecasts,omitempty"`
+	Guards     []GuardStatus  `json:"guards,omitempty"`
 	// Schedule is nil when there is none; Room is the most workers that the instance's quota leaves to the fleet, 0 without a quota.
 	Schedule   *ScheduleStatus `json:"schedule,omitempty"`
 	Room       int             `json:"room,omitempty"`
@@ -71,6 +74,33 @@ type RuleStatus struct {
 	Quality   fleet.Quality    `json:"quality"` // of the latest datapoint
 }
 
+// Objective is one policy's service level, and what its model says of it.
+type Objective struct {
+	Policy   string          `json:"policy"`
+	Mode     fleet.Mode      `json:"mode"`
+	Signal   string          `json:"signal"`
+	Within   float64         `json:"within"` // seconds
+	Measured fleet.Reading   `json:"measured"`
+	Proposal engine.Proposal `json:"proposal"`
+	Factor   float64         `json:"factor"` // of load beyond what the model sees, learned
+	Alone    int             `json:"alone"`  // the size if this policy alone had decided
+}
+
+// Forecast is one policy's look ahead.
+type Forecast struct {
+	Policy string         `json:"policy"`
+	Mode   fleet.Mode     `json:"mode"`
+	Signal string         `json:"signal"`
+	Unit   fleet.Unit     `json:"unit"`
+	Lead   fleet.Duration `json:"lead"`
+	Band   forecast.Band  `json:"band"`
+	Need   int            `json:"need"` // 0: not known
+	Doubt  string         `json:"doubt,omitempty"`
+	Held   float64        `json:"held"` // share of the latest measurements that lay within the band forecast for them,
+	Of     uint64         `json:"of"`   // of how many ever
+	Err    string         `json:"error,omitempty"`
+}
+
 func message(err error) string {
 	if err == nil {
 		return ""
@@ -112,7 +142,45 @@ func (r *runner) snapshot() *Status {
 			State: rs.State, Since: rs.Since, Breaching: rs.Breaching, Value: newest.Value, Quality: newest.Quality,
 		})
 	})
+	eachSLO(p, s, func(pol *policy.Policy, m *engine.SLOState) {
+		st.Objectives = append(st.Objectives, Objective{
+			Policy: pol.ID, Mode: pol.Mode, Signal: p.Signals[pol.SLO.Objective].Name, Within: pol.SLO.Within,
+			Measured: s.Signals[pol.SLO.Objective].Last, Proposal: m.Proposal, Factor: m.Factor, Alone: m.Alone.Size,
+		})
+	})
+	for at := range r.foresee {
+		o := &r.foresee[at]
+		pol, m := &p.Policies[o.policy], &s.Forecasts[at]
+		f := Forecast{
+			Policy: pol.ID, Mode: pol.Mode, Signal: p.Signals[pol.Forecast.Signal].Name, Unit: p.Signals[pol.Forecast.Signal].Unit,
+			Lead: fleet.Duration(pol.Forecast.Lead), Band: m.Band, Need: m.Need, Doubt: m.Doubt, Err: message(o.err),
+		}
+		if o.profile != nil {
+			f.Held, f.Of = o.profile.Held()
+		}
+		st.Forecasts = append(st.Forecasts, f)
+	}
 	return st
+}
+
+// eachSLO visits the objectives, in the order of the engine's states.
+func eachSLO(p *policy.Fleet, s *engine.State, visit func(*policy.Policy, *engine.SLOState)) {
+	at := 0
+	for i := range p.Policies {
+		if p.Policies[i].SLO != nil {
+			visit(&p.Policies[i], &s.SLOs[at])
+			at++
+		}
+	}
+}
+
+// eachSize visits the policies that ask for a size of their own, with what it would be if each alone had decided; 0 when that is
+// not known.
+func (r *runner) eachSize(visit func(*policy.Policy, int)) {
+	eachSLO(&r.parts.Policy, r.state, func(pol *policy.Policy, m *engine.SLOState) { visit(pol, m.Alone.Size) })
+	for at, o := range r.foresee {
+		visit(&r.parts.Policy.Policies[o.policy], r.state.Forecasts[at].Need)
+	}
 }
 
 // eachRule visits the rules in the order of the engine's states.

@@ -21,12 +21,20 @@ const (
 	NothingProposed // no rule asks for a change
 	ScheduledFloor  // a window of the schedule asks for more workers
 	ScheduledCeiling
-	GivesWay // fleets that go first need the instance's quota
+	GivesWay       // fleets that go first need the instance's quota
+	SLOOut         // an objective needs more workers
+	SLOIn          // an objective would be met by fewer
+	SLOShadow      // an objective of a policy in shadow would ask for another size
+	ForecastOut    // a forecast needs more workers
+	ForecastShadow // a forecast of a policy in shadow would ask for more
 	// Why no scale-in.
 	ScaleOutActive // a scale-out rule is in alarm
 	NotAgreed      // a signal with a scale-in rule does not agree
 	SignalMissing  // a signal the fleet depends on is missing or stale
 	Projected      // the smaller fleet would trip a scale-out rule
+	SLONeeds       // an objective needs the workers there are
+	SLOUncertain   // an objective's prediction is not certain enough
+	ForecastNeeds  // a forecast needs the workers there are
 	// What the safeguards say beside.
 	CeilingLifted  // a window's ceiling does not count: a scale-out is asked for
 	GuardWhile     // the further condition of the guard before it
@@ -55,8 +63,8 @@ const (
 var codeNames = [...]string{
 	"", "target_unknown", "action_pending", "action_expired", "size_changed", "clock_jumped",
 	"rule_out", "rule_in", "rule_shadow", "below_min", "above_max", "order_pin", "nothing_proposed",
-	"scheduled_floor", "scheduled_ceiling", "gives_way",
-	"scale_out_active", "not_agreed", "signal_missing", "projected",
+	"scheduled_floor", "scheduled_ceiling", "gives_way", "slo_out", "slo_in", "slo_shadow", "forecast_out", "forecast_shadow",
+	"scale_out_active", "not_agreed", "signal_missing", "projected", "slo_needs", "slo_uncertain", "forecast_needs",
 	"ceiling_lifted", "guard_while", "guard_overruled",
 	"mode", "hold", "freeze", "bounds", "floor", "ceiling", "quota", "step", "rate", "cooldown",
 	"database", "host_cpu", "guard", "guard_unknown", "connections", "host_memory", "supply_unknown", "journal",

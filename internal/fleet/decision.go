@@ -59,5 +59,25 @@ type Reason struct {
 	Since   time.Time `json:"since,omitzero"`
 	Until   time.Time `json:"until,omitzero"`
 	By      string    `json:"by,omitempty"`   // the operator
-	Note    string    `json:"note,omitempty"` // the operator's own words, or an error's; of a rule: why its newest datapoint has no value
+	Note    string    `json:"note,omitempty"` // the operator's own words, or an error's; of a rule: why its newest datapoint has no value; of a model: its doubt
+	Model   Model     `json:"model,omitzero"` // of a policy with a model
+}
+
+// Model is what a policy's model reckons with, and predicts. Times are in seconds.
+type Model struct {
+	Quantile    float64 `json:"quantile,omitempty"`    // of the response that is predicted, 0..1
+	Rate        float64 `json:"rate,omitempty"`        // requests per second that the fleet is sized for
+	Measured    float64 `json:"measured,omitempty"`    // requests per second, as they came
+	Service     float64 `json:"service,omitempty"`     // mean service time
+	Backlog     float64 `json:"backlog,omitempty"`     // requests that wait
+	Utilization float64 `json:"utilization,omitempty"` // of the workers there are, at Rate; 1 and above: the queue grows
+	Now         float64 `json:"now,omitempty"`         // response predicted with the workers there are
+	Then        float64 `json:"then,omitempty"`        // and with those proposed
+	Limit       string  `json:"limit,omitempty"`       // what keeps the proposal below what the objective needs
+	// Of a forecast: the middle and the lower end of its band, of which Rate is the upper, the weeks that it rests on, and how far ahead
+	// it looks.
+	Expected float64 `json:"expected,omitempty"`
+	Low      float64 `json:"low,omitempty"`
+	Weeks    int     `json:"weeks,omitempty"`
+	Ahead    float64 `json:"ahead,omitempty"`
 }

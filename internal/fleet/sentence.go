@@ -153,6 +153,36 @@ func (r Reason) supply(what string) string {
 	return fmt.Sprintf("%s %s: %s is %s%s, at %s a worker: %s", verb, what, r.Signal, f(r.Value), kept, f(r.Threshold), room)
 }
 
+// prediction writes "82/s at 95ms each (measured 74/s): p95 1.3s now, 310ms then (objective 400ms)".
+func (r Reason) prediction() string {
+	m := r.Model
+	s := fmt.Sprintf("sized for %s/s at %s each (measured %s/s", trim(m.Rate), formatSeconds(m.Service), trim(m.Measured))
+	if m.Backlog >= 1 {
+		s += fmt.Sprintf(", %s waiting", trim(m.Backlog))
+	}
+	s += fmt.Sprintf("), p%g would be %s now", math.Round(m.Quantile*100), formatSeconds(m.Now))
+	if m.Utilization >= 1 {
+		s += " and rising"
+	}
+	if m.Then != m.Now {
+		s += ", " + formatSeconds(m.Then) + " then"
+	}
+	s += fmt.Sprintf(" (objective %s)", formatSeconds(r.Threshold))
+	for _, also := range []string{m.Limit, r.Note} {
+		if also != "" {
+			s += "; " + also
+		}
+	}
+	return s
+}
+
+// outlook writes "rate is expected at 95 (71 to 110) in 15m, by the 4 weeks before".
+func (r Reason) outlook() string {
+	m := r.Model
+	return fmt.Sprintf("%s is expected at %s (%s to %s) in %s, by the %d weeks before", r.Signal, r.Unit.Format(m.Expected), r.Unit.Format(m.Low),
+		r.Unit.Format(m.Rate), formatSeconds(m.Ahead), m.Weeks)
+}
+
 // Sentence says one link of the chain to an operator. now is the time of the decision.
 func (r Reason) Sentence(now time.Time) string {
 	switch r.Code {
@@ -185,7 +215,23 @@ func (r Reason) Sentence(now time.Time) string {
 	case GivesWay:
 		return fmt.Sprintf("gives way to fleets that go first: the quota leaves %s here", workers(r.Limit))
 	case NothingProposed:
-		return "no rule asks for a change"
+		return "nothing asks for a change"
+	case SLOOut:
+		return fmt.Sprintf("%s asks for %s: %s", r.Policy, workers(r.Size), r.prediction())
+	case SLOIn:
+		return fmt.Sprintf("%s would do with %s: %s", r.Policy, workers(r.Size), r.prediction())
+	case SLOShadow:
+		return fmt.Sprintf("%s, in shadow, would ask for %s: %s", r.Policy, workers(r.Size), r.prediction())
+	case ForecastOut:
+		return fmt.Sprintf("%s asks for %s: %s", r.Policy, workers(r.Size), r.outlook())
+	case ForecastShadow:
+		return fmt.Sprintf("%s, in shadow, would ask for %s: %s", r.Policy, workers(r.Size), r.outlook())
+	case ForecastNeeds:
+		return fmt.Sprintf("no scale-in: %s needs %s: %s", r.Policy, workers(r.Limit), r.outlook())
+	case SLONeeds:
+		return fmt.Sprintf("no scale-in: %s needs %s: %s", r.Policy, workers(r.Limit), r.prediction())
+	case SLOUncertain:
+		return fmt.Sprintf("no scale-in: %s is not certain: %s", r.Policy, r.Note)
 	case ScaleOutActive:
 		return "a scale-out rule is in alarm, so no scale-in"
 	case NotAgreed:

@@ -53,6 +53,10 @@ type SeriesQuery struct {
 // SizeSignal is the name under which a fleet's size (starting and serving workers) is kept as a series.
 const SizeSignal = "tidemark.workers"
 
+// PolicySignal is the name under which the size that one policy alone would have led to is kept as a series, for policies that
+// ask for a size of their own.
+func PolicySignal(id string) string { return "policy:" + id }
+
 // Retention bounds what is kept. Zero fields take the default.
 type Retention struct {
 	Raw       time.Duration // raw readings; 7 days

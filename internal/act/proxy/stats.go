@@ -21,6 +21,7 @@ type counters struct {
 	cancelled uint64
 	latency   signal.Histogram
 	queueTime signal.Histogram
+	service   signal.Histogram
 }
 
 // outcome is how a request ended.
@@ -52,6 +53,7 @@ func (c *counters) count(o *outcome) {
 	}
 	if o.served {
 		c.latency.Record(o.latency.Seconds())
+		c.service.Record((o.latency - o.queueTime).Seconds())
 	}
 	if o.asked && !o.shed {
 		c.queueTime.Record(o.queueTime.Seconds())
@@ -96,6 +98,8 @@ type Counters struct {
 	Latency Histogram `json:"latency"`
 	// QueueTime, in seconds, is the wait for a worker, of all but the shed.
 	QueueTime Histogram `json:"queue_time"`
+	// ServiceTime, in seconds, is Latency less the wait for a worker, request by request: what the worker itself took.
+	ServiceTime Histogram `json:"service_time"`
 }
 
 // Histogram is a signal.Histogram in its binary form (base64 in JSON).
@@ -128,13 +132,13 @@ type WorkerStats struct {
 // tally is a copy of counters, with the histograms still to be written.
 type tally struct {
 	Counters
-	latency, queueTime signal.Histogram
+	latency, queueTime, service signal.Histogram
 }
 
 func (c *counters) tally(into *tally) {
 	c.mu.Lock()
 	into.Done, into.Status, into.Shed, into.TimedOut, into.Cancelled = c.done, c.status, c.shed, c.timedOut, c.cancelled
-	into.latency, into.queueTime = c.latency, c.queueTime
+	into.latency, into.queueTime, into.service = c.latency, c.queueTime, c.service
 	c.mu.Unlock()
 	into.InFlight, into.Queued, into.Arrived = c.inFlight.Load(), c.queued.Load(), c.arrived.Load()
 }
@@ -152,11 +156,13 @@ func (t *tally) add(o *tally) {
 	t.Cancelled += o.Cancelled
 	t.latency.Add(&o.latency)
 	t.queueTime.Add(&o.queueTime)
+	t.service.Add(&o.service)
 }
 
 // written is the form that is sent.
 func (t *tally) written() Counters {
 	t.Latency, _ = t.latency.MarshalBinary() // cannot fail
 	t.QueueTime, _ = t.queueTime.MarshalBinary()
+	t.ServiceTime, _ = t.service.MarshalBinary()
 	return t.Counters
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"tidemark/internal/decide/policy"
@@ -24,10 +25,11 @@ type chain struct {
 	capped schedule.Limit  // of limits, the ceiling in force
 	firm   bool            // blocked by what neither waiting nor another fleet's leaving would change
 
-	driver  *RuleState // the rule whose alarm drives a scale-out
-	ordered bool       // an operator's pin: rules, step, rate and cooldown do not apply
-	claim   int        // the size after the bounds: what the fleet would take if there were room
-	floor   bool       // the minimum is being restored: step, rate and cooldown do not apply
+	breach  time.Time // of what drives a scale-out: when it first breached,
+	alarm   time.Time // and when it was raised
+	ordered bool      // an operator's pin: rules, step, rate and cooldown do not apply
+	claim   int       // the size after the bounds: what the fleet would take if there were room
+	floor   bool      // the minimum is being restored: step, rate and cooldown do not apply
 
 	blocked bool
 	code    fleet.Code // of what blocks longest
@@ -50,7 +52,7 @@ func (c *chain) propose() {
 	if mode == fleet.Off {
 		return
 	}
-	out, in := c.rules()
+	out, in := c.proposals()
 	c.schedule(out)
 	switch {
 	case c.from < c.p.Bounds.Min:
@@ -86,10 +88,20 @@ func (c *chain) propose() {
 	}
 }
 
-// rules evaluates what each rule in alarm proposes: the largest scale-out, and the smallest scale-in.
-func (c *chain) rules() (out, in int) {
+// proposals finds the largest scale-out, and the smallest scale-in.
+func (c *chain) proposals() (out, in int) {
+	out, in, anyIn := c.rules()
+	out, in, anyIn = c.objectives(out, in, anyIn)
+	out, in = c.forecasts(out, in, anyIn)
+	if !anyIn {
+		in = c.from
+	}
+	return out, in
+}
+
+// rules evaluates what each rule in alarm proposes.
+func (c *chain) rules() (out, in int, anyIn bool) {
 	out, in = c.from, 0
-	anyIn := false
 	c.each(func(pol *policy.Policy, r policy.Rule, st *RuleState) {
 		if st.State != fleet.Alarm || pol.Mode == fleet.Off {
 			return
@@ -103,9 +115,9 @@ func (c *chain) rules() (out, in int) {
 		}
 		if r.Out() {
 			reason.Code = fleet.RuleOut
-			if reason.Size > out || c.driver == nil {
+			if reason.Size > out || c.alarm.IsZero() {
 				out = max(out, reason.Size)
-				c.driver = st
+				c.breach, c.alarm = st.Breach, st.Since
 			}
 		} else {
 			reason.Code = fleet.RuleIn
@@ -114,10 +126,7 @@ func (c *chain) rules() (out, in int) {
 		}
 		c.add(reason)
 	})
-	if !anyIn {
-		in = c.from
-	}
-	return out, in
+	return out, in, anyIn
 }
 
 // each visits the rules in the order in which they are written.
@@ -188,9 +197,11 @@ func (c *chain) harmless(to int) bool {
 	return agreed
 }
 
-// dissent lists the signals that have scale-in rules of which none is in alarm, and reports whether there are none.
+// dissent lists who does not agree to a smaller fleet: objectives, forecasts, and signals that have scale-in rules of which none is in
+// alarm. It reports whether there are none.
 func (c *chain) dissent() bool {
-	agreed := true
+	agreed := c.objections()
+	agreed = c.foreseen() && agreed
 	for i := range c.p.Signals {
 		var no fleet.Reason
 		has, yes := false, false
@@ -213,7 +224,7 @@ func (c *chain) dissent() bool {
 	return agreed
 }
 
-// used reports whether a rule in force looks at signal i.
+// used reports whether a policy in force looks at signal i.
 func (c *chain) used(i int) bool {
 	for _, pol := range c.p.Policies {
 		if pol.Mode == fleet.Off || pol.Mode == fleet.Shadow {
@@ -223,6 +234,9 @@ func (c *chain) used(i int) bool {
 			if r.Signal == i {
 				return true
 			}
+		}
+		if slo := pol.SLO; slo != nil && (i == slo.Objective || i == slo.Rate || i == slo.Backlog || slices.Contains(slo.Service, i)) {
+			return true
 		}
 	}
 	return false
@@ -299,30 +313,13 @@ func (c *chain) timers() *Timers {
 }
 
 func (c *chain) rate() {
-	n, window := c.p.RateCount, c.p.RateWindow
-	recent := c.timers().Recent
-	if n == 0 || len(recent) < n {
-		return
-	}
-	oldest := recent[len(recent)-n]
-	if end := oldest.Add(window); c.now.Before(end) {
-		c.block(fleet.Reason{Code: fleet.BlockedRate, Size: c.from, Limit: n, Since: oldest, Until: end})
+	if since, end := c.timers().rateLimit(&c.p.Safeguards); c.now.Before(end) {
+		c.block(fleet.Reason{Code: fleet.BlockedRate, Size: c.from, Limit: c.p.RateCount, Since: since, Until: end})
 	}
 }
 
 func (c *chain) cooldown(up bool) {
-	t := c.timers()
-	since, wait := t.Up, c.p.CooldownUp
-	if !up {
-		wait = c.p.CooldownDown
-		if t.Down.After(since) {
-			since = t.Down
-		}
-	}
-	if since.IsZero() {
-		return
-	}
-	if end := since.Add(wait); c.now.Before(end) {
+	if since, end := c.timers().cooldown(&c.p.Safeguards, up); c.now.Before(end) {
 		c.block(fleet.Reason{Code: fleet.BlockedCooldown, Size: c.from, Since: since, Until: end})
 	}
 }
@@ -354,8 +351,8 @@ func (c *chain) conclude() {
 		return
 	}
 	c.d.To = c.to
-	if c.driver != nil && c.to > c.from {
-		c.d.Breach, c.d.Alarm = later(c.driver.Breach, c.s.Held), later(c.driver.Since, c.s.Held)
+	if !c.alarm.IsZero() && c.to > c.from {
+		c.d.Breach, c.d.Alarm = later(c.breach, c.s.Held), later(c.alarm, c.s.Held)
 	}
 	t := c.timers()
 	before := *t

@@ -39,6 +39,9 @@ func anyPolicy(t *rapid.T) policy.Fleet {
 		pol.Rules = append(pol.Rules, r)
 	}
 	p.Policies = []policy.Policy{pol}
+	if rapid.Bool().Draw(t, "objective") {
+		addObjective(t, &p)
+	}
 	seconds := func(name string, most int) time.Duration {
 		return time.Duration(rapid.IntRange(0, most).Draw(t, name)) * time.Second
 	}
@@ -77,6 +80,26 @@ func anySafeguards(t *rapid.T, p *policy.Fleet) {
 			p.Schedule.Windows = append(p.Schedule.Windows, w)
 		}
 	}
+}
+
+// addObjective adds an objective of any kind, with signals of its own.
+func addObjective(t *rapid.T, p *policy.Fleet) {
+	n := len(p.Signals)
+	period := time.Duration(rapid.IntRange(1, 4).Draw(t, "rate period")) * 15 * time.Second
+	p.Signals = append(p.Signals,
+		policy.Signal{Name: "rate", Unit: fleet.Number, Period: period, Window: period},
+		policy.Signal{Name: "latency", Unit: fleet.Seconds, Statistic: policy.Quantile, Q: 0.95, FromSource: true, Period: time.Minute, Window: 5 * time.Minute, PerWorker: true},
+		policy.Signal{Name: "s50", Unit: fleet.Seconds, Statistic: policy.Quantile, Q: 0.5, FromSource: true, Period: time.Minute, Window: 5 * time.Minute},
+		policy.Signal{Name: "s95", Unit: fleet.Seconds, Statistic: policy.Quantile, Q: 0.95, FromSource: true, Period: time.Minute, Window: 5 * time.Minute},
+		policy.Signal{Name: "queued", Unit: fleet.Number, Period: time.Minute, Window: time.Minute},
+	)
+	slo := &policy.SLO{
+		Rate: n, Objective: n + 1, Service: []int{n + 2, n + 3}, Backlog: n + 4, Within: rapid.Float64Range(0.05, 200).Draw(t, "within"),
+		Drain: 2 * time.Minute, Boot: time.Minute, Settle: time.Duration(rapid.IntRange(15, 600).Draw(t, "settle")) * time.Second,
+		Coherence: rapid.SampledFrom([]float64{0, 0, 0.01}).Draw(t, "coherence"),
+	}
+	mode := rapid.SampledFrom([]fleet.Mode{fleet.On, fleet.On, fleet.Shadow, fleet.Off}).Draw(t, "objective's mode")
+	p.Policies = append(p.Policies, policy.Policy{ID: "slo", Mode: mode, SLO: slo})
 }
 
 func anyReading(t *rapid.T) fleet.Reading {
@@ -245,12 +268,124 @@ func roomIsHeeded(t *rapid.T, p *policy.Fleet, k *tick, floor bool) {
 
 // unknownNeverScalesIn: with a signal missing or stale that a rule looks at, nobody is removed.
 func unknownNeverScalesIn(t *rapid.T, p *policy.Fleet, k *tick) {
-	for _, r := range p.Policies[0].Rules {
-		read := k.in.Readings[r.Signal]
-		bad := math.IsNaN(read.Value) || math.IsInf(read.Value, 0)
-		if (read.Quality < fleet.Sparse || bad) && !p.Signals[r.Signal].Optional {
-			t.Fatalf("%v: %s although %s is %v (%g)", k.d.Time, k.d.Headline(), p.Signals[r.Signal].Name, read.Quality, read.Value)
+	var used []int
+	for _, pol := range p.Policies {
+		for _, r := range pol.Rules {
+			used = append(used, r.Signal)
 		}
+		if slo := pol.SLO; slo != nil && pol.Mode == fleet.On {
+			used = append(used, slo.Rate, slo.Objective, slo.Backlog)
+			used = append(used, slo.Service...)
+		}
+	}
+	for _, i := range used {
+		read := k.in.Readings[i]
+		bad := math.IsNaN(read.Value) || math.IsInf(read.Value, 0)
+		if (read.Quality < fleet.Sparse || bad) && !p.Signals[i].Optional {
+			t.Fatalf("%v: %s although %s is %v (%g)", k.d.Time, k.d.Headline(), p.Signals[i].Name, read.Quality, read.Value)
+		}
+	}
+}
+
+// held is a fleet under an objective alone.
+func held(workers int) policy.Fleet {
+	p := policy.Fleet{
+		Name: "held", Mode: fleet.On, Bounds: fleet.Bounds{Min: 1, Max: 100},
+		Signals: []policy.Signal{
+			{Name: "rate", Unit: fleet.Number, Period: 15 * time.Second, Window: 15 * time.Second},
+			{Name: "p95", Unit: fleet.Seconds, Statistic: policy.Quantile, Q: 0.95, FromSource: true, Period: time.Minute, Window: 5 * time.Minute, PerWorker: true},
+			{Name: "s50", Unit: fleet.Seconds, Statistic: policy.Quantile, Q: 0.5, FromSource: true, Period: time.Minute, Window: 5 * time.Minute},
+			{Name: "s95", Unit: fleet.Seconds, Statistic: policy.Quantile, Q: 0.95, FromSource: true, Period: time.Minute, Window: 5 * time.Minute},
+			{Name: "s99", Unit: fleet.Seconds, Statistic: policy.Quantile, Q: 0.99, FromSource: true, Period: time.Minute, Window: 5 * time.Minute},
+			{Name: "queued", Unit: fleet.Number, Period: 15 * time.Second, Window: 15 * time.Second},
+		},
+		Policies: []policy.Policy{{ID: "slo", Mode: fleet.On, SLO: &policy.SLO{
+			Objective: 1, Within: 0.5, Rate: 0, Service: []int{2, 3, 4}, Backlog: 5, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute,
+		}}},
+		Safeguards: policy.Safeguards{ActionLimit: time.Minute},
+	}
+	p.Bounds.Min = min(p.Bounds.Min, workers)
+	return p
+}
+
+// load is what a fleet of exponential service times of 100 ms measures at a rate.
+func load(rate float64) []fleet.Reading {
+	var out []fleet.Reading
+	for _, v := range []float64{rate, 0.3, 0.0693, 0.2996, 0.4605, 0} {
+		out = append(out, fleet.Reading{Value: v, Quality: fleet.Fresh})
+	}
+	return out
+}
+
+// At a steady rate the objective finds a size and stays there, from above and from below; a higher rate never finds fewer.
+func TestObjectiveFindsItsSize(t *testing.T) {
+	settled := func(t *rapid.T, rate float64, size int) int {
+		p := held(size)
+		s := &engine.State{}
+		s.Fit(&p)
+		var d fleet.Decision
+		last := 0
+		for i := range 200 {
+			in := engine.Input{Now: start.Add(time.Duration(i) * 15 * time.Second), Size: fleet.Size{Known: true, Serving: size}, Readings: load(rate)}
+			engine.Step(&p, s, &in, &d)
+			if d.To != size {
+				size, last = d.To, i
+			}
+		}
+		if last > 100 {
+			t.Fatalf("rate %g: still moving after %d ticks, to %d", rate, last, size)
+		}
+		return size
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		rate := rapid.Float64Range(0, 500).Draw(t, "rate")
+		size := rapid.IntRange(1, 100).Draw(t, "size")
+		fromHere, fromMax := settled(t, rate, size), settled(t, rate, 100)
+		if fromHere != fromMax {
+			t.Fatalf("rate %g: %d from %d, and %d from 100", rate, fromHere, size, fromMax)
+		}
+		if more := settled(t, rate*rapid.Float64Range(1, 3).Draw(t, "times"), size); more < fromHere {
+			t.Fatalf("rate %g needs %d, and a higher one %d", rate, fromHere, more)
+		}
+	})
+}
+
+// steadyObjective is a step that changes nothing, of a fleet under an objective; the service times are measured anew each time.
+func steadyObjective() (step func(), d *fleet.Decision) {
+	p := held(8)
+	s := &engine.State{}
+	s.Fit(&p)
+	d = &fleet.Decision{}
+	in := engine.Input{Now: start, Size: fleet.Size{Known: true, Serving: 8}, Readings: load(60)}
+	i := 0
+	step = func() {
+		i++
+		in.Now = in.Now.Add(15 * time.Second)
+		in.Readings[0].Value = 60 + float64(i%5)
+		in.Readings[2].Value = 0.0693 + float64(i%3)/10_000
+		engine.Step(&p, s, &in, d)
+	}
+	for range 200 {
+		step()
+	}
+	return step, d
+}
+
+func BenchmarkStepObjective(b *testing.B) {
+	step, _ := steadyObjective()
+	b.ReportAllocs()
+	for b.Loop() {
+		step()
+	}
+}
+
+func TestStepWithAnObjectiveAllocatesNothing(t *testing.T) {
+	step, d := steadyObjective()
+	if n := testing.AllocsPerRun(1000, step); n != 0 {
+		t.Errorf("%g allocations a step", n)
+	}
+	if !hasCode(d, fleet.SLONeeds) {
+		t.Errorf("the objective says nothing: %+v", d.Reasons)
 	}
 }
 

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/decide/schedule"
 	"tidemark/internal/fleet"
@@ -23,8 +25,10 @@ import (
 //	# what it shows
 //	fleet requirements            the requirements' two policies; or: fleet empty
 //	bounds 2 10                   and mode, cooldown UP DOWN, rate N WINDOW, step UP DOWN, action LIMIT, period D
-//	signal NAME UNIT [per_worker] [optional] [avg|max|min|sum|last|pNN]
+//	signal NAME UNIT [per_worker] [optional] [source] [avg|max|min|sum|last|pNN]
 //	rule POLICY SIGNAL OP THRESHOLD CHANGE M of N [missing|ignore|breaching|not_breaching] [shadow|off]
+//	objective POLICY SIGNAL WITHIN rate R service S50,S95 [backlog B] [drain D] [boot D] [settle D] [coherence X] [shadow|off]
+//	forecast POLICY SIGNAL per N  (or: by POLICY) [shadow|off]; what it expects 15m ahead is given as a signal is, under ahead
 //	freeze NAME FROM TO           as offsets from the start
 //	guard NAME PROTECTS SIGNAL OP THRESHOLD M of N [release X] [when SIGNAL OP THRESHOLD]
 //	supply RESOURCE FREE[,FREE] RESERVE EACH      EACH is a number, or the signal of what all workers take together
@@ -201,6 +205,10 @@ func (sc *scenario) header(f []string) {
 			p.Schedule = &schedule.Schedule{}
 		}
 		p.Schedule.Windows = append(p.Schedule.Windows, readWindow(f[1:]))
+	case "objective":
+		sc.objective(f[1:])
+	case "forecast":
+		sc.forecast(f[1:])
 	case "tick":
 		sc.tick = duration(f[1])
 	case "workers":
@@ -211,7 +219,7 @@ func (sc *scenario) header(f []string) {
 }
 
 func readSignal(f []string) policy.Signal {
-	s := policy.Signal{Name: f[0], Period: time.Minute}
+	s := policy.Signal{Name: f[0], Period: time.Minute, Window: time.Minute}
 	check(s.Unit.UnmarshalText([]byte(f[1])))
 	for _, w := range f[2:] {
 		statistics := map[string]policy.Statistic{"avg": policy.Avg, "max": policy.Max, "min": policy.Min, "sum": policy.Sum, "last": policy.Last}
@@ -223,6 +231,8 @@ func readSignal(f []string) policy.Signal {
 			s.PerWorker = true
 		case w == "optional":
 			s.Optional = true
+		case w == "source":
+			s.FromSource = true
 		case w[0] == 'p':
 			s.Statistic, s.Q = policy.Quantile, float64(number(w[1:]))/100
 		default:
@@ -332,6 +342,53 @@ func readWindow(f []string) schedule.Window {
 	return w
 }
 
+func (sc *scenario) objective(f []string) {
+	slo := &policy.SLO{Objective: sc.signal(f[1]), Within: value(f[2]), Backlog: -1, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute}
+	mode := fleet.On
+	for f := f[3:]; len(f) > 0; f = f[1:] {
+		if mode.UnmarshalText([]byte(f[0])) == nil {
+			continue
+		}
+		key, v := f[0], f[1]
+		f = f[1:]
+		switch key {
+		case "rate":
+			slo.Rate = sc.signal(v)
+		case "service":
+			for _, name := range strings.Split(v, ",") {
+				slo.Service = append(slo.Service, sc.signal(name))
+			}
+		case "backlog":
+			slo.Backlog = sc.signal(v)
+		case "drain":
+			slo.Drain = duration(v)
+		case "boot":
+			slo.Boot = duration(v)
+		case "settle":
+			slo.Settle = duration(v)
+		case "coherence":
+			slo.Coherence = value(v)
+		default:
+			panic("unknown word " + key)
+		}
+	}
+	sc.policy.Policies = append(sc.policy.Policies, policy.Policy{ID: f[0], Mode: mode, SLO: slo})
+}
+
+func (sc *scenario) forecast(f []string) {
+	fc := &policy.Forecast{Signal: sc.signal(f[1]), Lead: 15 * time.Minute, MinWeeks: 2}
+	if f[2] == "per" {
+		fc.PerWorker = value(f[3])
+	} else {
+		fc.SizedBy = slices.IndexFunc(sc.policy.Policies, func(p policy.Policy) bool { return p.ID == f[3] })
+	}
+	mode := fleet.On
+	for _, w := range f[4:] {
+		check(mode.UnmarshalText([]byte(w)))
+	}
+	sc.policy.Policies = append(sc.policy.Policies, policy.Policy{ID: f[0], Mode: mode, Forecast: fc})
+}
+
 func (sc *scenario) signal(name string) int {
 	for i, s := range sc.policy.Signals {
 		if s.Name == name {
@@ -342,7 +399,9 @@ func (sc *scenario) signal(name string) int {
 }
 
 func (sc *scenario) readings(name string, words []string) (out []fleet.Reading) {
-	sc.signal(name)
+	if name != "ahead" {
+		sc.signal(name)
+	}
 	for _, w := range words {
 		n := 1
 		if v, times, ok := strings.Cut(w, "x"); ok {
@@ -402,6 +461,10 @@ func (sc *scenario) run(t *testing.T, restarts bool) []byte {
 			}
 			r.Time = now
 			in.Readings = append(in.Readings, r)
+		}
+		if ahead := sc.series["ahead"]; len(ahead) > 0 {
+			r := ahead[min(tick, len(ahead)-1)]
+			in.Outlook = []forecast.Band{{Known: r.Quality == fleet.Fresh, Low: r.Value * 0.8, Median: r.Value * 0.9, High: r.Value, Weeks: 3, Level: 1}}
 		}
 		if !w.lost {
 			in.Size = fleet.Size{Known: true, Serving: w.size}

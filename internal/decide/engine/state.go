@@ -17,6 +17,9 @@ type State struct {
 	Size    fleet.Size    `json:"size"` // as last known
 	Signals []SignalState `json:"signals"`
 	Rules   []RuleState   `json:"rules"`
+	SLOs    []SLOState    `json:"slos,omitempty"` // of the policies that have one, in their order
+	// Forecasts are likewise.
+	Forecasts []ForecastState `json:"forecasts,omitempty"`
 	// Timers of what was done, and of what would have been done in shadow: a trial never delays the real thing.
 	Acted  Timers  `json:"acted"`
 	Shadow Timers  `json:"shadow,omitzero"`
@@ -31,6 +34,9 @@ type State struct {
 	// room for that. Each is what one worker takes of a resource, as last known.
 	Claim int                       `json:"claim,omitempty"`
 	Each  [policy.Resources]float64 `json:"each,omitzero"`
+	// Boot is how long a scale-out took from the decision until all its workers served: as the latest, or longer when others
+	// before it took longer. 0: none was timed.
+	Boot time.Duration `json:"boot,omitzero"`
 }
 
 // SignalState is one signal's memory.
@@ -48,13 +54,6 @@ type RuleState struct {
 	Key string `json:"key"` // tells after a reload whether it is still the same rule
 	signal.Verdict
 	Since time.Time `json:"since,omitzero"` // of the state
-}
-
-// Timers are what cooldowns and the rate limit count from.
-type Timers struct {
-	Up     time.Time   `json:"up,omitzero"`
-	Down   time.Time   `json:"down,omitzero"`
-	Recent []time.Time `json:"recent,omitempty"` // scalings, oldest first, as many as the rate limit counts
 }
 
 // Action is a decision on its way to being carried out.
@@ -97,6 +96,8 @@ func (s *State) Fit(p *policy.Fleet) {
 	}
 	s.Guards = fitGuards(p, s.Guards, signals)
 	s.Signals, s.Rules = signals, rules
+	s.fitSLOs(p)
+	s.fitForecasts(p)
 }
 
 // fitGuards keeps the conditions that still mean the same.
@@ -133,6 +134,11 @@ func (s *State) Clone() *State {
 	for i := range c.Guards {
 		c.Guards[i].Conditions = slices.Clone(c.Guards[i].Conditions)
 	}
+	c.SLOs = slices.Clone(s.SLOs)
+	for i := range c.SLOs {
+		c.SLOs[i] = s.SLOs[i].clone()
+	}
+	c.Forecasts = slices.Clone(s.Forecasts)
 	c.Acted.Recent = slices.Clone(s.Acted.Recent)
 	c.Shadow.Recent = slices.Clone(s.Shadow.Recent)
 	c.Order, c.Mode, c.Action = clonePtr(s.Order), clonePtr(s.Mode), clonePtr(s.Action)
@@ -168,15 +174,10 @@ func (s *State) EffectiveMode(p *policy.Fleet) fleet.Mode {
 
 // shift moves all times by d, because the wall clock moved by itself: what was to last 5 minutes still does.
 func (s *State) shift(d time.Duration) {
-	for _, t := range []*time.Time{&s.Tick, &s.Held, &s.Acted.Up, &s.Acted.Down, &s.Shadow.Up, &s.Shadow.Down} {
-		shift(t, d)
-	}
-	for i := range s.Acted.Recent {
-		shift(&s.Acted.Recent[i], d)
-	}
-	for i := range s.Shadow.Recent {
-		shift(&s.Shadow.Recent[i], d)
-	}
+	shift(&s.Tick, d)
+	shift(&s.Held, d)
+	s.Acted.shift(d)
+	s.Shadow.shift(d)
 	for i := range s.Signals {
 		sig := &s.Signals[i]
 		sig.Series.Shift(d)
@@ -194,6 +195,12 @@ func (s *State) shift(d time.Duration) {
 			shift(&s.Guards[i].Conditions[j].Since, d)
 			shift(&s.Guards[i].Conditions[j].Breach, d)
 		}
+	}
+	for i := range s.SLOs {
+		s.SLOs[i].shift(d)
+	}
+	for i := range s.Forecasts {
+		shift(&s.Forecasts[i].Asked, d)
 	}
 	// An order lasts as long as the operator was told it would.
 	for _, o := range []*Order{s.Order, s.Mode} {

@@ -6,9 +6,9 @@ package engine
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
+	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
@@ -23,6 +23,8 @@ type Input struct {
 	Readings  []fleet.Reading // by index of policy.Fleet.Signals; those beyond its end are missing
 	Orders    []Order
 	Allotment Allotment
+	// Outlook is what is expected Lead from now, by the order of the policies that have a Forecast; those beyond its end are not known.
+	Outlook []forecast.Band
 }
 
 // Step advances s by one tick and writes the outcome into d, whose Reasons it reuses: in steady state nothing is
@@ -44,6 +46,8 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 		s.Order = nil
 	}
 	s.observe(p, in)
+	s.predict(p, in)
+	s.foresee(p, in)
 
 	if !in.Size.Known {
 		d.From, d.To = s.Size.Workers(), s.Size.Workers()
@@ -110,6 +114,9 @@ func (s *State) follow(in *Input, d *fleet.Decision) bool {
 	}
 	switch {
 	case current == a.To && in.Size.Starting == 0:
+		if a.To > a.From {
+			s.Boot = max(in.Now.Sub(a.Since), s.Boot-s.Boot/4)
+		}
 		s.Action = nil
 		return false
 	case !in.Now.Before(a.Deadline):
@@ -127,17 +134,4 @@ func add(d *fleet.Decision, r fleet.Reason) { d.Reasons = append(d.Reasons, r) }
 func ruleKey(p *policy.Fleet, owner string, r policy.Rule) string {
 	sig := p.Signals[r.Signal]
 	return fmt.Sprintf("%s/%s %v %g %d of %d, %+d, %v, missing %d", owner, sig.Name, r.Operator, r.Threshold, r.M, r.N, r.Change, sig.Period, r.Missing)
-}
-
-// record notes a scaling for cooldowns and the rate limit.
-func (t *Timers) record(now time.Time, up bool, keep int) {
-	if up {
-		t.Up = now
-	} else {
-		t.Down = now
-	}
-	t.Recent = append(slices.Clone(t.Recent), now)
-	if extra := len(t.Recent) - max(keep, 1); extra > 0 {
-		t.Recent = t.Recent[extra:]
-	}
 }

@@ -100,10 +100,12 @@ type issue struct {
 
 // Band is a forecast of the mean rate over a bucket, in requests per second. Unless Known the rest means nothing.
 type Band struct {
-	Known             bool
-	Low, Median, High float64
-	Weeks             int     // that it rests on
-	Level             float64 // by which the profile was corrected
+	Known  bool    `json:"known"`
+	Low    float64 `json:"low"`
+	Median float64 `json:"median"`
+	High   float64 `json:"high"`
+	Weeks  int     `json:"weeks"` // that it rests on
+	Level  float64 `json:"level"` // by which the profile was corrected
 }
 
 // Sample is a measured rate.

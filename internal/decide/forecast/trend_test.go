@@ -1,8 +1,10 @@
 package forecast
 
 import (
+	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,5 +191,34 @@ func BenchmarkTrend(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		trend.Ahead(now, time.Minute)
+	}
+}
+
+// A trend that was stored and read back goes on as if nothing had been, also after the clock jumped.
+func TestTrendOutlivesARestart(t *testing.T) {
+	trend, now := follow(ramp(20, 100, 6)...)
+	want := trend.Ahead(now, time.Minute)
+	b, err := json.Marshal(trend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Trend
+	if err := json.Unmarshal(b, &back); err != nil {
+		t.Fatal(err)
+	}
+	if got := back.Ahead(now, time.Minute); got != want || !back.Newest().Equal(now) {
+		t.Errorf("read back: %+v, was %+v", got, want)
+	}
+	back.Shift(time.Hour)
+	if got := back.Ahead(now.Add(time.Hour), time.Minute); got != want {
+		t.Errorf("an hour's jump later: %+v, was %+v", got, want)
+	}
+	for _, bad := range []string{
+		`{}`, `[{"end":1,"span":0,"requests":1}]`, `[{"end":1,"span":1,"requests":-1}]`, `[{"end":2,"span":1,"requests":1},{"end":1,"span":1,"requests":1}]`,
+		"[" + strings.Repeat(`{"end":1,"span":1,"requests":1},`, 12) + `{"end":1,"span":1,"requests":1}]`,
+	} {
+		if json.Unmarshal([]byte(bad), &back) == nil {
+			t.Errorf("%s is read", bad)
+		}
 	}
 }

@@ -50,11 +50,37 @@ type Signal struct {
 	Optional bool
 }
 
-// Policy is the rules of one purpose.
+// Policy is the rules, or the model, of one purpose.
 type Policy struct {
 	ID    string
-	Mode  fleet.Mode // On, Shadow (its rules are evaluated and recorded only) or Off
+	Mode  fleet.Mode // On, Shadow (it is evaluated and recorded only) or Off
 	Rules []Rule
+	SLO   *SLO // nil: none
+	// Forecast: nil: none. A policy has rules, or one of the two.
+	Forecast *Forecast
+}
+
+// Forecast adds workers ahead of what the same time of the week was like (decide/forecast). It never removes any.
+type Forecast struct {
+	Signal    int     // index into Fleet.Signals: a total, such as arrivals per second
+	PerWorker float64 // of the signal, that one worker carries; 0: SizedBy says
+	SizedBy   int     // index into Fleet.Policies: an objective, whose model sizes for the rate that is expected
+	Lead      time.Duration
+	MinWeeks  int // that the time of the week must have been measured in
+}
+
+// SLO sizes the fleet so that a latency objective holds, by the mathematics of a worker pool (decide/queueing).
+type SLO struct {
+	Objective int     // index into Fleet.Signals: the latency, whose quantile is the objective's
+	Within    float64 // seconds that it may not exceed
+	Rate      int     // index: arrivals per second
+	Service   []int   // indexes: quantiles of the service time alone, without waiting, rising; at least two
+	Backlog   int     // index: requests that wait for a worker now; -1: not measured
+	Drain     time.Duration
+	Boot      time.Duration // from a decision to a new worker serving, as long as none has been timed
+	Settle    time.Duration // it scales in to the largest need within it, and not before it has been watched for as long
+	// Contention and Coherence are queueing.Law's; both 0: workers share nothing.
+	Contention, Coherence float64
 }
 
 // Missing says what fills in for datapoints that are not there, as in CloudWatch.

@@ -49,8 +49,7 @@ func (s *Service) Measure(h *signal.Histogram) {
 func (s *Service) Assume(quantile func(float64) float64, mean float64) {
 	*s = Service{mean: mean, samples: math.MaxUint64}
 	for k := range s.edge {
-		// The ends are not the extremes, of which one request in thousands would decide.
-		s.edge[k] = quantile(min(max(1-beyond[k], 0.005), 1-1.0/(1<<18)))
+		s.edge[k] = quantile(edgeShare(k))
 	}
 	first, square := 0.0, 0.0
 	for k, w := range share {

@@ -28,6 +28,7 @@ var fields = []struct {
 }{
 	{name: "latency", unit: fleet.Seconds, distribution: true, perWorker: true},
 	{name: "queue_time", unit: fleet.Seconds, distribution: true, perWorker: true},
+	{name: "service_time", unit: fleet.Seconds, distribution: true},
 	{name: "busy", unit: fleet.Percent, perWorker: true, fleetOnly: true},
 	{name: "in_flight", unit: fleet.Number},
 	{name: "queued", unit: fleet.Number},

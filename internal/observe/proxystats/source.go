@@ -6,6 +6,7 @@
 //
 //	latency     seconds from the request in hand to the worker's last byte: queue and service; a quantile over the window
 //	queue_time  seconds of waiting for a worker, of all requests but the shed; a quantile over the window
+//	service_time  seconds that the worker itself took: latency less queue_time, request by request; a quantile over the window
 //	busy        percent of the slots of the workers in service that were occupied, exact over time; needs max_in_flight
 //	in_flight   requests at a worker, now
 //	queued      requests that wait for one, now
@@ -65,6 +66,8 @@ func New(cfg Config, quantile float64, window time.Duration, minSamples int, sha
 }
 
 var errNoLimit = errors.New("busy is the share of occupied slots, and the proxy's workers have no limit: set the balancer's max_in_flight (1 for workers that serve one request at a time)")
+
+var errNoService = errors.New("the proxy that runs is of an earlier version and keeps no service times: restart it when the load allows")
 
 // Read reads the signal. Several Sources of one Client cost one request a tick.
 func (s *Source) Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, error) {
@@ -137,9 +140,9 @@ func (s *Source) point(stats *proxy.Stats, c *proxy.Counters, read time.Time) (p
 		busy: stats.Busy, slots: stats.Slots,
 	}
 	if s.sliding != nil {
-		from := c.Latency
-		if s.cfg.Field == "queue_time" {
-			from = c.QueueTime
+		from := map[string]proxy.Histogram{"latency": c.Latency, "queue_time": c.QueueTime, "service_time": c.ServiceTime}[s.cfg.Field]
+		if s.cfg.Field == "service_time" && len(from) == 0 && len(c.Latency) > 0 {
+			return point{}, errNoService
 		}
 		if err := p.values.UnmarshalBinary(from); err != nil {
 			return point{}, fmt.Errorf("the proxy's figures are not understood: %w", err)

@@ -72,7 +72,7 @@ func (f *fake) restart(nonce string) {
 
 func (f *fake) write() {
 	b, _ := f.latency.MarshalBinary()
-	f.stats.Total.Latency, f.stats.Total.QueueTime = b, b
+	f.stats.Total.Latency, f.stats.Total.QueueTime, f.stats.Total.ServiceTime = b, b, b
 	f.stats.Routes = []proxy.RouteStats{{Route: "/api", Counters: f.stats.Total}, {Route: "other"}}
 	f.stats.Classes = []proxy.ClassStats{{Name: "sync", Counters: f.stats.Total}}
 }
@@ -153,6 +153,17 @@ func TestARestartedProxyCountsFromItsStart(t *testing.T) {
 	f.pass(15 * time.Second)
 	f.serve(30, 0.4)
 	expect(t, read(t, f, rate), fleet.Fresh, 2)
+}
+
+// A proxy that outlived an upgrade keeps no service times: that must not look like a service that takes none.
+func TestAnOlderProxyKeepsNoServiceTimes(t *testing.T) {
+	f := newFake(t)
+	s := New(Config{Field: "service_time"}, 0.5, time.Minute, 1, f.client)
+	f.serve(3, 0.1)
+	f.stats.Total.ServiceTime = nil
+	if r, err := s.Read(t.Context(), fleet.Scene{Now: f.now}); !errors.Is(err, errNoService) || r.Quality != fleet.Missing {
+		t.Errorf("%v, %v", r.Quality, err)
+	}
 }
 
 func TestCountersThatGoBackAreNoReading(t *testing.T) {
@@ -382,7 +393,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{DefaultConfig(), "<nil>"},
 		{Config{Field: "errors", Route: "other"}, "<nil>"},
-		{Config{Field: "cpu"}, `field: "cpu" is unknown; write one of latency, queue_time, busy, in_flight, queued, rate, errors, shed`},
+		{Config{Field: "cpu"}, `field: "cpu" is unknown; write one of latency, queue_time, service_time, busy, in_flight, queued, rate, errors, shed`},
 		{Config{Field: "rate", Route: "api"}, `route: "api" is no route; write one of the proxy's routes, e.g. /api/mobile/sync, or other`},
 		{Config{Field: "rate", Route: "/api", Class: "sync"}, "class: is given beside route; the proxy counts by one or the other; delete one of them"},
 		{Config{Field: "busy", Route: "/api"}, "route: busy is of the whole fleet; delete route"},
@@ -393,7 +404,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	for field, want := range map[string][3]any{
-		"latency": {fleet.Seconds, true, true}, "queue_time": {fleet.Seconds, true, true}, "busy": {fleet.Percent, false, true},
+		"latency": {fleet.Seconds, true, true}, "queue_time": {fleet.Seconds, true, true}, "service_time": {fleet.Seconds, true, false}, "busy": {fleet.Percent, false, true},
 		"queued": {fleet.Number, false, false}, "errors": {fleet.Percent, false, false},
 	} {
 		c := Config{Field: field}

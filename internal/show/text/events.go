@@ -153,10 +153,27 @@ func Explain(w io.Writer, v View, e *web.Explanation) {
 		}
 		fmt.Fprintf(w, "  %s: %s\n", s.Signal, value)
 	}
+	for i := range e.Compare {
+		fmt.Fprintln(w, comparison(&e.Compare[i]))
+	}
 	if len(e.Changes) > 0 {
 		fmt.Fprintln(w, "before it:")
 		for i := range e.Changes {
 			fmt.Fprintf(w, "  %s  %s\n", v.clock(e.Changes[i].Time), Event(&e.Changes[i]))
 		}
 	}
+}
+
+// comparison says what one policy alone would have used.
+func comparison(c *web.Comparison) string {
+	who := c.Policy
+	if c.Mode == fleet.Shadow {
+		who += ", in shadow,"
+	}
+	s := fmt.Sprintf("%s alone would have used %.3g worker-hours in %s, with %d to %d workers; the fleet used %.3g", who, c.Alone,
+		fleet.Elapsed(time.Duration(c.Span)), c.Min, c.Max, c.Actual)
+	if c.Actual > 0 {
+		s += fmt.Sprintf(" (%+.0f %%)", 100*(c.Alone/c.Actual-1))
+	}
+	return s
 }

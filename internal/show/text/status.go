@@ -96,6 +96,8 @@ func Fleet(w io.Writer, v View, st *control.Status) {
 	signals(w, v, st)
 	rules(w, v, st)
 	guards(w, v, st)
+	objectives(w, st)
+	forecasts(w, st)
 	workers(w, v, st)
 }
 
@@ -207,6 +209,43 @@ func rules(w io.Writer, v View, st *control.Status) {
 			}
 			fmt.Fprintf(t, "  alarm\t%s %s %s\t%+d\t%d of %d (%d breach)\t%s for %s\t%s\n", r.Signal, r.Operator, r.Unit.Format(r.Threshold),
 				r.Change, r.M, r.N, r.Breaching, state, v.ago(r.Since), r.Policy)
+		}
+	})
+}
+
+func objectives(w io.Writer, st *control.Status) {
+	table(w, func(t *tabwriter.Writer) {
+		for _, o := range st.Objectives {
+			p, m := &o.Proposal, &o.Proposal.Model
+			needs := p.Doubt
+			if p.Known {
+				needs = fmt.Sprintf("needs %d at %.3g/s, %s each", p.Need, m.Rate, fleet.Seconds.Format(m.Service))
+				if p.Doubt != "" {
+					needs += ", no scale-in: " + p.Doubt
+				}
+			}
+			measured := o.Measured.Quality.String()
+			if o.Measured.Quality == fleet.Fresh {
+				measured = fleet.Seconds.Format(o.Measured.Value)
+			}
+			fmt.Fprintf(t, "  objective\t%s <= %s\tmeasured %s\t%s\t%s\t%s\n", o.Signal, fleet.Seconds.Format(o.Within), measured, needs, o.Mode, o.Policy)
+		}
+	})
+}
+
+func forecasts(w io.Writer, st *control.Status) {
+	table(w, func(t *tabwriter.Writer) {
+		for _, f := range st.Forecasts {
+			expected, needs := "not known: "+f.Doubt, f.Err
+			if f.Band.Known {
+				expected = fmt.Sprintf("%s (%s to %s) by %d weeks, held %.0f %% of %d", f.Unit.Format(f.Band.Median), f.Unit.Format(f.Band.Low), f.Unit.Format(f.Band.High), f.Band.Weeks, 100*f.Held, f.Of)
+				if f.Need > 0 {
+					needs = fmt.Sprintf("needs %d", f.Need)
+				} else {
+					needs = f.Doubt
+				}
+			}
+			fmt.Fprintf(t, "  forecast\t%s in %s\t%s\t%s\t%s\t%s\n", f.Signal, fleet.Elapsed(time.Duration(f.Lead)), expected, needs, f.Mode, f.Policy)
 		}
 	})
 }

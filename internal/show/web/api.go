@@ -42,6 +42,19 @@ type Explanation struct {
 	Units    []fleet.Unit    `json:"units,omitempty"`  // of the readings, where still configured
 	Changes  []fleet.Event   `json:"changes"`          // the latest changes of size and orders before it, newest first
 	Status   *control.Status `json:"status,omitempty"` // when asked about now
+	// Compare sets what each policy that asks for a size of its own would have used against what the fleet used, up to then.
+	Compare []Comparison `json:"compare,omitempty"`
+}
+
+// Comparison is the size that one policy alone would have led to, against the size that was, over the same ticks.
+type Comparison struct {
+	Policy string         `json:"policy"`
+	Mode   fleet.Mode     `json:"mode"`
+	Span   fleet.Duration `json:"span"`   // that both were recorded in, within the last 24 hours
+	Alone  float64        `json:"alone"`  // worker-hours, had the policy alone decided
+	Actual float64        `json:"actual"` // worker-hours, as it was
+	Min    int            `json:"min"`    // smallest
+	Max    int            `json:"max"`    // and largest size had the policy alone decided
 }
 
 // Alerts are what people are told.

@@ -1,0 +1,426 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"tidemark/internal/decide/forecast"
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/queueing"
+	"tidemark/internal/fleet"
+)
+
+// SLOState is what an objective's policy remembers.
+type SLOState struct {
+	Key string `json:"key"` // tells after a reload whether it is still the same policy
+	// Trend is of the measured rate; Seen is the highest ever.
+	Trend forecast.Trend `json:"trend"`
+	Seen  float64        `json:"seen"`
+	// Service are the service time's quantiles as last measured, seconds, in the policy's order; 0: never. Measured is when.
+	Service  []float64 `json:"service"`
+	Measured time.Time `json:"measured,omitzero"`
+	// Bursts is the dispersion of the arrivals, smoothed: 1 for Poisson, and taken for no less.
+	Bursts  float64 `json:"bursts"`
+	Waiting float64 `json:"waiting"` // the backlog of the tick before
+	// Factor is by how much more load the fleet behaves as if it had than the model reckons with: 1 to 2, learned from latency
+	// above the objective that the model does not explain.
+	Factor    float64   `json:"factor"`
+	Predicted Peak      `json:"predicted"` // responses predicted, over the objective's own window
+	Needs     Peak      `json:"needs"`     // over the time to settle
+	Asked     time.Time `json:"asked,omitzero"`
+	Serving   int       `json:"serving"`         // at the tick before,
+	Steady    time.Time `json:"steady,omitzero"` // and since when
+	Last      time.Time `json:"last,omitzero"`   // tick
+	// Proposal is this tick's, and Alone is the size that would be if this policy alone decided.
+	Proposal Proposal `json:"proposal"`
+	Alone    Path     `json:"alone"`
+
+	service queueing.Service
+	points  []queueing.Quantile
+	fitted  []float64 // what service was made of
+}
+
+// Proposal is what a policy with a model asks for.
+type Proposal struct {
+	Known bool        `json:"known"`          // unless, only Doubt means anything
+	Size  int         `json:"size"`           // within the bounds; below the present size only when nothing is in doubt
+	Need  int         `json:"need"`           // of this moment
+	Doubt string      `json:"doubt,omitzero"` // why it must not scale in
+	Model fleet.Model `json:"model"`
+}
+
+// Doubts that are not queueing's.
+const (
+	doubtTrend   = "the rate was not measured for long enough"
+	doubtService = "too few service times were measured"
+	doubtSettle  = "its need was not watched for long enough"
+	doubtSlower  = "the fleet is slower than predicted"
+)
+
+const (
+	// serviceMemory is how long a service time counts that cannot be measured anew, because too few requests come.
+	serviceMemory = 24 * time.Hour
+	// slower is by how much a latency may exceed the prediction.
+	slower = 1.5
+	// factorLimit bounds Factor. Within a window of the objective it grows by a quarter, and in six hours half of it fades.
+	factorLimit  = 2.0
+	factorGrowth = 1.25
+	factorFade   = 6 * time.Hour
+	// unseen is how far above the highest rate ever measured a load is still known ground.
+	unseen = 1.1
+	// burstMost bounds what is made of the dispersion; half of it is of the latest 10 minutes.
+	burstMost   = 4.0
+	burstMemory = 10 * time.Minute
+	// never stands in for a response that has no bound, which JSON cannot write.
+	never = 1e9
+)
+
+func sloKey(p *policy.Fleet, pol *policy.Policy) string {
+	var names []string
+	for _, i := range append([]int{pol.SLO.Objective, pol.SLO.Rate}, pol.SLO.Service...) {
+		names = append(names, fmt.Sprintf("%s %v %g", p.Signals[i].Name, p.Signals[i].Statistic, p.Signals[i].Q))
+	}
+	return pol.ID + "/" + strings.Join(names, ", ")
+}
+
+// fitSLOs keeps what is remembered of policies that are still the same.
+func (s *State) fitSLOs(p *policy.Fleet) {
+	var out []SLOState
+	for i := range p.Policies {
+		pol := &p.Policies[i]
+		if pol.SLO == nil {
+			continue
+		}
+		now := SLOState{Key: sloKey(p, pol), Factor: 1, Bursts: 1}
+		if i := slices.IndexFunc(s.SLOs, func(old SLOState) bool { return old.Key == now.Key }); i >= 0 {
+			now = s.SLOs[i]
+		}
+		if n := len(pol.SLO.Service); len(now.Service) != n {
+			now.Service = make([]float64, n)
+		} else {
+			now.Service = slices.Clone(now.Service)
+		}
+		now.points, now.fitted = nil, nil
+		out = append(out, now)
+	}
+	s.SLOs = out
+}
+
+func (m *SLOState) clone() SLOState {
+	c := *m
+	c.Service = slices.Clone(m.Service)
+	c.Alone.Recent = slices.Clone(m.Alone.Recent)
+	c.points, c.fitted = nil, nil
+	return c
+}
+
+func (m *SLOState) shift(d time.Duration) {
+	m.Trend.Shift(d)
+	m.Predicted.shift(d)
+	m.Needs.shift(d)
+	m.Alone.shift(d)
+	for _, t := range []*time.Time{&m.Measured, &m.Asked, &m.Steady, &m.Last} {
+		shift(t, d)
+	}
+}
+
+// eachSLO visits the objectives in the order of their states.
+func (s *State) eachSLO(p *policy.Fleet, visit func(*policy.Policy, *SLOState)) {
+	at := 0
+	for i := range p.Policies {
+		if p.Policies[i].SLO != nil {
+			visit(&p.Policies[i], &s.SLOs[at])
+			at++
+		}
+	}
+}
+
+// sizing is one objective at one tick.
+type sizing struct {
+	p     *policy.Fleet
+	slo   *policy.SLO
+	s     *State
+	m     *SLOState
+	now   time.Time
+	doubt string // the first found
+}
+
+// predict brings the objectives' proposals up to date.
+func (s *State) predict(p *policy.Fleet, in *Input) {
+	at := 0
+	for i := range p.Policies {
+		if p.Policies[i].SLO == nil {
+			continue
+		}
+		m := &s.SLOs[at]
+		at++
+		z := sizing{p: p, slo: p.Policies[i].SLO, s: s, m: m, now: in.Now}
+		z.measure()
+		z.propose(in.Size)
+		m.Last = in.Now
+	}
+}
+
+func (z *sizing) reading(i int) fleet.Reading { return z.s.Signals[i].Last }
+
+func (z *sizing) question(doubt string) {
+	if z.doubt == "" {
+		z.doubt = doubt
+	}
+}
+
+// measure takes in the rate and the service time.
+func (z *sizing) measure() {
+	m := z.m
+	if r := z.reading(z.slo.Rate); r.Quality == fleet.Fresh && r.Value >= 0 {
+		// Windows must not overlap, or what is one burst looks like several. A tick may be a little early.
+		window := z.p.Signals[z.slo.Rate].Window
+		if z.now.Sub(m.Trend.Newest()) >= window-window/8 {
+			m.Trend.Observe(z.now, window, r.Value*window.Seconds())
+			m.Seen = max(m.Seen, r.Value)
+			if d := m.Trend.Dispersion(); d >= 0 {
+				m.Bursts += (min(d, burstMost) - m.Bursts) * (1 - math.Exp2(-window.Seconds()/burstMemory.Seconds()))
+			}
+		}
+	}
+	for i, sig := range z.slo.Service {
+		if r := z.reading(sig); r.Quality == fleet.Fresh && r.Value > 0 {
+			m.Service[i], m.Measured = r.Value, z.now
+		}
+	}
+	if m.fitted == nil || !slices.Equal(m.fitted, m.Service) {
+		m.fitted = append(m.fitted[:0], m.Service...)
+		m.points = m.points[:0]
+		for i, v := range m.Service {
+			if v > 0 {
+				m.points = append(m.points, queueing.Quantile{Q: z.p.Signals[z.slo.Service[i]].Q, Time: v})
+			}
+		}
+		m.service.Fit(m.points)
+	}
+}
+
+// propose asks for a size; a size that is not known gives none.
+func (z *sizing) propose(size fleet.Size) {
+	m := z.m
+	m.Proposal = Proposal{}
+	if z.unreadable() {
+		m.Proposal.Doubt = z.doubt
+		return
+	}
+	if !size.Known {
+		return
+	}
+	o := queueing.Objective{
+		Quantile: z.p.Signals[z.slo.Objective].Q, Within: z.slo.Within, Drain: z.slo.Drain.Seconds(), Boot: z.boot().Seconds(),
+		Bounds: z.p.Bounds, Law: queueing.Law{Contention: z.slo.Contention, Coherence: z.slo.Coherence},
+	}
+	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrivals: max(m.Bursts, 1), Service: &m.service, Wait: math.NaN()}
+	measured := z.rate(&l)
+	z.backlog(&l)
+	z.calibrate(size, &l, &o)
+	l.Rate, l.RateHigh = l.Rate*m.Factor, l.RateHigh*m.Factor
+	a := o.Need(&l)
+	if !a.Known() {
+		m.Proposal.Doubt = a.Unknown.String()
+		return
+	}
+	if a.Doubt != 0 {
+		z.question(a.Doubt.String())
+	}
+	z.watch(size, &a)
+	z.settle(size, &a)
+	model := &m.Proposal.Model
+	*model = fleet.Model{
+		Quantile: o.Quantile, Rate: max(l.Rate, l.RateHigh), Measured: measured, Service: m.service.Mean(),
+		Utilization: min(a.Now.Utilization, never), Now: min(a.Now.Response, never), Then: min(a.Chosen.Response, never),
+	}
+	if l.Backlog > 0 { // and measured
+		model.Backlog = l.Backlog
+	}
+	switch {
+	case a.Unattainable:
+		model.Limit = "the service alone takes longer than the objective, which more workers cannot cure"
+	case a.Limit == queueing.AtMax:
+		model.Limit = "the maximum does not suffice"
+	case a.Limit == queueing.AtPeak:
+		model.Limit = "more workers would do less, by the law of their shared database"
+	}
+}
+
+// unreadable finds what the model cannot be without, and doubts what it cannot be checked against.
+func (z *sizing) unreadable() bool {
+	if q := z.reading(z.slo.Rate).Quality; q != fleet.Fresh {
+		z.question(doubtRate[q])
+		return true
+	}
+	lost := false
+	for _, i := range z.slo.Service {
+		q := z.reading(i).Quality
+		lost = lost || q < fleet.Sparse
+	}
+	switch {
+	case lost:
+		z.question("the service time is missing or stale")
+	case !z.m.service.Known() || z.now.Sub(z.m.Measured) > serviceMemory:
+		z.question(doubtService)
+		return true
+	}
+	if z.reading(z.slo.Objective).Quality < fleet.Sparse {
+		z.question("the latency is missing or stale, so the prediction cannot be checked")
+	}
+	return !z.m.service.Known()
+}
+
+var doubtRate = [...]string{fleet.Missing: "the rate is missing", fleet.Stale: "the rate is stale", fleet.Sparse: "the rate is not measured yet", fleet.Fresh: ""}
+
+// boot is how long a new worker takes.
+func (z *sizing) boot() time.Duration {
+	if z.s.Boot > 0 {
+		return z.s.Boot
+	}
+	return z.slo.Boot
+}
+
+// rate fills in what is expected when a worker decided on now will serve, and returns what was measured.
+func (z *sizing) rate(l *queueing.Load) float64 {
+	m, newest := z.m, z.reading(z.slo.Rate).Value
+	ahead := m.Trend.Ahead(z.now, z.boot()+z.p.Signals[z.slo.Rate].Window)
+	if !ahead.Known {
+		z.question(doubtTrend)
+		l.Rate = newest
+		return newest
+	}
+	l.Rate, l.RateHigh = ahead.Expected, ahead.High
+	if l.Rate > m.Seen*unseen {
+		z.question(queueing.RateUnseen.String())
+	}
+	return newest
+}
+
+// backlog takes what waited through a whole tick: that all workers are busy for a moment is no reason to add one.
+func (z *sizing) backlog(l *queueing.Load) {
+	l.Backlog = math.NaN()
+	if z.slo.Backlog < 0 {
+		return
+	}
+	r := z.reading(z.slo.Backlog)
+	if r.Quality != fleet.Fresh {
+		z.question("the backlog is not measured")
+		z.m.Waiting = 0
+		return
+	}
+	l.Backlog = min(r.Value, z.m.Waiting)
+	z.m.Waiting = r.Value
+}
+
+// calibrate compares the latency as measured with what was predicted over the same window. Latency above the objective that the
+// model does not see, with as many workers as it asks for, makes it reckon with more load.
+func (z *sizing) calibrate(size fleet.Size, l *queueing.Load, o *queueing.Objective) {
+	m, window := z.m, z.p.Signals[z.slo.Objective].Window
+	dt := min(max(z.now.Sub(m.Last), 0), window).Seconds()
+	m.Factor = 1 + (m.Factor-1)*math.Exp2(-dt/factorFade.Seconds())
+	latency, predicted := z.reading(z.slo.Objective), m.Predicted.max()
+	if latency.Quality != fleet.Fresh || !m.Predicted.covers(z.now, window) {
+		return
+	}
+	if latency.Value > slower*predicted && latency.Value > z.slo.Within/2 {
+		z.question(doubtSlower)
+	}
+	if size.Serving != m.Serving {
+		m.Serving, m.Steady = size.Serving, z.now // the latency is still that of the fleet before
+	}
+	explained := predicted > z.slo.Within || l.Service.Quantile(o.Quantile) > z.slo.Within
+	if latency.Value > z.slo.Within && !explained && int(m.Needs.max()) <= size.Serving && z.now.Sub(m.Steady) >= window {
+		m.Factor = min(m.Factor*math.Pow(factorGrowth, dt/window.Seconds()), factorLimit)
+	}
+}
+
+// watch remembers the response predicted for the workers that serve.
+func (z *sizing) watch(size fleet.Size, a *queueing.Answer) {
+	predicted := min(a.Now.Response, never)
+	if size.Starting > 0 {
+		predicted = never // until they serve, the prediction is of a fleet that is not there yet
+	}
+	z.m.Predicted.push(z.now, z.p.Signals[z.slo.Objective].Window, predicted)
+}
+
+// settle makes a proposal of the need: what is needed now when that is more, what was needed lately when it is less.
+func (z *sizing) settle(size fleet.Size, a *queueing.Answer) {
+	m, current := z.m, size.Workers()
+	m.Needs.push(z.now, z.slo.Settle, float64(a.Size))
+	if !m.Needs.covers(z.now, z.slo.Settle) {
+		z.question(doubtSettle)
+	}
+	p := &m.Proposal
+	p.Known, p.Need, p.Size, p.Doubt = true, a.Size, current, z.doubt
+	lately := int(m.Needs.max())
+	m.Alone.follow(z.p, z.now, current, a.Size, lately, p.Doubt == "")
+	switch {
+	case a.Size > current:
+		p.Size = a.Size
+	case lately < current && p.Doubt == "":
+		p.Size = lately
+	}
+	if a.Size <= current {
+		m.Asked = time.Time{}
+	} else if m.Asked.IsZero() {
+		m.Asked = z.now
+	}
+}
+
+// objectives hears the policies that hold a service level.
+func (c *chain) objectives(out, in int, anyIn bool) (int, int, bool) {
+	c.s.eachSLO(c.p, func(pol *policy.Policy, m *SLOState) {
+		p := &m.Proposal
+		if pol.Mode == fleet.Off || !p.Known || p.Size == c.from {
+			return
+		}
+		reason := c.objective(pol, m)
+		reason.Size = p.Size
+		switch {
+		case pol.Mode == fleet.Shadow:
+			reason.Code = fleet.SLOShadow
+		case p.Size > c.from:
+			reason.Code = fleet.SLOOut
+			if p.Size > out {
+				out, c.breach, c.alarm = p.Size, m.Asked, m.Asked
+			}
+		default:
+			reason.Code = fleet.SLOIn
+			in, anyIn = max(in, p.Size), true
+		}
+		c.add(reason)
+	})
+	return out, in, anyIn
+}
+
+func (c *chain) objective(pol *policy.Policy, m *SLOState) fleet.Reason {
+	sig := &c.p.Signals[pol.SLO.Objective]
+	return fleet.Reason{Policy: pol.ID, Signal: sig.Name, Unit: sig.Unit, Threshold: pol.SLO.Within, Note: m.Proposal.Doubt, Model: m.Proposal.Model}
+}
+
+// objections lists the objectives that do not agree to a smaller fleet, and reports whether there are none.
+func (c *chain) objections() bool {
+	agreed := true
+	c.s.eachSLO(c.p, func(pol *policy.Policy, m *SLOState) {
+		p := &m.Proposal
+		if pol.Mode == fleet.Off || pol.Mode == fleet.Shadow || p.Known && p.Size != c.from {
+			return
+		}
+		reason := c.objective(pol, m)
+		reason.Code, reason.Size, reason.Limit = fleet.SLONeeds, c.from, p.Need
+		if p.Known && p.Need < c.from {
+			reason.Limit = min(int(m.Needs.max()), c.from)
+		}
+		if !p.Known || p.Doubt != "" && p.Need < c.from {
+			reason.Code = fleet.SLOUncertain
+		}
+		c.add(reason)
+		agreed = false
+	})
+	return agreed
+}
