@@ -65,7 +65,7 @@ func (p *printer) structure(indent, path string, v reflect.Value) {
 	}
 }
 
-// optional is a block that is not there unless it is written.
+// optional is a block that is not shown while it says nothing.
 type optional interface{ absent() bool }
 
 func (p *printer) setting(indent, name, path string, v reflect.Value, option string) {
@@ -77,9 +77,6 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 		return
 	}
 	written := p.written(path)
-	if block, ok := v.Interface().(interface{ absent() bool }); ok && !written && block.absent() {
-		return
-	}
 	switch x := v.Interface().(type) {
 	case optional:
 		if x.absent() {

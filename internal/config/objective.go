@@ -24,7 +24,7 @@ func (r *resolver) purpose(path string, s *policySpec) {
 		}
 	}
 	switch {
-	case len(has) == 0 && r.ok(path):
+	case len(has) == 0 && r.ok(path, path+".rules"):
 		r.fail(path+".rules", "is missing", "write rules: with at least one entry, or objective: and demand:, or forecast:")
 	case len(has) > 1:
 		r.fail(path+"."+has[0], "stands beside "+has[1]+" in one policy", "give each a policy of its own, so that each can be switched to shadow by itself")

@@ -83,6 +83,8 @@ func (w *world) State(context.Context, string) ([]byte, time.Time, error) {
 	return w.state, time.Time{}, nil
 }
 
+func (w *world) Series(context.Context, record.SeriesQuery) ([]record.Point, error) { return nil, nil }
+
 func (w *world) Events(_ context.Context, q record.EventQuery) (out []fleet.Event, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -41,7 +41,12 @@ func (c *chain) underCeiling() int {
 	if c.p.StepDown > 0 {
 		next = max(to, c.from-c.p.StepDown)
 	}
-	if hard == to || c.harmless(next) {
+	if hard == to {
+		return to
+	}
+	agreed := c.objections()
+	agreed = c.foreseen() && agreed
+	if c.harmless(next) && agreed {
 		return to
 	}
 	return hard
