@@ -23,7 +23,6 @@ type preset struct {
 	window time.Duration
 	up     ruleSpec // no operator: there is none
 	down   ruleSpec
-	guard  string // what it guards: it is no policy then, and up says when
 }
 
 const atLeast, atMost = operator(fleet.AtLeast), operator(fleet.AtMost)
@@ -32,7 +31,8 @@ func when(operator operator, threshold literal, change, m, n int) ruleSpec {
 	return ruleSpec{Operator: operator, Threshold: threshold, ScaleChange: change, DatapointsToAlarm: m, EvaluationPeriods: n}
 }
 
-// presets are the requirements' "Auto Scaling Trigger Metrics". Where they give no periods, those of the CPU are taken.
+// presets are those of the requirements' "Auto Scaling Trigger Metrics" that move the fleet; guardPresets are the others. Where no periods are
+// given, those of the CPU are taken.
 var presets = []preset{
 	{
 		name: "odoo_cpu", id: "odoo-worker-cpu-scaling-policy", signal: "{procfs: {field: cpu}}", unit: fleet.Percent,
@@ -59,10 +59,6 @@ var presets = []preset{
 		name: "sync_sessions", id: "sync-sessions-scaling-policy", signal: "{http: {url: http://127.0.0.1:8069/metrics, metric: active_mobile_sync_sessions}}",
 		up: when(atLeast, "40", +1, 2, 3), down: when(atMost, "10", -1, 4, 5),
 	},
-	{name: "pool_utilization", guard: "the database's connections", unit: fleet.Percent, up: ruleSpec{Operator: atLeast, Threshold: "80%"}},
-	{name: "pool_waiting", guard: "the database's connections", up: ruleSpec{Operator: atLeast, Threshold: "5"}},
-	{name: "disk_queue", guard: "the database's disk", up: ruleSpec{Operator: atLeast, Threshold: "10"}},
-	{name: "disk_latency", guard: "the database's disk", unit: fleet.Seconds, up: ruleSpec{Operator: atLeast, Threshold: "20ms"}},
 }
 
 // fromPreset is a policy that is written by the name of a preset.
@@ -119,11 +115,13 @@ func (p *policySpec) decode(d *decoder, path string, n *yaml.Node) {
 		return
 	}
 	if i < 0 {
+		if _, guards := guardPresets[w.Preset]; guards {
+			d.fail(path+".preset", w.Preset+" guards what the workers load: it never adds any", fmt.Sprintf("write safeguards: {guards: {%s: {preset: %s, signal: %s}}}", w.Preset, w.Preset, w.Signal))
+			return
+		}
 		var known []string
 		for _, x := range presets {
-			if x.guard == "" {
-				known = append(known, x.name)
-			}
+			known = append(known, x.name)
 		}
 		_, err := oneOf("preset of a policy", w.Preset, known)
 		d.failWith(path+".preset", err)
@@ -138,10 +136,6 @@ func (s ruleSpec) override() overrideSpec {
 
 // writeOut writes the policy that the preset stands for, and notes of each setting where it comes from.
 func (x *preset) writeOut(d *decoder, path string, w *fromPreset, p *policySpec) {
-	if x.guard != "" {
-		d.fail(path+".preset", fmt.Sprintf("%s guards %s, which more workers load further: it never adds any", x.name, x.guard), "write it as a guard: "+guardOf(w.Signal, x.up))
-		return
-	}
 	p.ID, p.Mode, p.preset = w.ID, w.Mode, x
 	note := "preset " + x.name
 	if !d.written(path + ".id") {
@@ -228,12 +222,6 @@ func (r *resolver) harm(path string, s *ruleSpec, rule policy.Rule) {
 	}
 	if of := r.dependency(rule.Signal); of != "" {
 		r.fail(path+".scale_change", fmt.Sprintf("%s is of %s, which more workers load further: no rule on it may add any", s.Signal, of),
-			"write a guard, which keeps workers from being added: "+guardOf(s.Signal, *s))
+			fmt.Sprintf("write a guard, which keeps workers from being added: safeguards: {guards: {%s: {signal: %s, operator: %q, threshold: %s}}}", s.Signal, s.Signal, rule.Operator, s.Threshold))
 	}
-}
-
-// guardOf is how a guard is written.
-func guardOf(signal string, when ruleSpec) string {
-	sign, _ := when.Operator.MarshalText()
-	return fmt.Sprintf("safeguards: {guards: {%s: {signal: %s, operator: %q, threshold: %s}}}", signal, signal, sign, when.Threshold)
 }
