@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tidemark/internal/control"
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
@@ -23,7 +24,7 @@ func (a *App) Overview() web.Overview {
 	defer a.mu.Unlock()
 	o := web.Overview{
 		Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone, PID: os.Getpid(), Version: a.opts.Version,
-		Since: a.since, Config: a.path, Fleets: a.loop.Status(),
+		Since: a.since, Config: a.path, Fleets: a.loop.Status(), Raised: []alert.Notice{},
 	}
 	for _, n := range alerts.Alerts {
 		if n.Firing() && !n.Once {
