@@ -48,9 +48,9 @@ func StartAlertmanager(t testing.TB) *Alertmanager {
 		}
 	}()
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		_ = cmd.Process.Kill() // it may have ended
 		<-read
-		cmd.Wait()
+		_ = cmd.Wait() // killed
 	})
 	host, ok := <-address
 	if !ok {
