@@ -19,6 +19,7 @@ import (
 	"tidemark/internal/show/web"
 	"tidemark/internal/tell"
 	"tidemark/internal/tell/mail/mailtest"
+	"tidemark/test/servers"
 )
 
 // alertConfig is a fleet at its maximum that asks for more as long as memory is used above a threshold.
@@ -29,6 +30,7 @@ tick: 1s
 notify:
   mail: {smtp: "%[2]s", ca_file: %[3]s, user: tide, password: "${SMTP_PASSWORD}", to: [ict@moa.example]}
   slack: {url: "%[4]s/services/T0AB/B0CD/hunter2hunter2hunter2", severity: critical}
+  alertmanager: {urls: ["%[6]s"], resend: 10s, labels: {team: ict}}
   dead_man: {url: "%[4]s/ping/hunter2-hunter2-hunter2", interval: 10s, timeout: 5s}
 alerts: {short_for: 10s}
 fleets:
@@ -94,6 +96,7 @@ func tidemark(t *testing.T, args ...string) (code int, out, stderr string) {
 // threshold ends it, and one mail says so. No secret is in anything that is written.
 func TestAlertSurvivesAKill(t *testing.T) {
 	t.Setenv("SMTP_PASSWORD", "s3cret")
+	am := servers.StartAlertmanager(t)
 	srv := mailtest.Start(t, false)
 	chat := &place{}
 	hooks := httptest.NewServer(chat)
@@ -101,7 +104,7 @@ func TestAlertSurvivesAKill(t *testing.T) {
 	dir := t.TempDir()
 	config, socket := filepath.Join(dir, "tidemark.yaml"), filepath.Join(dir, "state", "tidemark.sock")
 	configure := func(threshold string) {
-		write(t, config, fmt.Sprintf(alertConfig, dir, srv.URL("smtp"), srv.CA, hooks.URL, threshold))
+		write(t, config, fmt.Sprintf(alertConfig, dir, srv.URL("smtp"), srv.CA, hooks.URL, threshold, am.URL))
 	}
 	configure("0.01%")
 	srv.Fault("greet", "hang")
@@ -117,14 +120,17 @@ func TestAlertSurvivesAKill(t *testing.T) {
 		if a, err = d.client.Alerts(t.Context()); err != nil {
 			return err
 		}
-		if len(a.Alerts) != 1 || a.Alerts[0].Rule != "short" || len(a.Alerts[0].Told) != 2 {
+		if len(a.Alerts) != 1 || a.Alerts[0].Rule != "short" || len(a.Alerts[0].Told) != 3 {
 			return fmt.Errorf("%+v", a.Alerts)
 		}
-		if told := a.Alerts[0].Told; !told[0].Waiting || told[1].Waiting || told[1].At.IsZero() {
+		if told := a.Alerts[0].Told; !told[0].Waiting || told[1].Waiting || told[1].At.IsZero() || told[2].At.IsZero() {
 			return fmt.Errorf("%+v", told)
 		}
 		return nil
 	})
+	if got := am.Until(t, 1)[0].Labels; got["alertname"] != "TidemarkShort" || got["fleet"] != "numbers" || got["team"] != "ict" {
+		t.Errorf("Alertmanager holds %v", got)
+	}
 	code, list, _ := tidemark(t, "alert", "list", "--socket", socket)
 	for _, want := range []string{"critical  numbers is at its maximum of 2 workers and still short", "mail ict@moa.example not reached yet", "told at", "1 waiting since", "tidemark doctor"} {
 		if code != 0 || !strings.Contains(list, want) {
@@ -147,12 +153,12 @@ func TestAlertSurvivesAKill(t *testing.T) {
 	})
 	var tried []tell.Tried
 	code, out, stderr := tidemark(t, "alert", "test", "--json", "--socket", socket)
-	if err := json.Unmarshal([]byte(out), &tried); err != nil || code != 0 || len(tried) != 3 {
+	if err := json.Unmarshal([]byte(out), &tried); err != nil || code != 0 || len(tried) != 4 {
 		t.Fatalf("exit code %d, %v\n%s%s", code, err, out, stderr)
 	}
 	chat.set(true)
 	code, out, stderr = tidemark(t, "alert", "test", "--socket", socket)
-	if code != 2 || !strings.Contains(out, "mail ict@moa.example") || !strings.Contains(out, "failed: ") || !strings.Contains(stderr, "2 of 3 channels could not deliver") {
+	if code != 2 || !strings.Contains(out, "mail ict@moa.example") || !strings.Contains(out, "failed: ") || !strings.Contains(stderr, "2 of 4 channels could not deliver") {
 		t.Errorf("exit code %d\n%s%s", code, out, stderr)
 	}
 	chat.set(false)
@@ -168,6 +174,7 @@ func TestAlertSurvivesAKill(t *testing.T) {
 		}
 		return nil
 	})
+	am.Until(t, 0)
 	var subjects []string
 	for _, m := range srv.Mails() {
 		h, _ := m.Parse(t)

@@ -8,6 +8,7 @@ import (
 
 	"tidemark/internal/config"
 	"tidemark/internal/control"
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
@@ -24,7 +25,7 @@ func (a *App) Overview() web.Overview {
 	defer a.mu.Unlock()
 	o := web.Overview{
 		Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone, PID: os.Getpid(), Version: a.opts.Version,
-		Since: a.since, Config: a.path, Identity: a.cfg.Identity(), Fleets: a.loop.Status(),
+		Since: a.since, Config: a.path, Identity: a.cfg.Identity(), Fleets: a.loop.Status(), Raised: []alert.Notice{},
 	}
 	for _, n := range alerts.Alerts {
 		if n.Firing() && !n.Once {

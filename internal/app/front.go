@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 
 	"tidemark/internal/config"
@@ -21,7 +22,7 @@ func NginxSnippet(cfg *config.Config, name string) (front.Snippet, error) {
 	case len(found) == 0 && name != "":
 		return front.Snippet{}, fmt.Errorf("there is no fleet %q with a front: write front: {nginx: {upstream: 127.0.0.1:8069}} in it", name)
 	case len(found) == 0:
-		return front.Snippet{}, fmt.Errorf("no fleet has a front: write front: {nginx: {upstream: 127.0.0.1:8069}} in one")
+		return front.Snippet{}, errors.New("no fleet has a front: write front: {nginx: {upstream: 127.0.0.1:8069}} in one")
 	case len(found) > 1:
 		return front.Snippet{}, fmt.Errorf("%d fleets have a front; name one", len(found))
 	}

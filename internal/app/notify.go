@@ -200,7 +200,7 @@ func (a *App) healthy() error {
 func (a *App) Alerts() web.Alerts {
 	a.mu.Lock()
 	t := a.telling
-	out := web.Alerts{Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone}
+	out := web.Alerts{Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone, Alerts: []web.Alert{}}
 	a.mu.Unlock()
 	for _, n := range a.watch.Notices() {
 		out.Alerts = append(out.Alerts, web.Alert{Notice: n, Told: t.teller.Told(&n)})

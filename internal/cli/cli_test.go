@@ -46,7 +46,7 @@ func TestEachCommandHasHelpAndAnExample(t *testing.T) {
 
 func TestNoDaemonSaysWhatToDo(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "none.sock")
-	for _, args := range [][]string{{"status"}, {"events"}, {"explain", "f"}, {"scale", "f", "3"}, {"hold", "f"}, {"release", "f"}, {"mode", "f", "off"}, {"push", "f", "sessions", "17"}} {
+	for _, args := range [][]string{{"status"}, {"events"}, {"explain", "f"}, {"scale", "f", "3"}, {"hold", "f"}, {"release", "f"}, {"mode", "f", "off"}, {"push", "f", "sessions", "17"}, {"alert", "list"}, {"alert", "test"}} {
 		code, _, errOut := main(t, append(args, "--socket", socket)...)
 		if code != failed || !strings.Contains(errOut, "is 'tidemark run' running?") || !strings.Contains(errOut, socket) {
 			t.Errorf("%v: exit %d, %q", args, code, errOut)
@@ -127,6 +127,30 @@ func TestExamplesAreGood(t *testing.T) {
 		}
 		if code, out, errOut := main(t, "check", again, "--effective"); code != done || comment.ReplaceAllString(out, "") != comment.ReplaceAllString(effective, "") {
 			t.Errorf("%s --effective, read again: exit %d\n%s%s", f, code, out, errOut)
+		}
+	}
+}
+
+func TestNginxSnippet(t *testing.T) {
+	const example = "../../examples/dfr/tonga.yaml"
+	code, out, errOut := main(t, "nginx-snippet", "-c", example)
+	for _, want := range []string{"limit_conn_zone", "~^/api/mobile/sync(/|$) critical;", "proxy_pass http://127.0.0.1:8069;", "access_log /var/log/nginx/dfr.access.log tidemark_odoo_workers;"} {
+		if code != done || !strings.Contains(out, want) {
+			t.Errorf("exit %d, and no %q in\n%s%s", code, want, out, errOut)
+		}
+	}
+	dir := t.TempDir()
+	if code, out, errOut := main(t, "nginx-snippet", "odoo-workers", "-c", example, "--dir", dir); code != done || !strings.Contains(out, "nginx -t") {
+		t.Errorf("exit %d\n%s%s", code, out, errOut)
+	}
+	for _, file := range []string{"http.conf", "server.conf"} {
+		if b, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(out, string(b)) {
+			t.Errorf("%s (%v):\n%s", file, err, b)
+		}
+	}
+	for _, args := range [][]string{{"-c", "../../examples/command.yaml"}, {"nobody", "-c", example}, {"-c", example, "--dir", "/nowhere"}} {
+		if code, _, errOut := main(t, append([]string{"nginx-snippet"}, args...)...); code != failed || errOut == "" {
+			t.Errorf("%v: exit %d, %q", args, code, errOut)
 		}
 	}
 }

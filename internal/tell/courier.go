@@ -59,6 +59,7 @@ type Status struct {
 	Failing   time.Time `json:"failing,omitzero"`  // since when nothing could be delivered
 	Error     string    `json:"error,omitempty"`   // why
 	refusing  bool
+	well      time.Time // since when it works again; zero: it never failed
 }
 
 const (
@@ -209,6 +210,7 @@ func (k *courier) send(ctx context.Context, batch []Message) error {
 func (k *courier) worked(n int) {
 	if !k.status.Failing.IsZero() {
 		k.say("delivered again, after %s", fleet.Elapsed(time.Since(k.status.Failing)))
+		k.status.well = time.Now()
 	}
 	k.failures, k.notBefore = 0, time.Time{}
 	k.status.Delivered += n

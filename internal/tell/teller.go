@@ -203,7 +203,7 @@ func (t *Teller) report(s Status, tellings map[string]Telling) {
 	bad := !s.Failing.IsZero() && (s.refusing || now.Sub(s.Failing) >= troubleAfter)
 	switch {
 	case bad && (!had || !n.Firing()):
-		if t.othersWork(s.Channel) {
+		if t.othersWork(s.Channel, now) {
 			t.troubles[s.Channel] = t.trouble(s)
 		}
 	case !bad && had && n.Firing():
@@ -215,9 +215,10 @@ func (t *Teller) report(s Status, tellings map[string]Telling) {
 	}
 }
 
-func (t *Teller) othersWork(but string) bool {
+// othersWork reports whether another channel works, and has for so long that this one would have been tried since.
+func (t *Teller) othersWork(but string, now time.Time) bool {
 	for name, s := range t.statuses {
-		if name != but && s.Failing.IsZero() {
+		if name != but && s.Failing.IsZero() && now.Sub(s.well) > lastRetry {
 			return true
 		}
 	}

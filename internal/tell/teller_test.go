@@ -606,6 +606,39 @@ func TestAMirrorIsShownTheStateAgainAndAgain(t *testing.T) {
 	})
 }
 
+// Who has been told of what: delivered, waiting, or not yet; a channel that is not to be told of it is left out.
+func TestTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up, down, am := &place{}, &place{err: errors.New("no route to host")}, &place{}
+		boss := mailbox("boss", &place{})
+		boss.Severity = alert.Critical
+		b := newBench(t, mailbox("up", up), mailbox("down", down), boss, Channel{Name: "am", Mirror: am, Delivery: Delivery{Repeat: time.Minute}})
+		told := func(n alert.Notice) (out []string) {
+			for _, s := range b.Told(&n) {
+				out = append(out, fmt.Sprint(s.Channel, " ", !s.At.IsZero(), " ", s.Waiting))
+			}
+			return out
+		}
+		n := notice("w", time.Now())
+		n.Severity = alert.Warning
+		same(t, told(n), "up false false", "down false false", "am false false")
+		b.Sync("f", []alert.Notice{n})
+		pass(time.Second)
+		same(t, told(n), "up true false", "down true true", "am true false")
+		later := n
+		later.Started = n.Started.Add(time.Hour) // the next of its kind
+		same(t, told(later), "up false false", "down false false", "am false false")
+		down.answers(nil)
+		pass(time.Minute)
+		same(t, told(n), "up true false", "down true false", "am true false")
+		tried := b.Test(t.Context())
+		if len(tried) != 4 || tried[0] != (Tried{Channel: "up"}) || tried[3] != (Tried{Channel: "am"}) {
+			t.Errorf("%+v", tried)
+		}
+		b.stop()
+	})
+}
+
 func TestTestReachesAChannel(t *testing.T) {
 	p := &place{}
 	if err := Test(t.Context(), mailbox("mail", p), "dfr", noon); err != nil {

@@ -150,7 +150,7 @@ func newWorld(t *testing.T, tick time.Duration) *world {
 	w.sync = func(_ string, notices []alert.Notice) { w.told = append(w.told, notices...) }
 	w.loop = control.New(control.Options{Tick: tick, Journal: w, Clock: w})
 	minute := func(name string) policy.Signal {
-		return policy.Signal{Name: name, Unit: fleet.Percent, Period: time.Minute, Window: time.Minute, MinSamples: 1}
+		return policy.Signal{Name: name, Unit: fleet.Percent, Period: max(tick, time.Minute), Window: max(tick, time.Minute), MinSamples: 1}
 	}
 	err := w.loop.Start([]control.Parts{{
 		Policy: policy.Fleet{
@@ -299,17 +299,17 @@ func TestAtMaximumAndShortIsOneMailAndItsEndAnother(t *testing.T) {
 func TestWeeksWithoutAMailServer(t *testing.T) {
 	srv := mailtest.Start(t, false)
 	srv.Fault("greet", "close")
-	const days = 21
+	const days, tick = 21, 4 * time.Minute
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, time.Minute)
+		w := newWorld(t, tick)
 		defer w.loop.Stop()
 		teller := w.tell(srv)
 		for day := range days {
 			w.set(func() { w.load = 90 })
-			w.pass(10 * time.Minute)
+			w.pass(10 * tick)
 			w.set(func() { w.load = 50 })
-			w.pass(10 * time.Minute)
-			time.Sleep(24*time.Hour - 20*time.Minute)
+			w.pass(10 * tick)
+			time.Sleep(24*time.Hour - 20*tick)
 			if day%5 == 4 {
 				end(teller)
 				teller = w.tell(srv)

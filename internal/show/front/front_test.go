@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"tidemark/internal/observe/accesslog"
+	"tidemark/test/servers"
 )
 
 func TestValidate(t *testing.T) {
@@ -67,16 +68,7 @@ func (n *nginx) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 func start(t *testing.T, change func(*Config)) *nginx {
 	t.Helper()
-	bin, err := exec.LookPath("nginx")
-	if err != nil {
-		bin = "/usr/sbin/nginx"
-	}
-	if _, err := os.Stat(bin); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs nginx")
-		}
-		t.Skip("needs nginx")
-	}
+	bin := servers.Need(t, "nginx")
 	n := &nginx{dir: t.TempDir(), gate: make(chan struct{})}
 	n.backend = httptest.NewServer(n)
 	t.Cleanup(n.backend.Close)
@@ -100,12 +92,7 @@ func start(t *testing.T, change func(*Config)) *nginx {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.addr = l.Addr().String()
-	l.Close()
+	n.addr = fmt.Sprintf("127.0.0.1:%d", servers.FreePort(t))
 	user := ""
 	if os.Getuid() == 0 {
 		user = "user root;\n"
