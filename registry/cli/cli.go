@@ -25,7 +25,7 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(seedCommand(), serveCommand(), tokenCommand(), workerCommand(), versionCommand())
+	root.AddCommand(seedCommand(), serveCommand(), tokenCommand(), syncLogCommand(), workerCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

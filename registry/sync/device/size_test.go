@@ -1,4 +1,4 @@
-package sync_test
+package device_test
 
 import (
 	"net/http"
