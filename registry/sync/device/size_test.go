@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"tidemark/registry/api"
 	"tidemark/registry/store"
@@ -25,7 +26,7 @@ func TestADayFitsTheLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	client := &http.Client{Transport: &network{h: api.New(s, api.Options{Open: true, More: sync.Routes(s), Trouble: func(err error) { t.Errorf("trouble: %v", err) }})}}
+	client := &http.Client{Transport: &network{h: api.New(s, api.Options{Open: true, Timeout: time.Hour, More: sync.Routes(s), Trouble: func(err error) { t.Errorf("trouble: %v", err) }})}}
 	for i, coding := range []string{"zstd", "gzip", ""} {
 		d := device.New(device.Options{Client: client, URL: "http://registry", ID: "sender-" + coding, Coding: coding})
 		d.Register(500, device.Drive{Seed: uint64(i), Villages: villages, Form: crops})
