@@ -171,7 +171,7 @@ func describe(routes []web.Route) map[string]any {
 		"openapi":           "3.1.0",
 		"jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
 		"info": map[string]any{"title": "Digital Farmer Registry", "version": "1",
-			"description": fmt.Sprintf("Bodies are at most %d bytes of JSON in UTF-8. Each answer names its request in %s. 429 and 503 come with Retry-After.", web.MaxBody, web.RequestID)},
+			"description": fmt.Sprintf("Bodies are JSON in UTF-8, at most %d bytes where a route says nothing else. Each answer names its request in %s. 429 and 503 come with Retry-After.", web.MaxBody, web.RequestID)},
 		"paths": paths,
 		"components": map[string]any{
 			"schemas":         schemas(),

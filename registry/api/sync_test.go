@@ -194,7 +194,7 @@ func testSync(t *testing.T, s *store.Store) {
 // pages are pulled one after the other; the session is open until the last one has come.
 func TestSyncPages(t *testing.T) {
 	s := onSQLite(t, 1)
-	d := device.New(device.Options{Client: &http.Client{Transport: direct{open(t, s)}}, URL: "http://x", ID: "one", Coding: "zstd"})
+	d := device.New(device.Options{Client: &http.Client{Transport: direct{open(t, s)}}, URL: "http://x", ID: "one", Coding: "zstd", Batch: 200})
 	d.Register(300, device.Drive{Seed: 1, Villages: seed.Villages()[:3], Form: crops})
 	if err := d.Sync(t.Context()); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(seedCommand(), serveCommand(), tokenCommand(), accountCommand(), workerCommand(), workCommand(), importCommand(), exportCommand(), versionCommand())
+	root.AddCommand(seedCommand(), serveCommand(), tokenCommand(), accountCommand(), syncLogCommand(), workerCommand(), workCommand(), importCommand(), exportCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -7,6 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"tidemark/registry"
+	"tidemark/registry/store"
+	"tidemark/registry/store/sqlite"
 )
 
 func run(args ...string) (code int, stdout, stderr string) {
@@ -36,6 +41,8 @@ func TestMistakes(t *testing.T) {
 		{"seed --db " + db, "exists"},
 		{"seed --db x --farmers -1", "from 0 to"},
 		{"seed --db x --farmers many", "invalid"},
+		{"sync-log", `required flag(s) "db" not set`},
+		{"sync-log --db " + db + " --limit 0", "--limit 0"},
 		{"worker --db " + db + " --fd 99", "not by hand"},
 		{"worker --db " + db + " --slot -1", "no such slot"},
 	} {
@@ -47,7 +54,7 @@ func TestMistakes(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"seed", "--help"}, {"version", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"seed", "--help"}, {"version", "--help"}, {"sync-log", "--help"}} {
 		code, stdout, stderr := run(args...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "Examples:\n  registry ") {
 			t.Errorf("registry %v: exit %d, no example in\n%s%s", args, code, stdout, stderr)
@@ -82,5 +89,42 @@ func TestSeed(t *testing.T) {
 	}
 	if code, stdout, _ = run("seed", "--db", filepath.Join(dir, "c.db"), "--farmers", "0", "--json"); code != 0 || !strings.Contains(stdout, `"sample":[]`) {
 		t.Errorf("no farmers: exit %d: %s", code, stdout)
+	}
+}
+
+func TestSyncLog(t *testing.T) {
+	db := makeDB(t)
+	if code, stdout, stderr := run("sync-log", "--db", db); code != 0 || !strings.Contains(stdout, "no synchronisations") {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	s, err := sqlite.Open(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, time.November, 23, 9, 0, 0, 0, time.UTC)
+	for _, e := range []store.SyncEntry{
+		{Device: "tablet-7", At: at, Took: 40 * time.Millisecond, Op: "push", Batch: "b-1", App: "dfr/2.1", Protocol: 1, Schema: 1, Status: 200, Received: 900, Sent: 400, Records: 3, More: true,
+			Outcomes: map[registry.Outcome]int{registry.Created: 2, registry.Conflict: 1}},
+		{Device: "tablet-8", At: at, Op: "push", Status: 409, Problem: "The app is too old"},
+	} {
+		if err := s.LogSync(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, both, _ := run("sync-log", "--db", db)
+	_, one, _ := run("sync-log", "--db", db, "--device", "tablet-7")
+	if !strings.Contains(both, "409: The app is too old") || strings.Contains(one, "tablet-8") {
+		t.Errorf("all:\n%s\none:\n%s", both, one)
+	}
+	for _, part := range []string{"2026-11-23 09:00:00", "push", "b-1", "dfr/2.1", "1/1", "40ms", "900 B", "1 conflict, 2 created", "more to pull"} {
+		if !strings.Contains(one, part) {
+			t.Errorf("no %q in\n%s", part, one)
+		}
+	}
+	if _, text, _ := run("sync-log", "--db", db, "--json"); !strings.Contains(text, `"outcomes":{"conflict":1,"created":2}`) {
+		t.Errorf("as JSON: %s", text)
 	}
 }

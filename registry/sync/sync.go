@@ -112,18 +112,21 @@ func (m *mobile) handler(do func(http.ResponseWriter, *http.Request, registry.Ac
 			return 0, nil, err
 		}
 		body = append(body, '\n')
-		head := w.Header()
-		head.Set("Vary", "Accept-Encoding")
-		if name := coding.Choose(r.Header.Get("Accept-Encoding")); name != "" && len(body) >= compressFrom {
-			if body, err = coding.Encode(name, body); err != nil {
-				return 0, nil, err
-			}
-			head.Set("Content-Encoding", name)
+		coded := ""
+		if len(body) >= compressFrom {
+			coded = coding.Choose(r.Header.Get("Accept-Encoding"))
+		}
+		if body, err = coding.Encode(coded, body); err != nil {
+			return 0, nil, err
 		}
 		e.Sent, e.Records, e.More, e.Took = int64(len(body)), len(a.Changes)+len(a.Tombstones), a.HasMore, time.Since(e.At)
 		if err := m.store.LogSync(r.Context(), e); err != nil {
-			head.Del("Content-Encoding")
 			return 0, nil, err
+		}
+		head := w.Header()
+		head.Set("Vary", "Accept-Encoding")
+		if coded != "" {
+			head.Set("Content-Encoding", coded)
 		}
 		head.Set("Content-Type", "application/json")
 		head.Set("Content-Length", strconv.Itoa(len(body)))
