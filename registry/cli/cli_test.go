@@ -54,7 +54,7 @@ func TestMistakes(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"seed", "--help"}, {"version", "--help"}, {"sync-log", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"seed", "--help"}, {"version", "--help"}, {"sync-log", "--help"}, {"work", "--help"}, {"import", "--help"}, {"export", "--help"}} {
 		code, stdout, stderr := run(args...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "Examples:\n  registry ") {
 			t.Errorf("registry %v: exit %d, no example in\n%s%s", args, code, stdout, stderr)
