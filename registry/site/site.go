@@ -144,6 +144,11 @@ func (s *site) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // showError writes the page of a problem.
 func (s *site) showError(w http.ResponseWriter, r *http.Request, p *web.Problem) {
 	pg := s.page(r, "error.title")
+	if pg.Admin {
+		if who, err := s.signedIn(r); err == nil {
+			pg.Account = &who
+		}
+	}
 	key := "error." + strconv.Itoa(p.Status)
 	var args []any
 	switch p.Status {
