@@ -17,7 +17,7 @@ import (
 )
 
 // onPostgres is an office as open makes it, in PostgreSQL behind PgBouncer.
-func onPostgres(t *testing.T, farmers int) *office {
+func onPostgres(t testing.TB, farmers int) *office {
 	t.Helper()
 	pg := servers.Postgres(t, "fsync=off")
 	pg.CreateDB("registry")

@@ -131,7 +131,7 @@ func (s *site) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	} else if over := r.Context().Err(); over != nil && !errors.As(err, &own) { // whatever the driver made of it
 		p = &web.Problem{Status: http.StatusServiceUnavailable, Retry: 5 * time.Second}
 	}
-	if p.Status == http.StatusInternalServerError && !errors.Is(r.Context().Err(), context.Canceled) {
+	if p.Status >= http.StatusInternalServerError && own == nil && !errors.Is(r.Context().Err(), context.Canceled) {
 		// The pattern, not the path: that has names and numbers of people in it.
 		s.Trouble(fmt.Errorf("request %s (%s): %w", w.Header().Get(web.RequestID), r.Pattern, err))
 	}
