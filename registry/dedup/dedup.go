@@ -54,7 +54,7 @@ func Score(a, b store.Identity) (score int, why string) {
 		add(newYear, "both born on a 1 January")
 	case a.BirthDate == b.BirthDate:
 		add(sameDay, "born on the same day")
-	case isSlip(a.BirthDate, b.BirthDate) || exchanged(a.BirthDate) == b.BirthDate:
+	case slices.Contains(slipsOf(a.BirthDate), b.BirthDate):
 		add(slip, "birth dates differ by a slip")
 	}
 	if a.VillageKey == b.VillageKey {
@@ -91,12 +91,31 @@ func isSlip(a, b string) bool {
 	return false
 }
 
-// exchanged is a date with its day for the month and its month for the day.
-func exchanged(date string) string {
+// slipsOf lists the days that somebody might have written for a date by a slip: with another digit, with two neighbours
+// exchanged, or with the day for the month and the month for the day.
+func slipsOf(date string) []string {
 	if len(date) != len(time.DateOnly) {
-		return ""
+		return nil
 	}
-	return date[:5] + date[8:] + "-" + date[5:7]
+	var days []string
+	add := func(day string) {
+		if _, err := time.Parse(time.DateOnly, day); err == nil && day != date {
+			days = append(days, day)
+		}
+	}
+	for i, c := range []byte(date) {
+		if c == '-' {
+			continue
+		}
+		for digit := '0'; digit <= '9'; digit++ {
+			add(date[:i] + string(digit) + date[i+1:])
+		}
+		if i+1 < len(date) {
+			add(date[:i] + date[i+1:i+2] + date[i:i+1] + date[i+2:])
+		}
+	}
+	add(date[:5] + date[8:] + "-" + date[5:7])
+	return days
 }
 
 // Run compares farmers with those around them, and returns how many pairs are new in the review queue. To run it again
@@ -109,7 +128,7 @@ func Run(ctx context.Context, s *store.Store, now time.Time, uids []string) (ask
 	for _, uid := range slices.Sorted(maps.Keys(suspects)) {
 		f := suspects[uid]
 		found := map[string]store.Pair{}
-		err := s.Around(ctx, f, func(other store.Identity) {
+		err := s.Around(ctx, f, slipsOf(f.BirthDate), func(other store.Identity) {
 			if other.UID == f.UID || settled(f) || settled(other) {
 				return
 			}

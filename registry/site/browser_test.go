@@ -1,6 +1,7 @@
 package site
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,14 +22,18 @@ func onPostgres(t testing.TB, farmers int) *office {
 	t.Helper()
 	pg := servers.Postgres(t, "fsync=off")
 	pg.CreateDB("registry")
+	direct, err := postgres.Open(t.Context(), pg.URL("registry"), 1) // to load is to use a connection for each table
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(seed.Fill(t.Context(), direct, seed.Farmers(1, farmers), nil), direct.Close()); err != nil {
+		t.Fatal(err)
+	}
 	s, err := postgres.Open(t.Context(), servers.PgBouncer(t, pg, "default_pool_size=4").URL("registry"), 4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	if err := seed.Fill(t.Context(), s, seed.Farmers(1, farmers), nil); err != nil {
-		t.Fatal(err)
-	}
 	if err := s.AddForm(t.Context(), crops); err != nil {
 		t.Fatal(err)
 	}

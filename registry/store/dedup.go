@@ -10,22 +10,15 @@ import (
 // Dedup is the actor of the questions that the search for duplicates asks.
 const Dedup = "job:dedup"
 
-// alikeMost is how many farmers born on one day, or in one village under one beginning of a name, are looked at.
-const alikeMost = 2000
+// bornMost is how many farmers born on one day are looked at: more were born on days that stand for "not known".
+const bornMost = 2000
 
 // Around calls see with those who might be the farmer registered once more: who were born on the same day, and who live
-// in the same village under a name that begins alike, family name or given name first. Somebody may come several times,
-// and the farmer comes too. All are found by indexes.
-func (s *Store) Around(ctx context.Context, f Identity, see func(Identity)) error {
-	const most = " ORDER BY uid LIMIT ?"
-	err := s.identities(ctx, s.db, see, "birth_date = ?"+most, f.BirthDate, alikeMost)
-	begin := []rune(f.NameKey)
-	begin = begin[:min(len(begin), 3)]
-	for _, key := range []string{"name_key", "other_key"} {
-		if err == nil {
-			err = s.identities(ctx, s.db, see, "village_key = ? AND "+key+" >= ? AND "+key+" < ?"+most,
-				f.VillageKey, string(begin), string(begin)+"\U0010FFFF", alikeMost)
-		}
+// in the same village and were born on one of the other days. The farmer comes too. All are found by an index.
+func (s *Store) Around(ctx context.Context, f Identity, days []string, see func(Identity)) error {
+	err := s.identities(ctx, s.db, see, "birth_date = ? ORDER BY uid LIMIT ?", f.BirthDate, bornMost)
+	if err == nil && len(days) > 0 {
+		err = s.identities(ctx, s.db, see, "village_key = ? AND birth_date IN "+list(len(days)), append([]any{f.VillageKey}, anys(days)...)...)
 	}
 	if err != nil {
 		return fmt.Errorf("find farmers who are alike: %w", s.explain(err))

@@ -176,20 +176,11 @@ func load(ctx context.Context, db *sql.DB, tables []store.Table, rows iter.Seq2[
 		if some {
 			return fmt.Errorf("the table %s is not empty", t.Name)
 		}
-		rows, err := tx.QueryContext(ctx, "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY name", t.Name)
+		gone, again, err := indexes(ctx, tx, t.Name)
 		if err != nil {
 			return err
 		}
-		for rows.Next() {
-			var kind, name, text string
-			if err := rows.Scan(&kind, &name, &text); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-			drop, rebuild = append(drop, "DROP "+kind+" "+name), append(rebuild, text)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
-		}
+		drop, rebuild = append(drop, gone...), append(rebuild, again...)
 	}
 	run := func(commands ...string) error {
 		for _, command := range commands {
@@ -204,11 +195,12 @@ func load(ctx context.Context, db *sql.DB, tables []store.Table, rows iter.Seq2[
 	}
 	into := make([]*sql.Stmt, len(tables))
 	for i, t := range tables {
-		into[i], err = tx.PrepareContext(ctx, "INSERT INTO "+t.Name+" ("+strings.Join(t.Columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(t.Columns)-1)+")")
+		stmt, err := tx.PrepareContext(ctx, "INSERT INTO "+t.Name+" ("+strings.Join(t.Columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(t.Columns)-1)+")")
 		if err != nil {
 			return err
 		}
-		defer func() { _ = into[i].Close() }()
+		defer func() { _ = stmt.Close() }()
+		into[i] = stmt
 	}
 	for i, row := range rows {
 		if _, err := into[i].ExecContext(ctx, row...); err != nil {
@@ -219,4 +211,21 @@ func load(ctx context.Context, db *sql.DB, tables []store.Table, rows iter.Seq2[
 		return err
 	}
 	return tx.Commit()
+}
+
+// indexes returns what drops a table's indexes and triggers, but for those of its constraints, and what makes them again.
+func indexes(ctx context.Context, tx *sql.Tx, table string) (drop, rebuild []string, err error) {
+	rows, err := tx.QueryContext(ctx, "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY name", table)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var kind, name, text string
+		if err := rows.Scan(&kind, &name, &text); err != nil {
+			return nil, nil, err
+		}
+		drop, rebuild = append(drop, "DROP "+kind+" "+name), append(rebuild, text)
+	}
+	return drop, rebuild, rows.Err()
 }

@@ -39,7 +39,7 @@ CREATE TABLE import_error (
 -- Who claims a job locks this: no two count the free places of a channel at once.
 INSERT INTO counter VALUES ('job', 0);
 
--- The search for duplicates: everybody born on a day.
-CREATE INDEX farmer_birth_date ON farmer (birth_date, uid);
+-- The search for duplicates: who was born on a day, and perhaps lives in a village.
+CREATE INDEX farmer_birth_date ON farmer (birth_date, village_key);
 -- One question for each pair.
 CREATE UNIQUE INDEX review_pair ON review (uid, of_uid) WHERE kind = 'duplicate' AND actor = 'job:dedup';
