@@ -36,6 +36,7 @@ func TestMistakes(t *testing.T) {
 		{"serve --db " + db + " --think 20", "missing unit"},
 		{"serve --db " + db + " --think -1s", "cannot be negative"},
 		{"serve --db " + db + " --listen 127.0.0.1:0 --pid-file /no/such/folder/pid", "pid file"},
+		{"serve --db " + db + " --trusted-proxy nginx", "write an address such as 10.0.0.5"},
 		{"serve --db " + db + " extra", "unknown command"},
 		{"seed", `required flag(s) "db" not set`},
 		{"seed --db " + db, "exists"},

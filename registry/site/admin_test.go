@@ -537,19 +537,46 @@ func TestDashboard(t *testing.T) {
 
 // BenchmarkPages is the time that a worker has a page in hand, with 100,000 farmers.
 func BenchmarkPages(b *testing.B) {
-	o := open(b, 100_000)
-	v := o.as(b, "boss")
-	portal, admin := paths(anyFarmer().UID, 1)
-	for _, path := range append(portal, admin...) {
-		if path == "/admin/review/1" {
-			continue
-		}
-		b.Run(path, func(b *testing.B) {
-			for b.Loop() {
-				if a := v.get(path); a.status != http.StatusOK {
-					b.Fatal(a.status)
-				}
+	for name, open := range map[string]func(testing.TB, int) *office{"sqlite": open, "postgres": onPostgres} {
+		b.Run(name, func(b *testing.B) {
+			o := open(b, 100_000)
+			v := o.as(b, "boss")
+			portal, admin := paths(anyFarmer().UID, o.asked(b, nil))
+			for _, path := range append(append(portal, admin...), "/admin/farmers?status=archived", "/admin/farmers?place=Rarotonga/Arorangi", "/admin/farmers?q=Tuatay") {
+				b.Run(path, func(b *testing.B) {
+					for b.Loop() {
+						if a := v.get(path); a.status != http.StatusOK {
+							b.Fatal(a.status)
+						}
+					}
+				})
 			}
 		})
+	}
+}
+
+// Accepting what cannot be stored says why, and leaves the question open; a deletion that was doubted is shown as one.
+func TestDecisionsThatCannotBe(t *testing.T) {
+	o := open(t, 50)
+	v := o.as(t, "officer")
+	one, two := farmers(2)[0], farmers(2)[1]
+	o.apply(t, "a", registry.Change{Entity: "farmer", UID: one.UID, Op: registry.Update, Base: 1, Fields: registry.Fields{"note": "x", "national_id": "CK-7"}})
+	taken := o.apply(t, "b", registry.Change{Entity: "farmer", UID: one.UID, Op: registry.Update, Base: 1, Fields: registry.Fields{"national_id": two.Fields["national_id"]}})
+	gone := o.apply(t, "b", registry.Change{Entity: "farmer", UID: one.UID, Op: registry.Delete, Base: 1})
+	if taken.Outcome != registry.Conflict || gone.Outcome != registry.Conflict {
+		t.Fatal(taken, gone)
+	}
+	path := fmt.Sprint("/admin/review/", taken.Review)
+	v.must(v.post(path, "decision", "accept", "field", "national_id", "seen", "2"), http.StatusUnprocessableEntity, "<li>National identity number: is another farmer")
+	if r, err := o.Review(t.Context(), registry.Actor{}, taken.Review); err != nil || r.State != "open" {
+		t.Error(r, err)
+	}
+	path = fmt.Sprint("/admin/review/", gone.Review)
+	v.must(v.get(path), http.StatusOK, "The whole record is to be deleted.", "Delete it")
+	if a := v.post(path, "decision", "accept", "seen", "2"); a.status != http.StatusSeeOther {
+		t.Error(a.status, a.body)
+	}
+	if a := v.get("/admin/farmers/" + one.UID); a.status != http.StatusNotFound {
+		t.Errorf("a deleted farmer: %d", a.status)
 	}
 }

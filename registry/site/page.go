@@ -23,22 +23,38 @@ import (
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-//go:embed assets/site.css
-var style []byte
+//go:embed assets
+var assetFiles embed.FS
 
-// stylePath changes with the style, so that browsers may keep it for good.
-var stylePath = func() string {
-	sum := sha256.Sum256(style)
-	return "/assets/site-" + hex.EncodeToString(sum[:6]) + ".css"
-}()
+// asset is a file that pages load. Its path changes with it, so that browsers may keep it for good.
+type asset struct {
+	Path, kind string
+	text       []byte
+}
+
+var (
+	style = mustLoad("site", ".css", "text/css; charset=utf-8")
+	icon  = mustLoad("icon", ".svg", "image/svg+xml")
+)
+
+func mustLoad(name, ext, kind string) asset {
+	text, err := assetFiles.ReadFile("assets/" + name + ext)
+	if err != nil {
+		panic(err) // it is part of the program
+	}
+	sum := sha256.Sum256(text)
+	return asset{"/assets/" + name + "-" + hex.EncodeToString(sum[:6]) + ext, kind, text}
+}
 
 func (s *site) assets() {
-	s.mux.HandleFunc("GET "+stylePath, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/css; charset=utf-8")
-		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-		w.Header().Set("Content-Length", strconv.Itoa(len(style)))
-		_, _ = w.Write(style) // a client that has left is no error of ours
-	})
+	for _, a := range []asset{style, icon} {
+		s.mux.HandleFunc("GET "+a.Path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", a.kind)
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+			w.Header().Set("Content-Length", strconv.Itoa(len(a.text)))
+			_, _ = w.Write(a.text) // a client that has left is no error of ours
+		})
+	}
 }
 
 // pages are the templates by name, each with the frame and the parts that all share.
@@ -123,8 +139,9 @@ func (p *page) Others() []*language {
 	return p.others()
 }
 
-// StylePath is where the style is.
-func (p *page) StylePath() string { return stylePath }
+// Style and Icon are what every page loads.
+func (p *page) Style() asset { return style }
+func (p *page) Icon() asset  { return icon }
 
 // At says whether the page belongs to an entry of the navigation.
 func (p *page) At(path string) bool {

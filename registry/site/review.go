@@ -257,5 +257,10 @@ func (s *site) decide(w http.ResponseWriter, r *http.Request, p *page) error {
 		}
 	}
 	p.blame(faults)
+	for i := range p.Wrong {
+		if p.Wrong[i].Field != "note" && p.Wrong[i].Field != "field" { // the others are not asked for here
+			p.Wrong[i].Field = ""
+		}
+	}
 	return s.showQuestion(w, r, http.StatusUnprocessableEntity, p, q)
 }

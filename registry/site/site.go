@@ -131,7 +131,7 @@ func (s *site) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	} else if over := r.Context().Err(); over != nil && !errors.As(err, &own) { // whatever the driver made of it
 		p = &web.Problem{Status: http.StatusServiceUnavailable, Retry: 5 * time.Second}
 	}
-	if p.Status == http.StatusInternalServerError && !errors.Is(r.Context().Err(), context.Canceled) {
+	if p.Status >= http.StatusInternalServerError && own == nil && !errors.Is(r.Context().Err(), context.Canceled) {
 		// The pattern, not the path: that has names and numbers of people in it.
 		s.Trouble(fmt.Errorf("request %s (%s): %w", w.Header().Get(web.RequestID), r.Pattern, err))
 	}
@@ -144,6 +144,11 @@ func (s *site) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // showError writes the page of a problem.
 func (s *site) showError(w http.ResponseWriter, r *http.Request, p *web.Problem) {
 	pg := s.page(r, "error.title")
+	if pg.Admin {
+		if who, err := s.signedIn(r); err == nil {
+			pg.Account = &who
+		}
+	}
 	key := "error." + strconv.Itoa(p.Status)
 	var args []any
 	switch p.Status {

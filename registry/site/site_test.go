@@ -240,9 +240,9 @@ func TestEveryPageHasItsHeaders(t *testing.T) {
 			t.Errorf("%s: %v %s", path, a.header, a.body)
 		}
 	}
-	style := v.get(stylePath)
-	if style.status != http.StatusOK || !strings.HasPrefix(style.header.Get("Content-Type"), "text/css") || !strings.Contains(style.header.Get("Cache-Control"), "immutable") {
-		t.Error(style.status, style.header)
+	loaded := v.get(style.Path)
+	if loaded.status != http.StatusOK || !strings.HasPrefix(loaded.header.Get("Content-Type"), "text/css") || !strings.Contains(loaded.header.Get("Cache-Control"), "immutable") {
+		t.Error(loaded.status, loaded.header)
 	}
 }
 
@@ -333,12 +333,12 @@ func TestLanguages(t *testing.T) {
 
 // The colours of both schemes have the contrast that WCAG 2.1 AA asks for.
 func TestContrast(t *testing.T) {
-	dark := strings.Index(string(style), "prefers-color-scheme: dark")
-	end := strings.Index(string(style), "* {")
+	css := string(style.text)
+	dark, end := strings.Index(css, "prefers-color-scheme: dark"), strings.Index(css, "* {")
 	if dark < 0 || end < dark {
 		t.Fatal("the style has no two schemes at its beginning")
 	}
-	for name, css := range map[string]string{"light": string(style[:dark]), "dark": string(style[dark:end])} {
+	for name, css := range map[string]string{"light": css[:dark], "dark": css[dark:end]} {
 		colour := map[string][3]float64{}
 		for _, m := range regexp.MustCompile(`--([a-z-]+): #([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})`).FindAllStringSubmatch(css, -1) {
 			var rgb [3]float64
@@ -368,7 +368,7 @@ func TestContrast(t *testing.T) {
 	if got := contrast([3]float64{0, 0, 0}, [3]float64{1, 1, 1}); math.Abs(got-21) > 1e-9 {
 		t.Errorf("black on white: %g", got)
 	}
-	if strings.Contains(string(style), "outline: none") && !strings.Contains(string(style), ":focus-visible { outline: 3px") {
+	if strings.Contains(css, "outline: none") && !strings.Contains(css, ":focus-visible { outline: 3px") {
 		t.Error("the focus is not to be seen")
 	}
 }

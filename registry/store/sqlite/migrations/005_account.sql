@@ -50,3 +50,10 @@ INSERT INTO tally VALUES ('records', '{}', 0, 0);
 
 CREATE INDEX review_queue ON review (state, id);
 CREATE INDEX farmer_status_name ON farmer (status, name_key);
+
+-- What is counted is counted from these alone.
+CREATE INDEX household_area ON household (area) WHERE NOT deleted;
+CREATE INDEX farmer_area ON farmer (area, status) WHERE NOT deleted;
+CREATE INDEX member_area ON member (area) WHERE NOT deleted;
+CREATE INDEX plot_area ON plot (area) WHERE NOT deleted;
+CREATE INDEX submission_area ON submission (area) WHERE NOT deleted;
