@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X tidemark/internal/cli.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
-.PHONY: build demo test test-fast vet lint fuzz bench generate setup clean
+.PHONY: build demo test test-fast vet lint fuzz bench bench-registry generate setup clean
 
 build: ## bin/tidemark and bin/registry: static, without cgo
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark ./cmd/registry
@@ -35,6 +35,9 @@ fuzz: ## longer fuzzing of each parser
 
 bench: ## the figures of docs/figures.md
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-registry: ## what must hold of the registry, on the real stack (Debian; see bench/README.md)
+	bench/registry/run
 
 generate: ## refresh generated files
 	$(GO) generate ./...

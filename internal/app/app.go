@@ -321,9 +321,11 @@ func inOneLine(err error) string {
 	return err.Error()
 }
 
-// tell records an event of the daemon itself.
+// tell records an event that no tick has; at now, if it says no time.
 func (a *App) tell(ctx context.Context, e fleet.Event) error {
-	e.Time = time.Now().UTC().Round(0)
+	if e.Time.IsZero() {
+		e.Time = time.Now().UTC().Round(0)
+	}
 	if err := a.journal.Commit(ctx, record.Tick{Time: e.Time, Events: []fleet.Event{e}}); err != nil {
 		return fmt.Errorf("record %s: %w", e.Kind, err)
 	}

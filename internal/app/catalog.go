@@ -19,6 +19,7 @@ import (
 	"tidemark/internal/observe/prometheus"
 	"tidemark/internal/observe/proxystats"
 	"tidemark/internal/observe/push"
+	"tidemark/internal/show/front"
 )
 
 // Catalog is the one table of adapters: what may stand in a configuration, by name. How each is made stands in parts.go.
@@ -47,6 +48,9 @@ func Catalog() config.Catalog {
 		Balancers: map[string]func() config.Body{
 			"proxy": func() config.Body { c := proxy.DefaultConfig(); return &c },
 			"nginx": func() config.Body { c := nginx.DefaultConfig(); return &c },
+		},
+		Fronts: map[string]func() config.Body{
+			"nginx": func() config.Body { c := front.DefaultConfig(); return &c },
 		},
 		Notify: notifiers(),
 	}

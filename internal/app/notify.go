@@ -140,7 +140,7 @@ func (t *telling) end() {
 func (a *App) startAlerts() (err error) {
 	a.watch, err = watch.New(watch.Options{
 		File: filepath.Join(a.cfg.StateDir, "alerts.json"), Tick: a.cfg.Tick, Boot: control.SystemClock{}.Boot,
-		Status: a.loop.Status, Events: a.journal.Events, Sync: a.sync, Log: a.opts.Log,
+		Status: a.loop.Status, Events: a.journal.Events, Sync: a.sync, Record: a.tell, Log: a.opts.Log,
 	}, watchSettings(a.cfg))
 	if err != nil {
 		return err

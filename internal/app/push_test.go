@@ -80,13 +80,11 @@ func TestPushOverTCP(t *testing.T) {
 	first, second := "0123456789abcdef-first", "0123456789abcdef-second"
 	t.Setenv("PUSH_TOKEN", second)
 	port, other := servers.FreePort(t), servers.FreePort(t)
-	dir := t.TempDir()
-	w := &world{t: t, dir: dir}
-	file := w.put("token", first+"\n")
+	file := emptyWorld(t, 2).put("token", first+"\n")
 	top := func(port int, secret string) string {
 		return fmt.Sprintf(`push: {listen: "127.0.0.1:%d", %s}`, port, secret)
 	}
-	w = newWorld(t, top(port, "token_file: "+file), pushed)
+	w := newWorld(t, top(port, "token_file: "+file), pushed)
 	for _, c := range []struct {
 		path, token, body string
 		status            int

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,12 +17,13 @@ import (
 // ages is how long a test waits for what should take no time: as long as a loaded machine may need.
 const ages = time.Minute
 
-// world is a daemon whose fleet is a number in a file: what it decides can be read there.
+// world is a daemon whose fleet is a number in a file, size; what it was scaled to, one after the other, stands in the file scaled.
 type world struct {
 	*App
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	path string
+	tick string
 	log  chan string
 }
 
@@ -30,31 +32,54 @@ const worldConfig = `
 instance: {name: test}
 state_dir: %[1]s
 socket: %[1]s/t.sock
-tick: 200ms
+tick: %[4]s
 %[2]s
 fleets:
   - name: f
-    target: {command: {scale: ["sh", "-c", "echo {size} > %[1]s/size"], size: ["cat", "%[1]s/size"]}}
+    target: {command: {scale: ["sh", "-c", "echo {size} >> %[1]s/scaled; echo {size} > %[1]s/size"], size: ["cat", "%[1]s/size"]}}
     bounds: {min: 2, max: 10}
 %[3]s
 `
 
 // newWorld starts a daemon. top are settings of the file, fleet those of the fleet.
-func newWorld(t *testing.T, top, fleet string) *world {
+func newWorld(t testing.TB, top, fleet string) *world {
+	t.Helper()
+	w := emptyWorld(t, 2)
+	w.write(top, fleet)
+	w.start()
+	return w
+}
+
+// emptyWorld is one that has not started, with a fleet of a size.
+func emptyWorld(t testing.TB, size int) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{t: t, dir: dir, path: filepath.Join(dir, "tidemark.yaml"), log: make(chan string, 10_000)}
-	w.put("size", "2")
-	w.write(top, fleet)
+	w := &world{t: t, dir: dir, path: filepath.Join(dir, "tidemark.yaml"), tick: "200ms", log: make(chan string, 10_000)}
+	w.put("size", strconv.Itoa(size))
+	w.put("scaled", "")
+	return w
+}
+
+func (w *world) start() {
+	w.t.Helper()
 	var err error
 	if w.App, err = New(w.path, Options{Version: "test", Log: func(line string) { w.log <- line }}); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	if err := w.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := w.Start(w.t.Context()); err != nil {
+		w.t.Fatal(err)
 	}
-	t.Cleanup(w.Stop) // twice is harmless
-	return w
+	w.t.Cleanup(w.Stop) // twice is harmless
+}
+
+// scaled is what the fleet was scaled to, one after the other.
+func (w *world) scaled() string {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join(w.dir, "scaled"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return strings.Join(strings.Fields(string(text)), " ")
 }
 
 func (w *world) put(name, text string) string {
@@ -68,7 +93,7 @@ func (w *world) put(name, text string) string {
 
 // write writes the configuration.
 func (w *world) write(top, fleet string) {
-	w.put("tidemark.yaml", fmt.Sprintf(worldConfig, w.dir, top, fleet))
+	w.put("tidemark.yaml", fmt.Sprintf(worldConfig, w.dir, top, fleet, w.tick))
 }
 
 func (w *world) status() *control.Status { return w.Overview().Fleets[0] }

@@ -30,6 +30,12 @@ func (b *balancer) decode(d *decoder, path string, n *yaml.Node) {
 	b.Adapter = d.adapter(path, n, "balancer", d.cat.Balancers)
 }
 
+type front struct{ Adapter }
+
+func (f *front) decode(d *decoder, path string, n *yaml.Node) {
+	f.Adapter = d.adapter(path, n, "front", d.cat.Fronts)
+}
+
 // adapter decodes {kind: body}.
 func (d *decoder) adapter(path string, n *yaml.Node, what string, kinds map[string]func() Body) Adapter {
 	known := slices.Sorted(maps.Keys(kinds))

@@ -54,6 +54,7 @@ type Fleet struct {
 	Name     string
 	Target   Adapter
 	Balancer Adapter // no kind: none
+	Front    Adapter // what stands before the workers and is only written for; no kind: none
 	Signals  []Signal
 	Policy   policy.Fleet // its Signals are in the order of Signals
 	Priority int          // 1 goes first when there is not enough for all
@@ -71,6 +72,7 @@ type Catalog struct {
 	Signals   map[string]func() SignalBody
 	Targets   map[string]func() Body
 	Balancers map[string]func() Body
+	Fronts    map[string]func() Body
 	Notify    map[string]func() Body
 }
 

@@ -90,6 +90,11 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 			p.adapter(indent, name, path, x.Adapter)
 		}
 		return
+	case front:
+		if x.Kind != "" {
+			p.adapter(indent, name, path, x.Adapter)
+		}
+		return
 	case notifySpecs:
 		p.channels(indent, x)
 		return

@@ -35,39 +35,39 @@ func when(operator operator, threshold literal, change, m, n int) ruleSpec {
 // presets are the requirements' "Auto Scaling Trigger Metrics". Where they give no periods, those of the CPU are taken.
 var presets = []preset{
 	{
-		name: "odoo-cpu", id: "odoo-worker-cpu-scaling-policy", signal: "{procfs: {field: cpu}}", unit: fleet.Percent,
+		name: "odoo_cpu", id: "odoo-worker-cpu-scaling-policy", signal: "{procfs: {field: cpu}}", unit: fleet.Percent,
 		up: when(atLeast, "70%", +1, 2, 3), down: when(atMost, "30%", -1, 4, 5),
 	},
 	{
-		name: "odoo-memory", id: "odoo-worker-memory-scaling-policy", signal: "{procfs: {field: memory_used_percent}}", unit: fleet.Percent,
+		name: "odoo_memory", id: "odoo-worker-memory-scaling-policy", signal: "{procfs: {field: memory_used_percent}}", unit: fleet.Percent,
 		up: when(atLeast, "80%", +1, 2, 2), down: when(atMost, "40%", -1, 2, 2),
 	},
 	{
-		name: "api-latency", id: "odoo-worker-api-latency-scaling-policy", unit: fleet.Seconds, q: 0.95, window: 5 * time.Minute,
+		name: "api_latency", id: "odoo-worker-api-latency-scaling-policy", unit: fleet.Seconds, q: 0.95, window: 5 * time.Minute,
 		signal: "{access_log: {path: /var/log/nginx/access.log, route: /api/mobile/sync}, statistic: p95, window: 5m}",
 		up:     when(atLeast, "400ms", +1, 2, 2),
 	},
 	{
-		name: "queue-length", id: "queue-length-scaling-policy", signal: "{postgres: {dsn: \"${PG_DSN}\", preset: odoo_queue_job, field: runnable}}",
+		name: "queue_length", id: "queue-length-scaling-policy", signal: "{postgres: {dsn: \"${PG_DSN}\", preset: odoo_queue_job, field: runnable}}",
 		up: when(atLeast, "100", +1, 2, 3), down: when(atMost, "10", -1, 4, 5),
 	},
 	{
-		name: "queue-age", id: "queue-age-scaling-policy", signal: "{postgres: {dsn: \"${PG_DSN}\", preset: odoo_queue_job, field: oldest_age}}", unit: fleet.Seconds,
+		name: "queue_age", id: "queue-age-scaling-policy", signal: "{postgres: {dsn: \"${PG_DSN}\", preset: odoo_queue_job, field: oldest_age}}", unit: fleet.Seconds,
 		up: when(atLeast, "300s", +1, 2, 3),
 	},
 	{
-		name: "sync-sessions", id: "sync-sessions-scaling-policy", signal: "{http: {url: http://127.0.0.1:8069/metrics, metric: active_mobile_sync_sessions}}",
+		name: "sync_sessions", id: "sync-sessions-scaling-policy", signal: "{http: {url: http://127.0.0.1:8069/metrics, metric: active_mobile_sync_sessions}}",
 		up: when(atLeast, "40", +1, 2, 3), down: when(atMost, "10", -1, 4, 5),
 	},
-	{name: "pool-utilization", guard: "the database's connections", unit: fleet.Percent, up: ruleSpec{Operator: atLeast, Threshold: "80%"}},
-	{name: "pool-waiting", guard: "the database's connections", up: ruleSpec{Operator: atLeast, Threshold: "5"}},
-	{name: "disk-queue", guard: "the database's disk", up: ruleSpec{Operator: atLeast, Threshold: "10"}},
-	{name: "disk-latency", guard: "the database's disk", unit: fleet.Seconds, up: ruleSpec{Operator: atLeast, Threshold: "20ms"}},
+	{name: "pool_utilization", guard: "the database's connections", unit: fleet.Percent, up: ruleSpec{Operator: atLeast, Threshold: "80%"}},
+	{name: "pool_waiting", guard: "the database's connections", up: ruleSpec{Operator: atLeast, Threshold: "5"}},
+	{name: "disk_queue", guard: "the database's disk", up: ruleSpec{Operator: atLeast, Threshold: "10"}},
+	{name: "disk_latency", guard: "the database's disk", unit: fleet.Seconds, up: ruleSpec{Operator: atLeast, Threshold: "20ms"}},
 }
 
 // fromPreset is a policy that is written by the name of a preset.
 type fromPreset struct {
-	Preset    string       `yaml:"preset,required" example:"odoo-cpu"`
+	Preset    string       `yaml:"preset,required" example:"odoo_cpu"`
 	Signal    string       `yaml:"signal,required" example:"cpu"`
 	ID        string       `yaml:"id"`
 	Mode      mode         `yaml:"mode"`

@@ -171,7 +171,7 @@ func (r *resolver) fleet(in *Instance) Fleet {
 	r.hybrid(in)
 	r.timeouts(in)
 
-	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Policy: r.out, Priority: s.ScalingPriority, Budget: r.budget(&s.Safeguards.Budget)}
+	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Front: s.Front.Adapter, Policy: r.out, Priority: s.ScalingPriority, Budget: r.budget(&s.Safeguards.Budget)}
 	for _, sig := range s.Signals {
 		f.Signals = append(f.Signals, Signal{sig.Name, sig.Source})
 	}

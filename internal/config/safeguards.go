@@ -72,13 +72,13 @@ type presetWhen struct {
 }
 
 var guardPresets = map[string]guardPreset{
-	"pool-waiting":     {policy.ProtectsDatabase, fleet.AtLeast, "5", nil},
-	"pool-utilization": {policy.ProtectsDatabase, fleet.AtLeast, "80%", nil},
-	"disk-queue":       {policy.ProtectsDatabase, fleet.AtLeast, "10", nil},
-	"disk-latency":     {policy.ProtectsDatabase, fleet.AtLeast, "20ms", nil},
-	"lock-waits":       {policy.ProtectsDatabase, fleet.AtLeast, "3", &presetWhen{"the workers' CPU", fleet.Below, "50%"}},
-	"database-latency": {policy.ProtectsDatabase, fleet.AtLeast, "100ms", &presetWhen{"the workers' CPU", fleet.Below, "50%"}},
-	"host-cpu":         {policy.ProtectsHostCPU, fleet.AtLeast, "95%", &presetWhen{"the workers' CPU", fleet.AtLeast, "70%"}},
+	"pool_waiting":     {policy.ProtectsDatabase, fleet.AtLeast, "5", nil},
+	"pool_utilization": {policy.ProtectsDatabase, fleet.AtLeast, "80%", nil},
+	"disk_queue":       {policy.ProtectsDatabase, fleet.AtLeast, "10", nil},
+	"disk_latency":     {policy.ProtectsDatabase, fleet.AtLeast, "20ms", nil},
+	"lock_waits":       {policy.ProtectsDatabase, fleet.AtLeast, "3", &presetWhen{"the workers' CPU", fleet.Below, "50%"}},
+	"database_latency": {policy.ProtectsDatabase, fleet.AtLeast, "100ms", &presetWhen{"the workers' CPU", fleet.Below, "50%"}},
+	"host_cpu":         {policy.ProtectsHostCPU, fleet.AtLeast, "95%", &presetWhen{"the workers' CPU", fleet.AtLeast, "70%"}},
 }
 
 // guards resolves the guards, in the order of their names.

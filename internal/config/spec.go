@@ -26,6 +26,7 @@ type fleetSpec struct {
 	Mode       mode           `yaml:"mode"`
 	Target     target         `yaml:"target,required" example:"{prefork: {flavour: odoo, pid_file: /run/odoo/odoo.pid}}"`
 	Balancer   balancer       `yaml:"balancer"`
+	Front      front          `yaml:"front"`
 	Bounds     boundsSpec     `yaml:"bounds,required" example:"{min: 2, max: 10}"`
 	Signals    signalSpecs    `yaml:"signals"`
 	Policies   []policySpec   `yaml:"policies"`

@@ -302,6 +302,36 @@ func TestStuckSourceCostsTheOthersNothing(t *testing.T) {
 	})
 }
 
+// The readings that are there stay, wherever in the row one hangs until the time is up.
+func TestOneThatHangsLosesNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		hang := make(chan struct{})
+		p := w.parts()
+		p.Policy.Signals, p.Policy.Policies, p.Sources = nil, nil, nil
+		for i := range 20 {
+			s := &testSource{value: 1}
+			if i == 3 {
+				s.hang = hang
+			}
+			p.Policy.Signals = append(p.Policy.Signals, policy.Signal{Name: string(rune('a' + i)), Period: time.Minute})
+			p.Sources = append(p.Sources, s)
+		}
+		w.loop = New(Options{Journal: w.journal, Clock: w.clock})
+		if err := w.loop.Start([]Parts{p}); err != nil {
+			t.Fatal(err)
+		}
+		defer w.loop.Stop()
+		defer close(hang)
+		w.pass(10 * time.Second) // the first tick: later ones do not wait for it again
+		for i, s := range w.status().Signals {
+			if want := i != 3; (s.Reading.Quality == fleet.Fresh) != want {
+				t.Errorf("%s is %v: %s", s.Name, s.Reading.Quality, s.Err)
+			}
+		}
+	})
+}
+
 // sum derives the sum of the first n signals; it is missing when one of them is.
 type sum int
 

@@ -46,15 +46,28 @@ func (c *call[T]) start(ctx context.Context, now time.Time, f func(context.Conte
 func (c *call[T]) do(ctx context.Context, now time.Time, f func(context.Context) (T, error)) (T, error) {
 	out, err := c.start(ctx, now, f)
 	if err == nil {
-		select {
-		case r := <-out:
+		var r result[T]
+		if r, err = await(ctx, out); err == nil {
 			return r.value, r.err
-		case <-ctx.Done():
-			err = timedOut(ctx)
 		}
 	}
 	var none T
 	return none, err
+}
+
+// await waits for a result. One that has come in time is taken also when ctx has ended since, while others were waited for.
+func await[T any](ctx context.Context, out <-chan result[T]) (result[T], error) {
+	select {
+	case r := <-out:
+		return r, nil
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-out:
+		return r, nil
+	default:
+		return result[T]{}, timedOut(ctx)
+	}
 }
 
 func timedOut(ctx context.Context) error {
@@ -83,16 +96,16 @@ func (r *runner) gather(ctx context.Context, scene fleet.Scene) {
 		if out == nil {
 			continue
 		}
-		select {
-		case got := <-out:
-			r.readErrs[i] = got.err
-			if got.err == nil || got.value.Quality != fleet.Fresh { // an error never comes with a number
-				r.readings[i] = got.value
-			}
-			r.readings[i].Time = scene.Now
-		case <-ctx.Done():
-			r.readErrs[i] = timedOut(ctx)
+		got, err := await(ctx, out)
+		if err != nil {
+			r.readErrs[i] = err
+			continue
 		}
+		r.readErrs[i] = got.err
+		if got.err == nil || got.value.Quality != fleet.Fresh { // an error never comes with a number
+			r.readings[i] = got.value
+		}
+		r.readings[i].Time = scene.Now
 	}
 	for i, d := range r.parts.Derived {
 		r.readings[i], r.readErrs[i] = d.Derive(scene, r.readings)

@@ -128,7 +128,7 @@ func (s *stage) seed(ctx context.Context) error {
 	fmt.Fprintf(s.Out, "Policies: those of the requirements (CPU 70/30, API p95 400 ms), their periods and cooldowns %d times shorter:\n", factor)
 	fmt.Fprintf(s.Out, "  period 60s -> 1s, p95 window 5m -> 5s, scale-up cooldown 300s -> 5s, scale-down cooldown 600s -> 10s, 1 scaling per 5m -> 5s.\n")
 	fmt.Fprintf(s.Out, "Beside them one rule pair on busy workers (70/30 %%): a request here is mostly waiting (%s, --think), which CPU does not see.\n\n", think)
-	cmd := exec.CommandContext(ctx, s.Registry, "seed", "--db", s.db(), "--farmers", fmt.Sprint(farmers), "--json")
+	cmd := exec.CommandContext(ctx, s.Registry, "seed", "--db", s.db(), "--farmers", fmt.Sprint(farmers), "--households=false", "--plots", "0", "--submissions", "0", "--json")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

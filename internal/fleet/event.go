@@ -25,6 +25,8 @@ const (
 	EventClockJump      Kind = "clock_jump"      // the wall clock moved by itself
 	EventBalancerFailed Kind = "balancer_failed" // the balancer could not be told
 	EventJournalFailed  Kind = "journal_failed"  // the journal could not be written for a while
+	EventAlertRaised    Kind = "alert_raised"    // people are told
+	EventAlertOver      Kind = "alert_over"      // and that it is over; carries how long it lasted
 )
 
 // Event is one durable record of something that happened. Unused fields stay zero.

@@ -101,7 +101,7 @@ func TestEverywhere(t *testing.T) {
 	}{
 		{"lookup", testLookup}, {"statuses", testStatuses}, {"register", testRegister}, {"edit", testEdit}, {"forms", testForms},
 		{"tokens", testTokens}, {"areas", testAreas}, {"hostile", testHostile}, {"secrets", testNothingLeaks}, {"at once", testAtOnce},
-		{"sync", testSync},
+		{"sync", testSync}, {"sync bodies", testSyncBodies}, {"sync hostile", testSyncHostile},
 	}
 	on := func(t *testing.T, open func(*testing.T) *store.Store) {
 		for _, s := range suite {

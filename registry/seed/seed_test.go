@@ -2,6 +2,7 @@ package seed
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -105,5 +106,67 @@ func TestVillages(t *testing.T) {
 	}
 	if share != 100 {
 		t.Errorf("the countries' shares add up to %d %%", share)
+	}
+}
+
+// Whatever a plan makes passes the rules that people's own records must pass, and hangs on what is there.
+func TestRecordsPassTheirOwnRules(t *testing.T) {
+	today := time.Date(2026, time.July, 1, 0, 0, 0, 0, time.UTC)
+	forms := map[string]registry.Form{}
+	for _, f := range Forms() {
+		if faults := f.Check(); faults != nil {
+			t.Error(faults)
+		}
+		forms[fmt.Sprint(f.ID, " ", float64(f.Version))] = f
+	}
+	plan := Plan{Seed: 1, Farmers: 3000, Households: true, Plots: 2, Submissions: 4}
+	uids, counts := map[string]string{}, map[string]int{}
+	for r := range Records(plan) {
+		text, err := json.Marshal(r.Fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var raw map[string]json.RawMessage
+		if err := json.Unmarshal(text, &raw); err != nil {
+			t.Fatal(err)
+		}
+		e := registry.EntityNamed(r.Entity)
+		tidy, faults := e.Decode(raw, today)
+		if faults = append(faults, e.Complete(tidy)...); faults != nil {
+			t.Fatalf("%+v: %v", r, faults)
+		}
+		if diff := cmp.Diff(tidy, r.Fields); diff != "" {
+			t.Fatalf("%s not in its stored form:\n%s", r.Entity, diff)
+		}
+		if uids[r.UID] != "" {
+			t.Fatalf("uid used twice: %+v", r)
+		}
+		if parent := r.Fields.Text(e.Parent); parent != "" && uids[parent] != e.Field(e.Parent).Of {
+			t.Fatalf("%s comes before its parent", r.Entity)
+		}
+		if r.Entity == "submission" {
+			form := forms[fmt.Sprint(r.Fields["form"], " ", r.Fields["form_version"])]
+			if faults := form.CheckAnswers(r.Fields["answers"].(registry.JSON), today); form.ID == "" || faults != nil {
+				t.Fatalf("%+v: %v", r, faults)
+			}
+		}
+		uids[r.UID] = r.Entity
+		counts[r.Entity]++
+	}
+	if counts["farmer"] != 3000 || counts["plot"] != 6000 || counts["submission"] != 12000 || counts["household"] < 2500 || counts["household"] > 2900 || counts["member"] < 2*counts["household"] {
+		t.Error(counts)
+	}
+	for _, v := range Villages() {
+		if centres[v.Island] == [2]float64{} {
+			t.Errorf("nobody knows where %s is", v.Island)
+		}
+	}
+	few := slices.Collect(Records(Plan{Seed: 1, Farmers: 10, Households: true, Plots: 2, Submissions: 4}))
+	many := slices.Collect(Records(plan))
+	if diff := cmp.Diff(few, many[:len(few)]); diff != "" {
+		t.Error(diff)
+	}
+	if alone := slices.Collect(Records(Plan{Seed: 1, Farmers: 10})); cmp.Diff(alone, slices.Collect(Farmers(1, 10))) != "" {
+		t.Error("a plan of farmers alone makes others")
 	}
 }

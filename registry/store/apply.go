@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,8 +29,10 @@ func (s *Store) Apply(ctx context.Context, who registry.Actor, now time.Time, ch
 	waiting := map[key]bool{}
 	for part := range slices.Chunk(changes, chunk) {
 		var done []registry.Result
+		singly := false
 		err := s.inTx(ctx, func(tx *sql.Tx) (err error) {
-			done, err = s.apply(ctx, tx, who, now, part, waiting)
+			done, err = s.apply(ctx, tx, who, now, part, waiting, singly)
+			singly = singly || errors.Is(err, errTogether)
 			return err
 		})
 		if err != nil {
@@ -45,6 +48,9 @@ func (s *Store) Apply(ctx context.Context, who registry.Actor, now time.Time, ch
 	return results, nil
 }
 
+// errTogether is that of new records which cannot all be written with one statement: each must be tried by itself.
+var errTogether = fmt.Errorf("%w: records are to be written one by one", registry.ErrBusy)
+
 // applying is one transaction's work.
 type applying struct {
 	s       *Store
@@ -56,6 +62,13 @@ type applying struct {
 	answers map[string]registry.Result
 	forms   map[string]*registry.Form
 	waiting map[key]bool // records of which a change is to be sent again: what builds on it must come after it
+
+	// New records are written many at a time, at the end or before the first statement that must find them; singly says that
+	// this has failed. holders are the farmers who have the national ids of the changes, empty for nobody; nil when a record
+	// has been changed since they were read.
+	singly  bool
+	fresh   map[*registry.Entity][][]any
+	holders map[string]string
 
 	// What is written at the end, many rows at a time.
 	revisions [][]any
@@ -75,16 +88,20 @@ func (s *Store) applying(tx *sql.Tx, who registry.Actor, now time.Time) *applyin
 	return &applying{
 		s: s, tx: tx, who: who, now: fromMillis(now.UnixMilli()), today: registry.Today(now),
 		records: map[key]*stored{}, answers: map[string]registry.Result{}, forms: map[string]*registry.Form{},
+		fresh: map[*registry.Entity][][]any{}, singly: true, // who does not try again writes one by one
 	}
 }
 
-func (s *Store) apply(ctx context.Context, tx *sql.Tx, who registry.Actor, now time.Time, changes []registry.Change, waiting map[key]bool) ([]registry.Result, error) {
+func (s *Store) apply(ctx context.Context, tx *sql.Tx, who registry.Actor, now time.Time, changes []registry.Change, waiting map[key]bool, singly bool) ([]registry.Result, error) {
 	a := s.applying(tx, who, now)
-	a.waiting = maps.Clone(waiting)
+	a.waiting, a.singly = maps.Clone(waiting), singly
 	if err := a.recall(ctx, changes); err != nil {
 		return nil, err
 	}
 	if err := a.load(ctx, changes); err != nil {
+		return nil, err
+	}
+	if err := a.held(ctx, changes); err != nil {
 		return nil, err
 	}
 	results := make([]registry.Result, len(changes))
@@ -181,6 +198,30 @@ func (a *applying) load(ctx context.Context, changes []registry.Change) error {
 		}
 	}
 	return nil
+}
+
+// held reads who has the national ids of the changes.
+func (a *applying) held(ctx context.Context, changes []registry.Change) error {
+	if a.singly {
+		return nil
+	}
+	a.holders = map[string]string{}
+	var ids []any
+	for _, c := range changes {
+		if id := c.Fields.Text("national_id"); c.Entity == "farmer" && id != "" {
+			a.holders[id] = ""
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return a.s.each(ctx, a.tx, func(rows *sql.Rows) error {
+		var id, uid string
+		err := rows.Scan(&id, &uid)
+		a.holders[id] = uid
+		return err
+	}, "SELECT national_id, uid FROM farmer WHERE national_id <> '' AND national_id IN "+list(len(ids)), ids...)
 }
 
 // waits says whether a change builds on one that is to be sent again, of the same record or of its parent. Carried out
@@ -442,6 +483,12 @@ func (a *applying) holder(ctx context.Context, e *registry.Entity, id, uid strin
 	if e.Name != "farmer" || id == "" {
 		return "", nil
 	}
+	if of, known := a.holders[id]; known {
+		if of == uid {
+			of = ""
+		}
+		return of, nil
+	}
 	err = a.s.each(ctx, a.tx, func(rows *sql.Rows) error { return rows.Scan(&of) },
 		"SELECT uid FROM farmer WHERE national_id = ? AND national_id <> '' AND uid <> ?", id, uid)
 	return of, err
@@ -461,7 +508,7 @@ func (a *applying) form(ctx context.Context, id string, version int) (*registry.
 	return f, err
 }
 
-// store writes a record in a savepoint of its own and notes what is written at the transaction's end.
+// store writes a record and notes what is written at the transaction's end.
 func (a *applying) store(ctx context.Context, e *registry.Entity, c registry.Change, old *stored, fields registry.Fields, deleted bool, outcome registry.Outcome) (registry.Result, error) {
 	r := &stored{Record: registry.Record{Entity: e.Name, UID: c.UID, Version: 1, Fields: fields, Deleted: deleted, CreatedAt: a.now, UpdatedAt: a.now}}
 	if old != nil {
@@ -474,21 +521,8 @@ func (a *applying) store(ctx context.Context, e *registry.Entity, c registry.Cha
 	if area != "" {
 		r.area = area
 	}
-	columns, row := Columns(e), Row(e, &r.Record, r.area)
-	query := "INSERT INTO " + e.Name + " (" + strings.Join(columns, ", ") + ") VALUES " + list(len(columns))
-	if old != nil {
-		query = "UPDATE " + e.Name + " SET " + strings.Join(columns[1:], " = ?, ") + " = ? WHERE uid = ?"
-		row = append(row[1:], c.UID)
-	}
-	if err := a.savepoint(ctx, query, row); err != nil {
-		switch a.s.d.Kind(err) {
-		case Taken:
-			of, err := a.holder(ctx, e, fields.Text("national_id"), c.UID)
-			return registry.Result{Outcome: registry.Retry, Of: of}, err
-		case Busy:
-			return registry.Result{Outcome: registry.Retry}, nil
-		}
-		return registry.Result{}, err
+	if of, ok, err := a.write(ctx, e, r, old == nil); err != nil || !ok {
+		return registry.Result{Outcome: registry.Retry, Of: of}, err
 	}
 	a.records[key{e.Name, c.UID}] = r
 	was := map[string]registry.Was{}
@@ -517,6 +551,54 @@ func (a *applying) store(ctx context.Context, e *registry.Entity, c registry.Cha
 		a.suspects = append(a.suspects, c.UID)
 	}
 	return registry.Result{Outcome: outcome, Version: r.Version}, nil
+}
+
+// write writes a record: a new one together with others, unless that has failed, any other in a savepoint of its own. It is
+// not ok when the database does not take it for the moment; of is the farmer who has its national id, if that is why.
+func (a *applying) write(ctx context.Context, e *registry.Entity, r *stored, isNew bool) (of string, ok bool, err error) {
+	columns, row := Columns(e), Row(e, &r.Record, r.area)
+	id := r.Fields.Text("national_id")
+	if isNew && !a.singly {
+		a.fresh[e] = append(a.fresh[e], row)
+		if a.holders != nil && id != "" {
+			a.holders[id] = r.UID
+		}
+		return "", true, nil
+	}
+	if err := a.together(ctx); err != nil {
+		return "", false, err
+	}
+	a.holders = nil
+	query := "INSERT INTO " + e.Name + " (" + strings.Join(columns, ", ") + ") VALUES " + list(len(columns))
+	if !isNew {
+		query = "UPDATE " + e.Name + " SET " + strings.Join(columns[1:], " = ?, ") + " = ? WHERE uid = ?"
+		row = append(row[1:], r.UID)
+	}
+	err = a.savepoint(ctx, query, row)
+	switch {
+	case err == nil:
+		return "", true, nil
+	case a.s.d.Kind(err) == Taken:
+		of, err = a.holder(ctx, e, id, r.UID)
+		return of, false, err
+	case a.s.d.Kind(err) == Busy:
+		return "", false, nil
+	}
+	return "", false, err
+}
+
+// together writes the new records that wait for it.
+func (a *applying) together(ctx context.Context) error {
+	for _, e := range registry.Entities {
+		if err := a.s.insert(ctx, a.tx, e.Name, Columns(e), a.fresh[e], ""); err != nil {
+			if kind := a.s.d.Kind(err); kind == Taken || kind == Busy {
+				return fmt.Errorf("%w: %w", errTogether, err)
+			}
+			return err
+		}
+		delete(a.fresh, e)
+	}
+	return nil
 }
 
 // savepoint runs one statement so that its failure leaves the transaction usable.
@@ -590,6 +672,9 @@ func (a *applying) queue(ctx context.Context, kind string, e *registry.Entity, c
 // before it.
 func (a *applying) flush(ctx context.Context) error {
 	s, tx := a.s, a.tx
+	if err := a.together(ctx); err != nil {
+		return err
+	}
 	if err := s.insert(ctx, tx, "revision", []string{"uid", "version", "entity", "op", "actor", "at", "client_at", "fields"}, a.revisions, ""); err != nil {
 		return err
 	}

@@ -38,8 +38,8 @@ type Dialect struct {
 	Similar, BeforeSimilar string
 	// SimilarArg turns a folded name into Similar's first argument.
 	SimilarArg func(key string) string
-	// Load writes many rows at once, in a transaction of its own if it needs one.
-	Load func(ctx context.Context, db *sql.DB, table string, columns []string, rows iter.Seq[[]any]) error
+	// Load writes many rows at once, each with the index of its table, into tables that it finds empty or refuses.
+	Load func(ctx context.Context, db *sql.DB, tables []Table, rows iter.Seq2[int, []any]) error
 }
 
 // ErrorKind is what an error of a driver means to the store.

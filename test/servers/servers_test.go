@@ -3,7 +3,9 @@ package servers
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -43,5 +45,26 @@ func TestPostgresBehindPgBouncer(t *testing.T) {
 	pool.Start()
 	if err := ask(ages); err != nil {
 		t.Errorf("started again: %v", err)
+	}
+}
+
+func TestNginxAndPrometheus(t *testing.T) {
+	web := Nginx(t, "'$status $request_uri'", "location = /down { return 503; }")
+	web.Write("page", "17\n")
+	if err := answers(web.URL("/page")); err != nil {
+		t.Error(err)
+	}
+	if err := answers(web.URL("/down")); err == nil {
+		t.Error("/down is not down")
+	}
+	text, err := os.ReadFile(web.AccessLog())
+	if err != nil || !strings.Contains(string(text), "200 /page\n503 /down\n") {
+		t.Errorf("%s, %v", text, err)
+	}
+	prom := Prometheus(t)
+	prom.Kill()
+	prom.Start()
+	if err := answers(prom.URL() + "/api/v1/query?query=up"); err != nil {
+		t.Error(err)
 	}
 }

@@ -25,6 +25,8 @@ type Config struct {
 	Queue       Queue `yaml:"queue"`
 	// Classes rank requests by path. What no class names is of class "other", priority 5.
 	Classes []Class `yaml:"classes"`
+	// Cache keeps public pages for a short while.
+	Cache Cache `yaml:"cache"`
 	// Routes are the path prefixes that get figures of their own; all else is the route "other".
 	Routes []string `yaml:"routes"`
 	// RequestTimeout is how long a worker may take from the request's last byte to its answer's first; then the
@@ -85,11 +87,24 @@ type Class struct {
 	RetryAfter time.Duration `yaml:"retry_after"`
 }
 
+// Cache is of public pages that are the same for everybody: GET only, without cookies and credentials in either direction.
+type Cache struct {
+	// Routes are their path prefixes.
+	Routes []string `yaml:"routes"`
+	// For is how long a page is as good as new.
+	For time.Duration `yaml:"for"`
+	// Stale is how old a page may be that is shown while it is fetched anew, and while it cannot be had.
+	Stale time.Duration `yaml:"stale"`
+	// MaxBytes bounds the memory; pages above 1 MiB are not kept.
+	MaxBytes int64 `yaml:"max_size,bytes"`
+}
+
 // DefaultConfig is for workers behind an nginx on the same host.
 func DefaultConfig() Config {
 	return Config{
 		Listen:          "127.0.0.1:8080",
 		Queue:           Queue{Limit: 512, Timeout: 30 * time.Second, RetryAfter: 5 * time.Second},
+		Cache:           Cache{For: 10 * time.Second, Stale: time.Hour, MaxBytes: 64 << 20},
 		RequestTimeout:  30 * time.Second,
 		HeaderTimeout:   10 * time.Second,
 		ClientTimeout:   60 * time.Second,
@@ -139,6 +154,8 @@ func (c *Config) Validate() error {
 	}{
 		{"queue.timeout", c.Queue.Timeout, time.Millisecond, time.Hour},
 		{"queue.retry_after", c.Queue.RetryAfter, time.Second, time.Hour},
+		{"cache.for", c.Cache.For, time.Second, 24 * time.Hour},
+		{"cache.stale", c.Cache.Stale, c.Cache.For, 30 * 24 * time.Hour},
 		{"request_timeout", c.RequestTimeout, 0, 24 * time.Hour},
 		{"header_timeout", c.HeaderTimeout, 100 * time.Millisecond, 10 * time.Minute},
 		{"client_timeout", c.ClientTimeout, 100 * time.Millisecond, time.Hour},
@@ -163,6 +180,10 @@ func (c *Config) Validate() error {
 		errs.Add("routes", fmt.Sprintf("has %d entries", len(c.Routes)), "write at most 100 prefixes")
 	}
 	checkRoutes(&errs, "routes", c.Routes, map[string]string{})
+	checkRoutes(&errs, "cache.routes", c.Cache.Routes, map[string]string{})
+	if c.Cache.MaxBytes < 1<<20 || c.Cache.MaxBytes > 16<<30 {
+		errs.Add("cache.max_size", fmt.Sprintf("is %d bytes", c.Cache.MaxBytes), "write 1MiB to 16GiB")
+	}
 	for i, t := range c.Trusted {
 		if _, err := parseTrusted(t); err != nil {
 			errs.Add(fmt.Sprintf("trusted.%d", i), fmt.Sprintf("%q is no address or network", t), "write 10.0.0.5 or 10.0.0.0/24")

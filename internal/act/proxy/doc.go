@@ -5,8 +5,8 @@
 // It runs as its own process (Run), so that a restart of the daemon never touches traffic. The daemon speaks to it
 // through a unix socket (Client); Balancer starts it, keeps it told, and starts it again when it died.
 //
-// The process owns connections, queue and figures. It leaves to others: which workers exist (the target), TLS, body limits
-// and caching (nginx in front, or the workers), and what to make of the figures (observe/proxystats).
+// The process owns connections, queue and figures. It leaves to others: which workers exist (the target), TLS and body
+// limits (nginx in front, or the workers), and what to make of the figures (observe/proxystats).
 //
 // What happens to a request that cannot be served by the worker it was given to:
 //

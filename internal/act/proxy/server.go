@@ -24,6 +24,7 @@ type Server struct {
 	pool    *pool
 	proxy   httputil.ReverseProxy
 	nonce   string
+	pages   pages
 	started time.Time
 	applies sync.Mutex // one Apply at a time
 }
@@ -73,6 +74,9 @@ func (s *Server) Stats() *Stats {
 	p := s.plan.Load()
 	st := &Stats{Nonce: s.nonce, PID: os.Getpid(), Digest: p.digest, Uptime: int64(time.Since(s.started)), MaxInFlight: p.cfg.MaxInFlight}
 	s.pool.stats(st)
+	s.pages.mu.Lock()
+	st.CacheHits = s.pages.hits
+	s.pages.mu.Unlock()
 	var total, one tally
 	for _, c := range p.classes {
 		one = tally{}
@@ -134,6 +138,15 @@ func (f *flight) Value(key any) any {
 
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	p := s.plan.Load()
+	if p.public(r) {
+		s.pages.serve(rw, r, &p.cfg.Cache, func(rw http.ResponseWriter, r *http.Request) { s.forward(rw, r, p) })
+		return
+	}
+	s.forward(rw, r, p)
+}
+
+// forward brings the request to a worker.
+func (s *Server) forward(rw http.ResponseWriter, r *http.Request, p *plan) {
 	f := &flight{
 		s: s, client: r.Context(), rc: http.NewResponseController(rw),
 		path: r.URL.Path, class: p.classes[p.rank(r.URL.Path)], route: p.route(r.URL.Path),

@@ -75,6 +75,9 @@ type Stats struct {
 	Busy  float64 `json:"busy"`
 	Slots float64 `json:"slots"`
 
+	// CacheHits counts the public pages that were shown from the cache; no other figure has them.
+	CacheHits uint64 `json:"cache_hits"`
+
 	Total   Counters      `json:"total"`
 	Classes []ClassStats  `json:"classes"`
 	Routes  []RouteStats  `json:"routes"`

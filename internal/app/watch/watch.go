@@ -49,6 +49,7 @@ type Options struct {
 	Status func() []*control.Status
 	Events func(ctx context.Context, q record.EventQuery) ([]fleet.Event, error)
 	Sync   func(scope string, notices []alert.Notice)
+	Record func(ctx context.Context, e fleet.Event) error // in the journal; what it does not take is told all the same
 	Log    func(line string)
 }
 
@@ -101,7 +102,21 @@ func New(opts Options, settings Settings) (*Watch, error) {
 	if w.memory.Fleets == nil {
 		w.memory.Fleets = map[string]*seen{}
 	}
+	w.said[""] = notices(&w.memory.Instance)
+	for name, s := range w.memory.Fleets {
+		w.said[name] = notices(&s.State)
+	}
 	return w, nil
+}
+
+// notices are those that s remembers.
+func notices(s *alert.State) (out []alert.Notice) {
+	for _, i := range s.Items {
+		if i.Notice != nil {
+			out = append(out, *i.Notice)
+		}
+	}
+	return out
 }
 
 // Reload takes new settings. What is remembered of a fleet that is gone is forgotten, and its notices end.
@@ -137,11 +152,17 @@ func (w *Watch) Run(ctx context.Context) {
 	}
 }
 
-// Look judges every fleet that has ticked since the last look.
+// Look judges every fleet that has ticked since the last look, hands on what is the case, and records what is news.
 func (w *Watch) Look(ctx context.Context) {
+	for _, e := range w.look(ctx) {
+		_ = w.opts.Record(ctx, e) // a journal that fails is itself an alert
+	}
+}
+
+func (w *Watch) look(ctx context.Context) (news []fleet.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	changed := false
+	taken := false
 	instance := alert.Facts{Instance: w.settings.Instance}
 	for _, st := range w.opts.Status() {
 		set, known := w.settings.Fleets[st.Fleet]
@@ -164,27 +185,40 @@ func (w *Watch) Look(ctx context.Context) {
 		if facts.Jump != 0 {
 			instance.Jump = facts.Jump // one machine, one clock
 		}
-		changed = w.step(st.Fleet, &before.State, facts) || changed || len(facts.Events) > 0
+		news = append(news, w.step(st.Fleet, &before.State, facts)...)
+		taken = taken || len(facts.Events) > 0
 	}
 	if instance.Now.IsZero() {
-		return
+		return nil
 	}
-	changed = w.step("", &w.memory.Instance, &instance) || changed
-	if changed || instance.Now.Sub(w.saved).Abs() >= saveEvery {
+	news = append(news, w.step("", &w.memory.Instance, &instance)...)
+	if taken || len(news) > 0 || instance.Now.Sub(w.saved).Abs() >= saveEvery {
 		w.save(instance.Now)
 	}
 	for scope, notices := range w.said {
 		w.opts.Sync(scope, notices)
 	}
+	return news
 }
 
-// step moves one scope on and reports whether there is news.
-func (w *Watch) step(scope string, s *alert.State, f *alert.Facts) bool {
+// step moves one scope on and returns its news.
+func (w *Watch) step(scope string, s *alert.State, f *alert.Facts) (news []fleet.Event) {
 	was := w.said[scope]
 	w.said[scope] = alert.Step(&w.settings.Rules, s, f)
-	return !slices.EqualFunc(was, w.said[scope], func(a, b alert.Notice) bool {
-		return a.Key == b.Key && a.Started.Equal(b.Started) && a.Ended.Equal(b.Ended)
-	})
+	for _, n := range w.said[scope] {
+		at := slices.IndexFunc(was, func(o alert.Notice) bool { return o.Key == n.Key && o.Started.Equal(n.Started) })
+		e := fleet.Event{Time: f.Now, Fleet: scope, Signal: n.Signal, State: n.Severity.String(), Note: n.Title}
+		switch {
+		case at < 0:
+			e.Kind = fleet.EventAlertRaised
+		case was[at].Firing() && !n.Firing() && !n.Once:
+			e.Kind, e.Duration = fleet.EventAlertOver, fleet.Duration(n.Ended.Sub(n.Started))
+		default:
+			continue
+		}
+		news = append(news, e)
+	}
+	return news
 }
 
 // facts are what the fleet's last tick shows.

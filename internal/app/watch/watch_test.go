@@ -8,6 +8,7 @@ import (
 	"mime/quotedprintable"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -179,6 +180,9 @@ func (w *world) begin() {
 				w.sync(scope, ns)
 			}
 		},
+		Record: func(ctx context.Context, e fleet.Event) error {
+			return w.Commit(ctx, record.Tick{Events: []fleet.Event{e}})
+		},
 		Log: func(line string) { w.log = append(w.log, line) },
 	}, settings(w.money))
 	if err != nil {
@@ -273,6 +277,16 @@ func TestAtMaximumAndShortIsOneMailAndItsEndAnother(t *testing.T) {
 		}
 		w.set(func() { w.load = 50 })
 		w.pass(time.Hour)
+		var recorded []string
+		for _, e := range w.events {
+			if e.Kind == fleet.EventAlertRaised || e.Kind == fleet.EventAlertOver {
+				recorded = append(recorded, fmt.Sprint(e.Kind, " ", e.Fleet, " ", e.State, " ", e.Note))
+			}
+		}
+		title := " odoo-workers critical odoo-workers is at its maximum of 2 workers and still short"
+		if want := []string{"alert_raised" + title, "alert_over" + title}; !slices.Equal(recorded, want) {
+			t.Errorf("recorded %q, want %q", recorded, want)
+		}
 		got, ids := subjects(t, srv)
 		if want := "[dfr] Over: odoo-workers is at its maximum of 2 workers and still short"; len(got) != 2 || got[1] != want || ids[0] == ids[1] {
 			t.Errorf("got %q, want %q", got, want)

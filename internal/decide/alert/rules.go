@@ -57,7 +57,7 @@ func targetLost(c *context) []finding {
 		f.title = "the workers of " + c.Fleet + " cannot be counted" + because(c.Target)
 		f.lines = []string{
 			"Tidemark holds: without a size it neither adds nor removes.",
-			"See whether the workers' master runs, and whether Tidemark may read it.",
+			"See whether the workers' master runs, and whether Tidemark may read it: 'tidemark status' says what it finds.",
 		}
 	}
 	return []finding{f}
@@ -233,7 +233,7 @@ func short(c *context) []finding {
 func advice(code fleet.Code, name string) string {
 	switch code {
 	case fleet.LimitedBounds:
-		return "If the host has CPU and memory left, and the database connections, raise bounds.max; 'tidemark doctor' does the sum. If not, a bigger or a second host is needed, or less load."
+		return "See 'tidemark explain " + name + "'. If the host has CPU and memory left, and the database connections, raise bounds.max; 'tidemark doctor' does the sum. If not, a bigger or a second host is needed, or less load."
 	case fleet.BlockedMode:
 		return "If it should scale out: tidemark mode " + name + " on"
 	case fleet.BlockedHold:

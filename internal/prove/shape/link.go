@@ -106,7 +106,7 @@ func (l *Link) DialContext(ctx context.Context, network, address string) (net.Co
 
 // Close cuts every connection where it is, as when the phone is switched off, and returns when nothing of the link runs any
 // more. Connections that were closed before may still hand over what was written, for up to ten seconds: Close ends that too.
-func (l *Link) Close() error {
+func (l *Link) Close() {
 	l.mu.Lock()
 	l.closed = true
 	open := slices.Collect(maps.Keys(l.conns))
@@ -115,7 +115,6 @@ func (l *Link) Close() error {
 		c.cut()
 	}
 	l.wg.Wait()
-	return nil
 }
 
 // Traffic tells what went up and down so far; what is on its way is counted.

@@ -44,6 +44,8 @@ var eventWords = map[fleet.Kind]func(e *fleet.Event) string{
 	fleet.EventClockJump: func(e *fleet.Event) string {
 		return "the clock jumped by " + elapsed(e) + ": waiting times moved with it"
 	},
+	fleet.EventAlertRaised:    func(e *fleet.Event) string { return "alert, " + e.State + because(e) },
+	fleet.EventAlertOver:      func(e *fleet.Event) string { return "alert over after " + elapsed(e) + because(e) },
 	fleet.EventBalancerFailed: func(e *fleet.Event) string { return "the balancer could not be told" + because(e) },
 	fleet.EventJournalFailed:  func(e *fleet.Event) string { return "the journal could not be written for " + elapsed(e) + because(e) },
 }
@@ -99,7 +101,7 @@ func Event(e *fleet.Event) string {
 // Trouble reports whether an event says that something is not as it should be.
 func Trouble(e *fleet.Event) bool {
 	switch e.Kind {
-	case fleet.EventActionFailed, fleet.EventSignalLost, fleet.EventTargetLost, fleet.EventJournalFailed, fleet.EventBalancerFailed, fleet.EventReloadRefused, fleet.EventClockJump:
+	case fleet.EventActionFailed, fleet.EventSignalLost, fleet.EventTargetLost, fleet.EventJournalFailed, fleet.EventBalancerFailed, fleet.EventReloadRefused, fleet.EventClockJump, fleet.EventAlertRaised:
 		return true
 	case fleet.EventGuard:
 		return e.Duration == 0 // it holds

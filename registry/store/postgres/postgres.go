@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"time"
 
@@ -84,22 +83,4 @@ func kind(err error) store.ErrorKind {
 		return store.Away
 	}
 	return store.Other
-}
-
-// load uses COPY: the quickest way in.
-func load(ctx context.Context, db *sql.DB, table string, columns []string, rows iter.Seq[[]any]) error {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // back to the pool
-	return conn.Raw(func(driver any) error {
-		next, stop := iter.Pull(rows)
-		defer stop()
-		_, err := driver.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromFunc(func() ([]any, error) {
-			row, _ := next() // nil after the last: CopyFrom's sign of the end
-			return row, nil
-		}))
-		return err
-	})
 }

@@ -159,22 +159,64 @@ func anyTrigram(key string) string {
 	return strings.Join(terms, " OR ")
 }
 
-// load writes rows in one transaction, with one statement prepared for all.
-func load(ctx context.Context, db *sql.DB, table string, columns []string, rows iter.Seq[[]any]) error {
+// load writes rows in one transaction, with one statement prepared for each table. Indexes are made at the end, each from
+// all rows in order.
+func load(ctx context.Context, db *sql.DB, tables []store.Table, rows iter.Seq2[int, []any]) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	stmt, err := tx.PrepareContext(ctx, "INSERT INTO "+table+" ("+strings.Join(columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(columns)-1)+")")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stmt.Close() }()
-	for row := range rows {
-		if _, err := stmt.ExecContext(ctx, row...); err != nil {
+	var drop, rebuild []string
+	for _, t := range tables {
+		var some bool
+		if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+t.Name+")").Scan(&some); err != nil {
 			return err
 		}
+		if some {
+			return fmt.Errorf("the table %s is not empty", t.Name)
+		}
+		rows, err := tx.QueryContext(ctx, "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY name", t.Name)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			var kind, name, text string
+			if err := rows.Scan(&kind, &name, &text); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+			drop, rebuild = append(drop, "DROP "+kind+" "+name), append(rebuild, text)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+	}
+	run := func(commands ...string) error {
+		for _, command := range commands {
+			if _, err := tx.ExecContext(ctx, command); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := run(drop...); err != nil {
+		return err
+	}
+	into := make([]*sql.Stmt, len(tables))
+	for i, t := range tables {
+		into[i], err = tx.PrepareContext(ctx, "INSERT INTO "+t.Name+" ("+strings.Join(t.Columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(t.Columns)-1)+")")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = into[i].Close() }()
+	}
+	for i, row := range rows {
+		if _, err := into[i].ExecContext(ctx, row...); err != nil {
+			return err
+		}
+	}
+	if err := run(append(rebuild, "INSERT INTO farmer_trigram (farmer_trigram) VALUES ('rebuild')", "ANALYZE")...); err != nil {
+		return err
 	}
 	return tx.Commit()
 }

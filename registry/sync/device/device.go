@@ -98,7 +98,7 @@ type Change struct {
 	UID    string         `json:"client_uuid"`
 	Op     registry.Op    `json:"op"`
 	Base   int            `json:"base_version,omitempty"`
-	Fields map[string]any `json:"fields,omitempty"`
+	Fields map[string]any `json:"fields,omitzero"`
 	At     time.Time      `json:"client_time"`
 }
 
@@ -136,15 +136,23 @@ func (d *Device) add(c Change) {
 
 // Refusal is an answer other than 200. With a 429 or 503 the same is to be tried again after Retry.
 type Refusal struct {
-	Status int
+	Status int    `json:"-"`
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
-	Retry  time.Duration
+	Errors []struct {
+		Pointer string `json:"pointer"` // into the batch
+		Detail  string `json:"detail"`
+	} `json:"errors"`
+	Retry time.Duration `json:"-"`
 }
 
 func (r *Refusal) Error() string {
-	return fmt.Sprintf("the registry answers %d %s: %s", r.Status, r.Title, r.Detail)
+	text := fmt.Sprintf("the registry answers %d %s: %s", r.Status, r.Title, r.Detail)
+	for _, e := range r.Errors {
+		text += fmt.Sprintf("; %s %s", e.Pointer, e.Detail)
+	}
+	return text
 }
 
 // answer is what both requests bring.

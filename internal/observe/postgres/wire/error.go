@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -48,9 +49,10 @@ var hints = map[string]string{
 func (s *Server) explain(ctx context.Context, err error) error {
 	var refused *pgconn.PgError
 	var hop *net.OpError
+	var file *fs.PathError
 	out := &Error{}
 	switch {
-	case errors.Is(err, errTooLong), errors.Is(err, errNoTable), errors.Is(err, errNoTime):
+	case errors.Is(err, errTooLong), errors.Is(err, errNoTable), errors.Is(err, errNoTime), errors.As(err, &file):
 		out.text, out.cause = s.name()+": "+err.Error(), err
 	case errors.As(err, &refused): // before the context's end, which a statement's time-out may come close to
 		out.Code = refused.Code
@@ -69,8 +71,8 @@ func (s *Server) explain(ctx context.Context, err error) error {
 	default:
 		out.text = fmt.Sprintf("%s is not understood: %s", s.name(), innermost(err))
 	}
-	if s.cfg.Password != "" { // no message should hold it; this makes sure
-		out.text = strings.ReplaceAll(out.text, s.cfg.Password, "******")
+	if s.password != "" { // no message should hold it; this makes sure
+		out.text = strings.ReplaceAll(out.text, s.password, "******")
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strconv"
 	"strings"
@@ -58,10 +59,12 @@ type Server struct {
 	owners *Servers
 	users  int // owners.mu
 
-	conn   *pgconn.PgConn
-	raw    net.Conn
-	life   int // how many connections there have been
-	closed bool
+	conn *pgconn.PgConn
+	raw  net.Conn
+	life int // how many connections there have been
+	// password is the last that was tried, to be kept out of messages
+	password string
+	closed   bool
 
 	at      time.Time // the tick that the answers are of
 	answers map[string]answer
@@ -95,13 +98,9 @@ func (s *Servers) Open(kind Kind, dsn string) (*Server, error) {
 		server.users++
 		return server, nil
 	}
-	cfg, err := pgconn.ParseConfig(dsn)
+	cfg, err := parse(dsn)
 	if err != nil {
-		return nil, errors.New("dsn is no connection string") // the library's own words may hold the password
-	}
-	cfg.MaxProtocolMessageBodyLen = maxMessage
-	if cfg.RuntimeParams["application_name"] == "" {
-		cfg.RuntimeParams["application_name"] = "tidemark"
+		return nil, err
 	}
 	limit := s.Limit
 	if limit == 0 {
@@ -113,6 +112,23 @@ func (s *Servers) Open(kind Kind, dsn string) (*Server, error) {
 	}
 	s.servers[dsn] = server
 	return server, nil
+}
+
+// parse reads a connection string, and the files that it names.
+func parse(dsn string) (*pgconn.Config, error) {
+	cfg, err := pgconn.ParseConfig(dsn)
+	var file *fs.PathError
+	switch {
+	case errors.As(err, &file):
+		return nil, fmt.Errorf("a file that dsn names cannot be read: %w", file)
+	case err != nil:
+		return nil, errors.New("dsn is no connection string") // the library's own words may hold the password
+	}
+	cfg.MaxProtocolMessageBodyLen = maxMessage
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = "tidemark"
+	}
+	return cfg, nil
 }
 
 // Close gives the server up. The last one to do so closes the connection, after a question under way.
@@ -217,7 +233,11 @@ type ours struct{}
 var errNotOurs = errors.New("not dialled")
 
 func (s *Server) connect(ctx context.Context) error {
-	cfg := s.cfg.Copy()
+	cfg, err := parse(s.dsn) // anew: a password or a certificate in a file may have been changed
+	if err != nil {
+		return err
+	}
+	s.password = cfg.Password
 	var raw net.Conn
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {

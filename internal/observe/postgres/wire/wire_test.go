@@ -246,6 +246,9 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: %v", dsn, err)
 		}
 	}
+	if _, err := new(Servers).Open(PostgreSQL, "postgres://u:geheim@h/db?sslmode=verify-ca&sslrootcert=/nowhere/ca.pem"); err == nil || !strings.Contains(err.Error(), "a file that dsn names cannot be read: open /nowhere/ca.pem") {
+		t.Errorf("%v", err)
+	}
 	dead := open(t, PostgreSQL, "postgres://u:geheim@127.0.0.1:1/db?sslmode=prefer")
 	if _, err := dead.Ask(t.Context(), start, "SELECT 1"); err == nil || strings.Contains(err.Error(), "geheim") || !strings.Contains(err.Error(), "PostgreSQL at 127.0.0.1:1 cannot be reached: connection refused") {
 		t.Errorf("got %v", err)

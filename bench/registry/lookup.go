@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"tidemark/internal/decide/signal"
+	"tidemark/internal/prove"
+	"tidemark/registry"
+)
+
+// lookups asks 50 times a second, half by national id, a quarter by uid, a quarter by name and village, while ten devices
+// synchronise one batch of 500 farmers after the other.
+func (s *stack) lookups(ctx context.Context, c settings) ([]figure, error) {
+	busy, rest := context.WithCancel(ctx)
+	defer rest()
+	var wg sync.WaitGroup
+	var failed error
+	var once sync.Once
+	phones := make([]*phone, 10)
+	visits := make([]int, len(phones))
+	for i := range phones {
+		island, err := s.newIsland(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if phones[i], err = s.newPhone(ctx, island, c); err != nil {
+			return nil, err
+		}
+		defer phones[i].close()
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(i), 1))
+			for busy.Err() == nil {
+				phones[i].visit(rng)
+				if err := phones[i].sync(busy); err != nil && busy.Err() == nil {
+					once.Do(func() { failed = err })
+					return
+				}
+				visits[i]++
+			}
+		})
+	}
+	defer wg.Wait()
+	defer rest()
+	secret, _, err := s.store.AddToken(ctx, registry.Token{Name: registry.NewUID(), Scope: registry.Integration, CreatedAt: time.Now(),
+		ExpiresAt: time.Now().AddDate(0, 0, 1)})
+	if err != nil {
+		return nil, err
+	}
+	kinds := []struct {
+		name  string
+		share float64
+		query func(f registry.Fields, uid string) url.Values
+	}{
+		{"national id", 0.5, func(f registry.Fields, _ string) url.Values {
+			return url.Values{"national_id": {f.Text("national_id")}}
+		}},
+		{"uid", 0.25, func(_ registry.Fields, uid string) url.Values { return url.Values{"uid": {uid}} }},
+		{"name and village", 0.25, func(f registry.Fields, _ string) url.Values {
+			return url.Values{"name": {f.Text("given_name") + " " + f.Text("family_name")}, "village": {f.Text("village")}}
+		}},
+	}
+	sums := make([]*prove.Summary, len(kinds))
+	play := func(d time.Duration) error {
+		errs := make([]error, len(kinds))
+		var asking sync.WaitGroup
+		for i, k := range kinds {
+			asking.Go(func() {
+				sums[i], errs[i] = prove.Run(ctx, prove.Load{
+					Rate: prove.Tide(prove.Point{Rate: 50 * k.share}), Duration: d, Seed: uint64(i),
+					Request: func(ctx context.Context, rng *rand.Rand) (*http.Request, error) {
+						f := c.farmers[rng.IntN(len(c.farmers))]
+						req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/farmer/lookup?"+k.query(f.Fields, f.UID).Encode(), http.NoBody)
+						if err == nil {
+							req.Header.Set("Authorization", "Bearer "+secret)
+						}
+						return req, err
+					}})
+			})
+		}
+		asking.Wait()
+		for _, err := range errs {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := play(5 * time.Second); err != nil { // caches are cold
+		return nil, err
+	}
+	if err := play(c.For); err != nil {
+		return nil, err
+	}
+	at := load()
+	rest()
+	wg.Wait()
+	if failed != nil {
+		return nil, failed
+	}
+	var all signal.Histogram
+	requests, bad, limits := 0, 0, []prove.Limit(nil)
+	var figures []figure
+	for i, sum := range sums {
+		all.Add(&sum.Latency)
+		requests += sum.Requests
+		bad += sum.Failed
+		limits = append(limits, sum.Limits()...)
+		figures = append(figures, figure{What: "  by " + kinds[i].name + ", p95", Value: 1000 * sum.Latency.Quantile(0.95), Unit: "ms", Load: at})
+	}
+	batches := 0
+	for _, n := range visits {
+		batches += n
+	}
+	note := fmt.Sprintf("%d requests, %d failed; %d batches of 500 farmers synchronised", requests, bad, batches)
+	if len(limits) > 0 {
+		note += fmt.Sprintf("; INVALID, the generator was the limit: %v", limits)
+	}
+	return append([]figure{
+		{What: "look-up at 50/s while 10 devices synchronise, p95", Value: 1000 * all.Quantile(0.95), Unit: "ms", Bar: 50, Note: note, Load: at},
+		{What: "  all, p50", Value: 1000 * all.Quantile(0.5), Unit: "ms", Load: at},
+		{What: "  all, p99", Value: 1000 * all.Quantile(0.99), Unit: "ms", Load: at},
+	}, figures...), nil
+}
