@@ -28,7 +28,7 @@ var vendors = map[string]string{
 	"modernc.org/sqlite":                  "internal/record/sqlite registry/store/sqlite",
 	"github.com/prometheus/client_golang": "registry/metrics",
 	"github.com/jackc/pgx":                "internal/observe/pgbouncer internal/observe/postgres registry/store/postgres",
-	"github.com/klauspost/compress":        "registry/coding",
+	"github.com/klauspost/compress":       "registry/coding",
 }
 
 // impure is what nothing under decide or fleet may import: there, everything is an argument.
