@@ -102,14 +102,14 @@ func TestForecastIsLearnedFromARealJournal(t *testing.T) {
 	defer func() { _ = j.Close() }()
 	now := time.Now().UTC().Truncate(24 * time.Hour)
 	var ticks []record.Tick
-	for at := now.Add(-21 * 24 * time.Hour); at.Before(now); at = at.Add(2 * time.Minute) {
+	for at := now.Add(-21 * 24 * time.Hour); at.Before(now); at = at.Add(10 * time.Minute) {
 		r := fleet.Reading{Value: 10, Time: at, Quality: fleet.Fresh}
 		if hour := at.Hour(); hour >= 8 && hour < 10 {
 			r.Value = 60
 		}
 		ticks = append(ticks, record.Tick{Fleet: "odoo", Time: at, Readings: []record.Sample{{Signal: "rate", Reading: r}}, Size: fleet.Size{Known: true, Serving: 2}})
 	}
-	for chunk := range slices.Chunk(ticks, 2000) {
+	for chunk := range slices.Chunk(ticks, 1000) {
 		if err := j.Commit(ctx, chunk...); err != nil {
 			t.Fatal(err)
 		}
