@@ -104,26 +104,26 @@ func (s *stack) lookups(ctx context.Context, c settings) ([]figure, error) {
 		return nil, failed
 	}
 	var all signal.Histogram
-	requests, bad, limits := 0, 0, []prove.Limit(nil)
-	var figures []figure
+	var parts []figure
+	requests, bad, invalid := 0, 0, ""
 	for i, sum := range sums {
 		all.Add(&sum.Latency)
 		requests += sum.Requests
 		bad += sum.Failed
-		limits = append(limits, sum.Limits()...)
-		figures = append(figures, figure{What: "  by " + kinds[i].name + ", p95", Value: 1000 * sum.Latency.Quantile(0.95), Unit: "ms", Load: at})
+		for _, limit := range sum.Limits() {
+			invalid = "the generator was the limit: " + limit.String()
+		}
+		parts = append(parts, figure{What: "  by " + kinds[i].name + ", p95", Value: 1000 * sum.Latency.Quantile(0.95), Unit: "ms", Load: at})
 	}
 	batches := 0
 	for _, n := range visits {
 		batches += n
 	}
-	note := fmt.Sprintf("%d requests, %d failed; %d batches of 500 farmers synchronised", requests, bad, batches)
-	if len(limits) > 0 {
-		note += fmt.Sprintf("; INVALID, the generator was the limit: %v", limits)
-	}
 	return append([]figure{
-		{What: "look-up at 50/s while 10 devices synchronise, p95", Value: 1000 * all.Quantile(0.95), Unit: "ms", Bar: 50, Note: note, Load: at},
+		{What: "look-up at 50/s while 10 devices synchronise, p95", Value: 1000 * all.Quantile(0.95), Unit: "ms", Bar: 50, Load: at, Invalid: invalid,
+			Note: fmt.Sprintf("%d requests; %d batches of 500 farmers synchronised", requests, batches)},
+		{What: "  failed", Value: 100 * float64(bad) / float64(requests), Unit: "%", Bar: 0.1, Load: at},
 		{What: "  all, p50", Value: 1000 * all.Quantile(0.5), Unit: "ms", Load: at},
 		{What: "  all, p99", Value: 1000 * all.Quantile(0.99), Unit: "ms", Load: at},
-	}, figures...), nil
+	}, parts...), nil
 }

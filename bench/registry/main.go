@@ -50,6 +50,15 @@ type figure struct {
 	Bar   float64 `json:"bar,omitempty"` // at most
 	Note  string  `json:"note,omitempty"`
 	Load  float64 `json:"load_average"`
+	// Invalid says why the figure must not be believed.
+	Invalid string `json:"invalid,omitempty"`
+}
+
+func (f figure) note() string {
+	if f.Invalid != "" {
+		return strings.TrimSuffix("INVALID, "+f.Invalid+"; "+f.Note, "; ")
+	}
+	return f.Note
 }
 
 func main() {
@@ -78,11 +87,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench/registry:", err)
 		os.Exit(2)
 	}
+	code := 0
 	for _, f := range figures {
-		if f.Bar > 0 && f.Value > f.Bar {
-			os.Exit(1)
+		switch {
+		case f.Invalid != "":
+			code = 2
+		case f.Bar > 0 && f.Value > f.Bar:
+			code = max(code, 1)
 		}
 	}
+	os.Exit(code)
 }
 
 func measure(ctx context.Context, c settings) (figures []figure, err error) {
@@ -135,7 +149,7 @@ func measure(ctx context.Context, c settings) (figures []figure, err error) {
 				return nil, fmt.Errorf("%s: %w", step.name, err)
 			}
 			for _, f := range got {
-				fmt.Fprintf(os.Stderr, "%s: %.4g %s (load %.1f) %s\n", f.What, f.Value, f.Unit, f.Load, f.Note)
+				fmt.Fprintf(os.Stderr, "%s: %.4g %s (load %.1f) %s\n", f.What, f.Value, f.Unit, f.Load, f.note())
 			}
 			runs[step.name] = append(runs[step.name], got)
 		}
@@ -191,7 +205,7 @@ func show(c settings, figures []figure) {
 		if f.Bar > 0 {
 			bar = fmt.Sprintf("%g %s", f.Bar, f.Unit)
 		}
-		fmt.Fprintf(t, "%s\t%.4g %s\t%s\t%.1f\t%s\n", f.What, f.Value, f.Unit, bar, f.Load, f.Note)
+		fmt.Fprintf(t, "%s\t%.4g %s\t%s\t%.1f\t%s\n", f.What, f.Value, f.Unit, bar, f.Load, f.note())
 	}
 	t.Flush() //nolint:errcheck // to the terminal
 }

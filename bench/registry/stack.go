@@ -74,7 +74,7 @@ func (s *stack) stop() error {
 	return errors.Join(append(errs, run(ctx, s.root, "deploy/local/stop", "--dir", s.dir, "--purge"))...)
 }
 
-// cpu is the CPU time of each part of the stack so far, in seconds: of the processes that run, in user and kernel.
+// cpu is the CPU time of each part of the stack so far, in seconds, in user and kernel.
 func (s *stack) cpu() map[string]float64 {
 	parts, parent, used := map[int]string{}, map[int]int{}, map[int]float64{}
 	for _, part := range []string{"postgresql", "pgbouncer", "registry", "nginx"} {
@@ -90,11 +90,12 @@ func (s *stack) cpu() map[string]float64 {
 		if err != nil {
 			continue // it has just ended
 		}
-		// proc(5): state, ppid and so on follow the name in brackets; the 14th and 15th field are utime and stime.
+		// proc(5): state, ppid and so on follow the name in brackets; from the 14th field on stand utime and stime, and
+		// those of children that have ended.
 		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		parent[pid], _ = strconv.Atoi(fields[1])
-		for _, f := range fields[11:13] {
+		for _, f := range fields[11:15] {
 			ticks, _ := strconv.ParseFloat(f, 64)
 			used[pid] += ticks / 100 // sysconf(_SC_CLK_TCK) is 100 on every Linux that Go runs on
 		}
