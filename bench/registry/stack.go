@@ -34,9 +34,10 @@ func start(ctx context.Context, root, dir string, port, workers, farmers int) (s
 		return nil, err
 	}
 	s = &stack{url: fmt.Sprintf("http://127.0.0.1:%d", port), root: root, dir: dir}
+	started := s
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.stop())
+			err = errors.Join(err, started.stop())
 		}
 	}()
 	if err := run(ctx, root, "deploy/local/start", "--dir", dir, "--port", strconv.Itoa(port), "--workers", strconv.Itoa(workers),
