@@ -18,6 +18,7 @@ import (
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/sim"
 	"tidemark/internal/observe/accesslog"
+	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/procfs"
 	"tidemark/internal/observe/proxystats"
 )
@@ -53,8 +54,12 @@ func Probes(f *config.Fleet, w Work) (probes []sim.Probe, assumed []Assumption) 
 			probe.Reads = map[string]sim.Reads{"latency": sim.ResponseTime, "rate": sim.ArrivalRate}[body.Field]
 		case *proxystats.Config:
 			probe.Reads = map[string]sim.Reads{
-				"latency": sim.ResponseTime, "queue_time": sim.WaitTime, "busy": sim.Utilisation, "rate": sim.ArrivalRate, "queued": sim.Queued, "in_flight": sim.InFlight,
+				"latency": sim.ResponseTime, "queue_time": sim.WaitTime, "service_time": sim.ServiceTime, "busy": sim.Utilisation, "rate": sim.ArrivalRate, "queued": sim.Queued,
+				"in_flight": sim.InFlight,
 			}[body.Field]
+			probe.Value = 1
+		case *listenqueue.Config:
+			probe.Reads = map[string]sim.Reads{listenqueue.Queued: sim.Queued, listenqueue.BusyWorkers: sim.Busy, listenqueue.BusyPercent: sim.Utilisation}[body.Field]
 			probe.Value = 1
 		}
 		if probe.Reads == sim.Absent {

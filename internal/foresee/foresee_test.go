@@ -133,3 +133,44 @@ func TestEstimate(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// An objective meets the drive that the rules cannot follow: it is sized by the service times of the run, and may jump.
+func TestForecastOfAnObjective(t *testing.T) {
+	st := study(t)
+	rules, err := st.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &st.Fleet.Policy
+	for name, q := range map[string]float64{"rate": 0, "service_p50": 0.5, "service_p95": 0.95, "service_p99": 0.99, "queued": 0} {
+		field := map[string]string{"rate": "rate", "queued": "queued"}[name]
+		sig := policy.Signal{Name: name, Unit: fleet.Number, Period: 15 * time.Second, Window: 15 * time.Second}
+		if q > 0 {
+			field, sig = "service_time", policy.Signal{Name: name, Unit: fleet.Seconds, Statistic: policy.Quantile, Q: q, FromSource: true, Period: time.Minute, Window: 5 * time.Minute}
+		}
+		p.Signals = append(p.Signals, sig)
+		st.Fleet.Signals = append(st.Fleet.Signals, config.Signal{Name: name, Adapter: config.Adapter{Kind: "proxy", Body: &proxystats.Config{Field: field}}})
+	}
+	at := func(name string) int {
+		for i, s := range p.Signals {
+			if s.Name == name {
+				return i
+			}
+		}
+		t.Fatal(name)
+		return 0
+	}
+	p.Policies = []policy.Policy{{ID: "slo", Mode: fleet.On, SLO: &policy.SLO{
+		Objective: 1, Within: 0.4, Rate: at("rate"), Service: []int{at("service_p50"), at("service_p95"), at("service_p99")}, Busy: -1, Backlog: at("queued"),
+		Drain: 2 * time.Minute, Boot: 30 * time.Second, Settle: 5 * time.Minute,
+	}}}
+	p.StepUp = 4
+	slo, err := st.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("rules: %.1f %% of the minutes, %.1f worker-hours; objective: %.1f %%, %.1f", rules.Violations.Mean, rules.WorkerHours.Mean, slo.Violations.Mean, slo.WorkerHours.Mean)
+	if slo.Violations.Mean > rules.Violations.Mean/2 || len(slo.Assumed) != 1 {
+		t.Errorf("rules violate %.1f %% of the minutes, the objective %.1f %%; assumed: %v", rules.Violations.Mean, slo.Violations.Mean, slo.Assumed)
+	}
+}

@@ -56,9 +56,11 @@ const (
 	Utilisation               // percent of the serving workers' time in which they had a request, since the last tick, times Probe.Value
 	ResponseTime              // Probe.Quantile of the response times over Probe.Window, in seconds
 	WaitTime                  // the same of the time before the service begins
+	ServiceTime               // the same of the service alone
 	ArrivalRate               // requests/s since the last tick
 	Queued                    // requests that wait now
 	InFlight                  // requests that wait or are served now
+	Busy                      // workers that serve a request now
 )
 
 // Probe is where one signal's readings come from.
@@ -131,7 +133,7 @@ func (p *Plan) Check() error {
 }
 
 // late is a request that ends after the tick in which it starts.
-type late struct{ response, wait float64 }
+type late struct{ response, wait float64 } // seconds; what is left of the response is the service
 
 // run is a plan being carried out. Times are seconds since the start.
 type run struct {
@@ -153,6 +155,8 @@ type run struct {
 	tick     int
 	inTick   signal.Histogram // response times of what ended in this tick
 	waits    signal.Histogram
+	served   signal.Histogram // service times, when a probe reads them
+	timed    bool             // a probe does
 	windows  []window
 	judged   *signal.Sliding
 	arrived  uint64
@@ -190,7 +194,8 @@ func Run(p Plan) (*Result, error) {
 	r.state.Fit(p.Policy)
 	r.input.Readings = make([]fleet.Reading, len(p.Probes))
 	for _, probe := range p.Probes {
-		if (probe.Reads == ResponseTime || probe.Reads == WaitTime) && r.window(probe) == nil {
+		r.timed = r.timed || probe.Reads == ServiceTime
+		if windowed(probe.Reads) && r.window(probe) == nil {
 			r.windows = append(r.windows, window{probe.Reads, probe.Window, signal.NewSliding(probe.Window)})
 		}
 	}
@@ -201,6 +206,11 @@ func Run(p Plan) (*Result, error) {
 	}
 	r.result.Final = len(r.pool.free)
 	return &r.result, nil
+}
+
+// windowed reports whether a figure is a quantile over a window.
+func windowed(reads Reads) bool {
+	return reads == ResponseTime || reads == WaitTime || reads == ServiceTime
 }
 
 func (r *run) window(p Probe) *signal.Sliding {
@@ -217,10 +227,10 @@ func (r *run) window(p Probe) *signal.Sliding {
 func (r *run) advance(end float64) {
 	r.inTick.Reset()
 	r.waits.Reset()
+	r.served.Reset()
 	at := r.tick % len(r.ends)
 	for _, l := range r.ends[at] {
-		r.inTick.Record(l.response)
-		r.waits.Record(l.wait)
+		r.ended(l)
 	}
 	r.ends[at] = r.ends[at][:0]
 	r.arrived = 0
@@ -282,10 +292,18 @@ func (r *run) arrive(from, to, gap, end float64) (work float64) {
 func (r *run) start(t, s, end float64) {
 	start := r.pool.serve(t, s)
 	if done := start + s; done <= end {
-		r.inTick.Record(done - t)
-		r.waits.Record(start - t)
+		r.ended(late{done - t, start - t})
 	} else {
 		r.later(int((done-end)/r.Tick.Seconds())+1, late{done - t, start - t})
+	}
+}
+
+// ended counts a request that ends in this tick.
+func (r *run) ended(l late) {
+	r.inTick.Record(l.response)
+	r.waits.Record(l.wait)
+	if r.timed {
+		r.served.Record(l.response - l.wait)
 	}
 }
 
@@ -362,11 +380,7 @@ func (r *run) judge(now time.Time) {
 	for i := range r.windows {
 		w := &r.windows[i]
 		w.Advance(now)
-		if w.of == WaitTime {
-			w.Add(&r.waits)
-		} else {
-			w.Add(&r.inTick)
-		}
+		w.Add(map[Reads]*signal.Histogram{ResponseTime: &r.inTick, WaitTime: &r.waits, ServiceTime: &r.served}[w.of])
 	}
 	r.judged.Advance(now)
 	r.judged.Add(&r.inTick)
@@ -398,7 +412,7 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 		out.Value = probe.Value
 	case Utilisation:
 		out.Value = utilisation * probe.Value
-	case ResponseTime, WaitTime:
+	case ResponseTime, WaitTime, ServiceTime:
 		total := r.window(probe).Total()
 		if n := total.Count(); n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
 			out.Quality = fleet.Sparse
@@ -410,15 +424,22 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 	case Queued:
 		out.Value = float64(r.waiting.n)
 	case InFlight:
-		busy := 0
-		for _, f := range r.pool.free {
-			if f > r.now {
-				busy++
-			}
-		}
-		out.Value = float64(r.waiting.n + busy - len(r.ready))
+		out.Value = float64(r.waiting.n + r.working())
+	case Busy:
+		out.Value = float64(r.working())
 	}
 	return out
+}
+
+// working counts the workers that have a request now.
+func (r *run) working() int {
+	n := -len(r.ready) // those that boot are not free, and not at work
+	for _, f := range r.pool.free {
+		if f > r.now {
+			n++
+		}
+	}
+	return n
 }
 
 // act carries out what was decided at this tick.

@@ -102,13 +102,13 @@ func TestNewWorkersServeTheQueue(t *testing.T) {
 }
 
 func TestDailyTide(t *testing.T) {
-	p := plan(t, "daily", 7*24*time.Hour, 60)
+	p := plan(t, "daily", 3*24*time.Hour, 60)
 	var changes []string
 	p.Decided = func(d *fleet.Decision) { changes = append(changes, fmt.Sprint(d.From, "->", d.To)) }
 	r := do(t, p)
 	t.Logf("%d requests, %.1f worker-hours (mean %.2f), %d to %d workers, %d up, %d down, %.3f %% of %d minutes violate, p95 %.0f ms",
 		r.Requests, r.WorkerHours, r.MeanSize(), r.Least, r.Most, r.Up, r.Down, r.ViolationShare(), r.Minutes, 1000*r.Response.Quantile(0.95))
-	if r.Up < 7 || r.Down < 7 || r.Least != 2 || r.Most < 5 || len(changes) != r.Up+r.Down || r.WorkerHours < 2*168 {
+	if r.Up < 6 || r.Down < 6 || r.Least != 2 || r.Most < 5 || len(changes) != r.Up+r.Down || r.WorkerHours < 2*72 {
 		t.Errorf("%+v", changes)
 	}
 	again := do(t, p)
@@ -119,13 +119,13 @@ func TestDailyTide(t *testing.T) {
 
 // What goes wrong does what it would do to a real fleet, and never takes it out of its bounds.
 func TestFaults(t *testing.T) {
-	calm := do(t, plan(t, "daily", 48*time.Hour, 60))
+	calm := do(t, plan(t, "daily", 24*time.Hour, 60))
 	for name, faults := range map[string]Faults{
 		"slow starts": {SlowStart: 1}, "failing actions": {ActionFails: 0.5}, "lost signals": {SignalsLost: 0.3}, "deaths": {WorkerDies: 10},
 		"clock forward": {ClockJumpsAt: 10 * time.Hour, ClockJumpsBy: 3 * time.Hour}, "clock back": {ClockJumpsAt: 10 * time.Hour, ClockJumpsBy: -3 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := plan(t, "daily", 48*time.Hour, 60)
+			p := plan(t, "daily", 24*time.Hour, 60)
 			p.Faults = faults
 			p.Boot = 10 * time.Second
 			r := do(t, p)
@@ -138,7 +138,7 @@ func TestFaults(t *testing.T) {
 		})
 	}
 	// A blackout of all signals: the fleet stays as it is.
-	p := plan(t, "daily", 48*time.Hour, 60)
+	p := plan(t, "daily", 24*time.Hour, 60)
 	p.Probes = []Probe{{Reads: Absent}, {Reads: Absent}}
 	p.Initial = 5
 	if r := do(t, p); r.Up+r.Down > 0 || r.Final != 5 {

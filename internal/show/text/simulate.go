@@ -34,7 +34,7 @@ func Forecasts(w io.Writer, v View, all []*foresee.Forecast, objective time.Dura
 	for _, f := range all {
 		days := time.Duration(f.Duration).Hours() / 24
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d to %d\t%s\t%s\t%s\t%s\t%s\t%d\n", f.Name, interval(f.WorkerHours, 1, "%.1f"), interval(f.MeanSize, 1, "%.2f"), f.Least, f.Most,
-			interval(f.Violations, 1, "%.2f %%"), interval(f.P95, 1000, "%.0f ms"), interval(f.P99, 1000, "%.0f ms"), interval(f.Ups, 1/days, "%.1f"), interval(f.Downs, 1/days, "%.1f"), f.Queue)
+			interval(f.Violations, 1, "%.2f %%"), times(f.P95), times(f.P99), interval(f.Ups, 1/days, "%.1f"), interval(f.Downs, 1/days, "%.1f"), f.Queue)
 	}
 	_ = t.Flush() // w tells its own errors
 	fmt.Fprintf(w, "%s of %s, %.0f requests a run, %d seeds%s\n", fleet.Elapsed(time.Duration(f.Duration)), f.Load, f.Requests.Mean, f.Seeds,
@@ -42,10 +42,19 @@ func Forecasts(w io.Writer, v View, all []*foresee.Forecast, objective time.Dura
 }
 
 // interval writes a figure with half of its confidence interval.
-func interval(f foresee.Figure, times float64, format string) string {
-	s := fmt.Sprintf(format, f.Mean*times)
-	if half := (f.High - f.Low) / 2 * times; half > 0 {
+func interval(f foresee.Figure, by float64, format string) string {
+	s := fmt.Sprintf(format, f.Mean*by)
+	if half := (f.High - f.Low) / 2 * by; half > 0 {
 		s += fmt.Sprintf(" ± %.2g", half)
+	}
+	return s
+}
+
+// times is interval for a response time.
+func times(f foresee.Figure) string {
+	s := fleet.Seconds.Format(f.Mean)
+	if half := (f.High - f.Low) / 2; half > 0 {
+		s += " ± " + fleet.Seconds.Format(half)
 	}
 	return s
 }

@@ -84,22 +84,36 @@ func bar(share float64) string {
 	return s + strings.Repeat(" ", barWidth-len([]rune(s)))
 }
 
-// drivers are the reasons that can make a size grow or shrink, as opposed to those that held it or stood by.
-var drivers = map[bool][]fleet.Code{
-	true:  {fleet.OrderPin, fleet.BelowMin, fleet.ScheduledFloor, fleet.RuleOut, fleet.SLOOut, fleet.ForecastOut},
-	false: {fleet.OrderPin, fleet.AboveMax, fleet.GivesWay, fleet.ScheduledCeiling, fleet.RuleIn, fleet.SLOIn},
+// drivers are the reasons that can make a size grow or shrink, as opposed to those that held it or stood by. What stands in an
+// earlier group goes first: a minimum, a window or an operator moves the fleet whatever the policies ask for.
+var drivers = map[bool][2][]fleet.Code{
+	true:  {{fleet.OrderPin, fleet.BelowMin, fleet.ScheduledFloor}, {fleet.RuleOut, fleet.SLOOut, fleet.ForecastOut}},
+	false: {{fleet.OrderPin, fleet.AboveMax, fleet.GivesWay, fleet.ScheduledCeiling}, {fleet.RuleIn, fleet.SLOIn}},
+}
+
+// driver is the reason that moved the size, nil when there is none: of several policies the one that asks for most workers.
+func driver(d *fleet.Decision) (by *fleet.Reason) {
+	for _, codes := range drivers[d.To > d.From] {
+		for i := range d.Reasons {
+			if r := &d.Reasons[i]; slices.Contains(codes, r.Code) && (by == nil || r.Size > by.Size) {
+				by = r
+			}
+		}
+		if by != nil {
+			return by
+		}
+	}
+	return nil
 }
 
 // Scaling says a change of size in a line: what, and the reason that drove it.
 func Scaling(d *fleet.Decision) string {
-	up := d.To > d.From
-	arrow := map[bool]string{true: "▲", false: "▼"}[up]
-	why := ""
-	for _, r := range d.Reasons {
-		if slices.Contains(drivers[up], r.Code) {
-			why = r.Sentence(d.Time)
-			break
-		}
+	arrow, why := "▼", ""
+	if d.To > d.From {
+		arrow = "▲"
+	}
+	if by := driver(d); by != nil {
+		why = by.Sentence(d.Time)
 	}
 	return fmt.Sprintf("%s %d -> %d  %s", arrow, d.From, d.To, why)
 }
