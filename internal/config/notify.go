@@ -79,6 +79,10 @@ func (d *decoder) notify(specs notifySpecs) (out []Adapter) {
 
 // alerts checks the thresholds of alerts.
 func (d *decoder) alerts(s *spec) {
+	if target := s.Instance.Targets.Availability; target > 0 && !d.written("alerts.availability") && d.ok("instance.performance_targets.availability") {
+		s.Alerts.Availability = target
+		d.given["alerts.availability"] = "instance.performance_targets"
+	}
 	s.Alerts.Check(func(field, msg, fix string) {
 		if path := "alerts." + field; d.ok(path) {
 			d.fail(path, msg, fix)
