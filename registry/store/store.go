@@ -34,8 +34,9 @@ type Dialect struct {
 	// Kind sorts an error of the driver.
 	Kind func(error) ErrorKind
 	// Similar is SQL that finds the ids of farmers whose name resembles another, best first; its arguments are the folded
-	// name and the limit. BeforeSimilar comes before it in its transaction.
-	Similar, BeforeSimilar string
+	// name and the limit. SimilarIn finds only those of a village; its arguments are the folded name, the village's and the
+	// limit. BeforeSimilar comes before either in its transaction.
+	Similar, SimilarIn, BeforeSimilar string
 	// SimilarArg turns a folded name into Similar's first argument.
 	SimilarArg func(key string) string
 	// Load writes many rows at once, each with the index of its table, into tables that it finds empty or refuses.

@@ -85,3 +85,18 @@ func TestNumbersRegisteredAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// A village's own farmer is found by a misspelt name, however many elsewhere resemble it more.
+func TestResemblanceWithinAVillage(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *store.Store) {
+		var changes []registry.Change
+		for n := 1; n <= 60; n++ {
+			changes = append(changes, farmer(n, registry.Fields{"family_name": "Tuataya"}))
+		}
+		did(t, s, device("a"), append(changes, farmer(0, registry.Fields{"village": "Vaipae"}))...)
+		found, err := s.ByName(t.Context(), device("a"), "Tuatey", "vaipae", 10)
+		if err != nil || len(found) != 1 || found[0].UID != uid(0) {
+			t.Errorf("%d found, %v", len(found), err)
+		}
+	})
+}

@@ -28,6 +28,8 @@ var dialect = store.Dialect{
 	Kind:       kind,
 	Similar: `SELECT f.id FROM (SELECT CAST(? AS text) AS wanted) w, farmer f
 		WHERE f.name_key % w.wanted OR w.wanted <% f.name_key ORDER BY w.wanted <<-> f.name_key LIMIT ?`,
+	SimilarIn: `SELECT f.id FROM (SELECT CAST(? AS text) AS wanted) w, farmer f
+		WHERE f.village_key = ? AND (f.name_key % w.wanted OR w.wanted <% f.name_key) ORDER BY w.wanted <<-> f.name_key LIMIT ?`,
 	BeforeSimilar: "SET LOCAL pg_trgm.word_similarity_threshold = 0.4",
 	SimilarArg:    func(key string) string { return key },
 	Load:          load,

@@ -27,8 +27,10 @@ var migrations embed.FS
 
 // dialect: a write transaction has the whole file to itself, so there is nothing to lock.
 var dialect = store.Dialect{
-	Kind:          kind,
-	Similar:       `SELECT rowid FROM farmer_trigram WHERE farmer_trigram MATCH ? ORDER BY rank LIMIT ?`,
+	Kind:    kind,
+	Similar: `SELECT rowid FROM farmer_trigram WHERE farmer_trigram MATCH ? ORDER BY rank LIMIT ?`,
+	SimilarIn: `SELECT rowid FROM farmer_trigram WHERE farmer_trigram MATCH ? AND rowid IN (SELECT id FROM farmer WHERE village_key = ?)
+		ORDER BY rank LIMIT ?`,
 	BeforeSimilar: "SELECT 1",
 	SimilarArg:    anyTrigram,
 	Load:          load,
