@@ -12,20 +12,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"tidemark/registry/store"
 	"tidemark/registry/store/postgres"
 )
 
-// stack is PostgreSQL, PgBouncer, nginx and the registry, as deploy/local starts them, and a queue worker beside them.
+// stack is PostgreSQL, PgBouncer, nginx and the registry, as deploy/local starts them.
 type stack struct {
 	url   string // of nginx
 	store *store.Store
 	root  string
 	dir   string
-	queue *exec.Cmd
 }
 
 // start builds the programs, makes a registry of so many farmers in dir and serves it from port on.
@@ -50,23 +48,12 @@ func start(ctx context.Context, root, dir string, port, workers, farmers int) (s
 	if s.store, err = postgres.Open(ctx, fmt.Sprintf("postgres://dfr@127.0.0.1:%d/dfr?sslmode=disable", port+4), 1); err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "queue.log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	s.queue = exec.Command(filepath.Join(root, "bin", "registry"), "work", "--db", fmt.Sprintf("postgres://dfr@127.0.0.1:%d/dfr?sslmode=disable", port+3))
-	s.queue.Stderr, s.queue.Stdout = log, log
-	s.queue.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is this program's to answer
-	return s, s.queue.Start()
+	return s, nil
 }
 
 // stop ends all that start has started, and removes the folder.
 func (s *stack) stop() error {
 	var errs []error
-	if s.queue != nil && s.queue.Process != nil {
-		errs = append(errs, s.queue.Process.Signal(syscall.SIGTERM), s.queue.Wait())
-	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
@@ -78,13 +65,12 @@ func (s *stack) stop() error {
 // cpu is the CPU time of each part of the stack so far, in seconds, in user and kernel.
 func (s *stack) cpu() map[string]float64 {
 	parts, parent, used := map[int]string{}, map[int]int{}, map[int]float64{}
-	for _, part := range []string{"postgresql", "pgbouncer", "registry", "nginx"} {
+	for _, part := range []string{"postgresql", "pgbouncer", "registry", "work", "nginx"} {
 		b, _ := os.ReadFile(filepath.Join(s.dir, part+".pid")) // without it the part counts 0
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
 			parts[pid] = part
 		}
 	}
-	parts[s.queue.Process.Pid] = "queue"
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range stats {
 		b, err := os.ReadFile(file)
