@@ -54,12 +54,16 @@ func (a answer) outcomes() (all []string) {
 	return all
 }
 
-func uids(list any) (all []string) {
+// uids lists the records that came, but for those that every test's registry is seeded with.
+func uids(list any) (own []string) {
 	for _, r := range list.([]any) {
-		all = append(all, fmt.Sprint(r.(fields)["uid"]))
+		uid := fmt.Sprint(r.(fields)["uid"])
+		if !slices.ContainsFunc(all(), func(f registry.Record) bool { return f.UID == uid }) {
+			own = append(own, uid)
+		}
 	}
-	slices.Sort(all)
-	return all
+	slices.Sort(own)
+	return own
 }
 
 func testSync(t *testing.T, s *store.Store) {
@@ -69,7 +73,7 @@ func testSync(t *testing.T, s *store.Store) {
 		return c.as(secret)
 	}
 	one, two, atiu := as("one"), as("two", "Rarotonga", "Aitutaki"), as("three", "Atiu")
-	if a := one.get(syncPath); a.code != 200 || len(a.fields["changes"].([]any)) != 0 || a.fields["has_more"] != false {
+	if a := one.get(syncPath); a.code != 200 || len(a.fields["changes"].([]any)) != seeded || a.fields["has_more"] != false {
 		t.Fatalf("%d %s", a.code, a.body)
 	}
 
@@ -157,7 +161,7 @@ func testSync(t *testing.T, s *store.Store) {
 	if a := one.ask("POST", syncPath, batch("one", edit("e3", 4, fields{"village": "Areora", "island": "Atiu"}))); !slices.Equal(a.outcomes(), []string{"e3 updated v5"}) {
 		t.Errorf("%d %s", a.code, a.body)
 	}
-	if a := two.get(syncPath); !slices.Equal(uids(a.fields["tombstones"]), all) || len(a.fields["changes"].([]any)) != 0 {
+	if a := two.get(syncPath); !slices.Equal(uids(a.fields["tombstones"]), all) || len(uids(a.fields["changes"])) != 0 {
 		t.Errorf("moved away: %s", a.body)
 	}
 	a := atiu.get(syncPath + "?cursor=" + begin)
@@ -186,7 +190,7 @@ func testSync(t *testing.T, s *store.Store) {
 		}
 	}
 	e := log[len(log)-1]
-	if e.Op != "push" || e.Batch != "b1" || e.Protocol != 1 || e.Schema != 1 || e.Status != 200 || e.Received == 0 || e.Outcomes[registry.Merged] != 1 || e.Records != 3 || e.More {
+	if e.Op != "push" || e.Batch != "b1" || e.Protocol != 1 || e.Schema != 1 || e.Status != 200 || e.Received == 0 || e.Outcomes[registry.Merged] != 1 || e.Records < 3 || e.More {
 		t.Errorf("the first entry of a device is %+v", e)
 	}
 }
@@ -199,7 +203,7 @@ func TestSyncPages(t *testing.T) {
 	if err := d.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(d.Records()) != 1200 || len(d.Answered) != 0 {
+	if len(d.Records()) != 1201 || len(d.Answered) != 0 { // with the seeded one
 		t.Fatalf("%d records, answered %v", len(d.Records()), d.Answered)
 	}
 	c := open(t, s)
