@@ -68,7 +68,7 @@ func main() {
 	flag.IntVar(&c.Devices, "devices", 50, "that synchronise at once")
 	flag.StringVar(&c.Link, "link", "3g", "the devices' network: 3g (384/128 kbit/s), 3g-fast or 3g-slow")
 	flag.StringVar(&c.Coding, "coding", "gzip", "of the devices' bodies: gzip or zstd")
-	flag.IntVar(&c.Batch, "batch", 500, "changes in a request of a device")
+	flag.IntVar(&c.Batch, "batch", 100, "changes in a request of a device")
 	flag.DurationVar(&c.For, "for", time.Minute, "how long look-ups are measured")
 	flag.IntVar(&c.Runs, "runs", 1, "how often each is measured; the figures are medians")
 	flag.StringVar(&c.only, "only", "lookup,one,many", "what to measure")
