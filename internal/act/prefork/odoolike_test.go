@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The test binary is also an Odoo-like master and its children, and a bystander. They follow FACTS: SIGTTOU stops nobody and has
@@ -33,11 +35,18 @@ const (
 	titlesVar  = "TIDEMARK_TEST_TITLES" // as with python3-setproctitle
 )
 
+// idle waits for ever, in the kernel: a process of Go that only selects takes itself for deadlocked and ends.
+func idle() {
+	for {
+		_ = unix.Pause() // returns after each signal
+	}
+}
+
 var roles = map[string]func(){
 	"master":    runMaster,
 	"http":      runHTTPWorker,
 	"cron":      runCronWorker,
-	"gevent":    func() { select {} },
+	"gevent":    idle,
 	"bystander": func() { _, _ = io.Copy(io.Discard, os.Stdin) },
 }
 
@@ -190,7 +199,7 @@ func runCronWorker() {
 	self, err := readProcess(os.Getpid())
 	must(err)
 	must(syscall.Setpriority(syscall.PRIO_PROCESS, self.pid, self.nice+10))
-	select {}
+	idle()
 }
 
 // runHTTPWorker serves one request at a time. SIGUSR1 makes it deaf to SIGINT, SIGHUP gives it back its hearing.
