@@ -137,7 +137,7 @@ func (c *command) simulate(o simulation) (out []*foresee.Forecast, zone string, 
 func (c *command) series(o simulation, zone *time.Location) (*load.Series, error) {
 	if f, err := os.Open(o.load); err == nil {
 		defer f.Close()
-		s, notes, err := load.CSV(o.load, f, o.step, nil)
+		s, notes, err := load.CSV(o.load, f, o.step)
 		if err != nil {
 			return nil, err
 		}

@@ -39,7 +39,7 @@ func TestRealPostgres(t *testing.T) {
 	if p.Version == "" || !p.Local || p.Used < 1 || p.Database != "dfr" || p.DataDir != pg.Dir || p.int("max_connections") != 100 || p.Setting("shared_buffers").Text != "32 MiB" {
 		t.Errorf("%+v", p)
 	}
-	if v := p.Setting("synchronous_commit"); v.Text != "off" || !v.Written() {
+	if v := p.Setting("synchronous_commit"); v.Text != "off" || v.File == "" {
 		t.Errorf("%v", v)
 	}
 	if len(p.Scans) != 1 || p.Scans[0].Name != "public.farmer" || p.Scans[0].Of < 100 || p.Scans[0].N < 10_000 {

@@ -17,9 +17,6 @@ type Value struct {
 	Line int    `json:"line,omitempty"`
 }
 
-// Written reports whether somebody wrote it.
-func (v Value) Written() bool { return v.File != "" }
-
 // String shows the setting and its place.
 func (v Value) String() string {
 	switch {

@@ -15,15 +15,15 @@ const maxSteps = 20_000_000
 
 // CSV reads a trace: a time and a count or rate in each line, with or without a header. The time is in seconds since 1970 or
 // RFC 3339; lines are in order and equally far apart, but for gaps, which must be whole steps: what is missing is told, never
-// taken as no load. step is the length of an interval, 0 to take it from the first two lines. counts says that the second
-// column counts requests in the interval rather than requests/s; nil takes the header's word for it (rate, or requests).
-func CSV(name string, r io.Reader, step time.Duration, counts *bool) (*Series, []string, error) {
+// taken as no load. step is the length of an interval, 0 to take it from the first two lines. The header
+// says whether the second column is requests/s (rate) or counts the requests of the interval; without one it is requests/s.
+func CSV(name string, r io.Reader, step time.Duration) (*Series, []string, error) {
 	s := &Series{Name: name, Step: step}
 	var notes []string
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 4096), 1<<16)
 	var last time.Time
-	perStep := counts != nil && *counts
+	perStep := false
 	gaps, missing := 0, 0
 	n := 0
 	for lines.Scan() {
@@ -41,9 +41,7 @@ func CSV(name string, r io.Reader, step time.Duration, counts *bool) (*Series, [
 			if !last.IsZero() {
 				return nil, nil, fmt.Errorf("%s:%d: %q is no time: write seconds since 1970, or 2027-03-01T08:00:00Z", name, n, cells[0])
 			}
-			if counts == nil {
-				perStep = !strings.Contains(strings.ToLower(cells[1]), "rate") && !strings.Contains(cells[1], "/s")
-			}
+			perStep = !strings.Contains(strings.ToLower(cells[1]), "rate") && !strings.Contains(cells[1], "/s")
 			continue // the header
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(cells[1]), 64)

@@ -58,28 +58,6 @@ func (s *Series) Mean() float64 {
 	return total / float64(max(len(s.Rates), 1))
 }
 
-// Smoothed returns the series averaged over windows that each hold at least events requests: multiplying counts also
-// multiplies their noise, so a small trace is smoothed before it is scaled up.
-func (s *Series) Smoothed(events float64) *Series {
-	out := *s
-	out.Rates = make([]float64, len(s.Rates))
-	for i := range s.Rates {
-		total, from, to := s.Rates[i]*s.Step.Seconds(), i, i+1
-		for total < events && (from > 0 || to < len(s.Rates)) {
-			if from > 0 {
-				from--
-				total += s.Rates[from] * s.Step.Seconds()
-			}
-			if to < len(s.Rates) {
-				total += s.Rates[to] * s.Step.Seconds()
-				to++
-			}
-		}
-		out.Rates[i] = total / (float64(to-from) * s.Step.Seconds())
-	}
-	return &out
-}
-
 // Shape is a load of the requirements.
 type Shape struct {
 	Name    string
