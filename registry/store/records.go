@@ -174,18 +174,25 @@ func (s *Store) ByName(ctx context.Context, who registry.Actor, name, village st
 	found, err := s.find(ctx, s.db, e, "WHERE id IN ("+half("name_key")+" UNION "+half("other_key")+") ORDER BY name_key, uid LIMIT ?",
 		append(append(slices.Clone(args), args...), limit)...)
 	if err == nil && len(found) < limit && len(begin) >= 3 {
+		similar, args := s.d.Similar, []any{s.d.SimilarArg(begin), 4 * limit}
+		if village != "" { // a village's few are quicker compared than all that share a syllable found
+			similar, args = s.d.SimilarIn, []any{s.d.SimilarArg(begin), registry.Fold(village), 4 * limit}
+		}
 		var alike []*stored
-		err = s.inTx(ctx, func(tx *sql.Tx) (err error) {
-			if _, err := tx.ExecContext(ctx, s.d.BeforeSimilar); err != nil {
-				return err
-			}
-			similar, args := s.d.Similar, []any{s.d.SimilarArg(begin), 4 * limit}
-			if village != "" { // a village's few are quicker compared than all that share a syllable found
-				similar, args = s.d.SimilarIn, []any{s.d.SimilarArg(begin), registry.Fold(village), 4 * limit}
-			}
-			alike, err = s.find(ctx, tx, e, "WHERE id IN ("+similar+") AND NOT deleted"+also, append(args, with...)...)
+		read := func(on querier) (err error) {
+			alike, err = s.find(ctx, on, e, "WHERE id IN ("+similar+") AND NOT deleted"+also, append(args, with...)...)
 			return err
-		})
+		}
+		if s.d.BeforeSimilar == "" {
+			err = read(s.db)
+		} else {
+			err = s.inTx(ctx, func(tx *sql.Tx) error {
+				if _, err := tx.ExecContext(ctx, s.d.BeforeSimilar); err != nil {
+					return err
+				}
+				return read(tx)
+			})
+		}
 		known := map[string]bool{}
 		for _, r := range found {
 			known[r.UID] = true
