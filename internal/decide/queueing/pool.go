@@ -47,6 +47,14 @@ func (p Pool) WaitTail(t float64) float64 {
 	return p.Delay() * math.Exp(-p.decay()*t)
 }
 
+// ResponseTail is the share of the requests that take longer than t, wait and service together; NaN unless Stable.
+func (p Pool) ResponseTail(t float64) float64 {
+	if !p.Stable() || !(t >= 0) {
+		return math.NaN()
+	}
+	return p.Service.overrun(t, p.Delay(), p.decay())
+}
+
 // Response is the time within which the share q of the requests (0 < q < 1) is answered, wait and service together; NaN
 // unless Stable.
 func (p Pool) Response(q float64) float64 {

@@ -32,7 +32,7 @@ func Evaluate(r policy.Rule, points []Datapoint, current fleet.AlarmState) Verdi
 	var v Verdict
 	real, oldestAge := 0, 0
 	for age := 1; age <= len(points) && real < r.N; age++ {
-		p := points[len(points)-age]
+		p := &points[len(points)-age]
 		if !p.Real() {
 			continue
 		}

@@ -17,7 +17,7 @@ type Datapoint struct {
 }
 
 // Real reports whether the datapoint was measured.
-func (d Datapoint) Real() bool { return d.Quality == fleet.Fresh }
+func (d *Datapoint) Real() bool { return d.Quality == fleet.Fresh }
 
 // Series collects one signal's readings into datapoints, and keeps the latest of them, oldest first. Periods are
 // half-open, (start, end], and aligned to multiples of the period since the epoch, so that a restart falls into the same ones.

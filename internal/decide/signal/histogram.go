@@ -46,6 +46,12 @@ func (h *Histogram) Record(v float64) {
 	h.n++
 }
 
+// RecordN counts n values alike.
+func (h *Histogram) RecordN(v float64, n uint32) {
+	h.counts[bucket(v)] += n
+	h.n += uint64(n)
+}
+
 // Count is the number of values recorded.
 func (h *Histogram) Count() uint64 { return h.n }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"tidemark/internal/decide/engine"
@@ -23,6 +22,7 @@ type Plan struct {
 	Boot    time.Duration // from the action's start until the new worker serves
 	Tick    time.Duration
 	Initial int // workers at the start; 0: the policy's minimum
+	Level   Level
 	Target  Objective
 	Faults  Faults
 	Seed    uint64
@@ -71,16 +71,6 @@ type Probe struct {
 	Value    float64
 }
 
-// Faults are what goes wrong, all by chance of the seed. The zero value is a good day.
-type Faults struct {
-	SlowStart    float64 // share of workers that take four times as long to boot
-	ActionFails  float64 // share of actions that do nothing
-	SignalsLost  float64 // share of readings that are missing
-	WorkerDies   float64 // deaths of a worker, an hour; its target starts another at once
-	ClockJumpsBy time.Duration
-	ClockJumpsAt time.Duration // since the start; 0: never
-}
-
 // Sample is one tick.
 type Sample struct {
 	Time        time.Time
@@ -93,6 +83,7 @@ type Sample struct {
 
 // Result is what a run came to.
 type Result struct {
+	Level         Level // that was played
 	Duration      time.Duration
 	Requests      uint64
 	Response      signal.Histogram // of all requests, in seconds
@@ -132,45 +123,43 @@ func (p *Plan) Check() error {
 	return nil
 }
 
-// late is a request that ends after the tick in which it starts.
-type late struct{ response, wait float64 } // seconds; what is left of the response is the service
-
 // run is a plan being carried out. Times are seconds since the start.
 type run struct {
 	Plan
-	pool     pool
-	waiting  queue   // what has come and not started by the end of the last tick
-	busy     float64 // seconds in which workers had a request, in the last tick
-	ahead    float64 // work that was begun and is not done at the last tick's end
+	fleet    model
 	state    engine.State
 	input    engine.Input
 	decision fleet.Decision
 	now      float64
-	arrivals *Random
-	services *Random
 	chance   *Random
-	unit     *Law
-	ready    []float64 // when those that boot will serve
-	ends     [][]late  // by the tick in which they end, as a ring
-	tick     int
-	inTick   signal.Histogram // response times of what ended in this tick
-	waits    signal.Histogram
-	served   signal.Histogram // service times, when a probe reads them
-	timed    bool             // a probe does
-	windows  []window
-	judged   *signal.Sliding
-	arrived  uint64
+	tally    tally
+	last     [][]fleet.Reading // of each signal, the latest readings, as a ring: those that come late are among them
 	result   Result
 	sample   Sample
-	jumped   bool
+	target   Probe // of the objective
 	minute   int
+	jumped   time.Duration
 }
 
-// window is a sliding histogram that probes share.
-type window struct {
-	of     Reads
-	length time.Duration
-	*signal.Sliding
+// model is the virtual fleet itself, at one level of detail.
+type model interface {
+	// play goes on to end, on the wall clock that now shows then.
+	play(end float64, now time.Time) tally
+	size() fleet.Size
+	add(ready float64) // a worker that will serve then
+	remove()           // a worker, which finishes what it has
+	// quantile is that of probe i, or of none (-1), and of how many samples.
+	quantile(i int, p *Probe) (value float64, samples uint64)
+	finish(*Result)
+}
+
+// tally is what one tick came to.
+type tally struct {
+	arrived float64 // requests
+	busy    float64 // worker-seconds with a request
+	paid    float64 // worker-seconds
+	queued  float64 // requests that wait at its end
+	working float64 // workers that have a request then
 }
 
 // Run carries a plan out.
@@ -185,226 +174,92 @@ func Run(p Plan) (*Result, error) {
 	if initial == 0 {
 		initial = max(p.Policy.Bounds.Min, 1)
 	}
-	r := &run{
-		Plan: p, unit: Exponential(1), judged: signal.NewSliding(p.Target.Window), ends: make([][]late, 64),
-		arrivals: NewRandom(p.Seed, "arrivals"), services: NewRandom(p.Seed, "services"), chance: NewRandom(p.Seed, "chance"),
-	}
-	r.pool.free = make([]float64, initial, max(p.Policy.Bounds.Max, initial)+1)
+	r := &run{Plan: p, chance: NewRandom(p.Seed, "chance"), target: Probe{Reads: ResponseTime, Quantile: p.Target.Quantile, Window: p.Target.Window}}
+	r.result.Level = p.level()
 	r.result.Least, r.result.Most, r.result.Duration = initial, initial, p.Load.Duration()
+	r.fleet = levels[r.result.Level](r, initial)
 	r.state.Fit(p.Policy)
 	r.input.Readings = make([]fleet.Reading, len(p.Probes))
-	for _, probe := range p.Probes {
-		r.timed = r.timed || probe.Reads == ServiceTime
-		if windowed(probe.Reads) && r.window(probe) == nil {
-			r.windows = append(r.windows, window{probe.Reads, probe.Window, signal.NewSliding(probe.Window)})
+	if late := p.Faults.latest(); late > 0 {
+		r.last = make([][]fleet.Reading, len(p.Probes))
+		for i := range r.last {
+			r.last[i] = make([]fleet.Reading, int(late/p.Tick)+2)
 		}
 	}
 	end := p.Load.Duration().Seconds()
-	for r.now < end {
-		r.advance(min(r.now+p.Tick.Seconds(), end))
-		r.decide()
+	for tick := 1; r.now < end; tick++ {
+		to := min(float64(tick)*p.Tick.Seconds(), end)
+		now := r.Load.Start.Add(time.Duration(to * float64(time.Second)))
+		r.tally = r.fleet.play(to, now)
+		r.result.WorkerHours += r.tally.paid / 3600
+		r.now = to
+		r.judge()
+		r.decide(now)
 	}
-	r.result.Final = len(r.pool.free)
+	r.result.Final = r.fleet.size().Workers()
+	r.fleet.finish(&r.result)
 	return &r.result, nil
 }
 
-// windowed reports whether a figure is a quantile over a window.
-func windowed(reads Reads) bool {
-	return reads == ResponseTime || reads == WaitTime || reads == ServiceTime
-}
-
-func (r *run) window(p Probe) *signal.Sliding {
-	for _, w := range r.windows {
-		if w.of == p.Reads && w.length == p.Window {
-			return w.Sliding
-		}
-	}
-	return nil
-}
-
-// advance plays one tick: what waits, and what arrives until end. A request is handed to a worker only in the tick in which it
-// starts: by then it is known which workers there are, so that those that come later take their turn in the one queue.
-func (r *run) advance(end float64) {
-	r.inTick.Reset()
-	r.waits.Reset()
-	r.served.Reset()
-	at := r.tick % len(r.ends)
-	for _, l := range r.ends[at] {
-		r.ended(l)
-	}
-	r.ends[at] = r.ends[at][:0]
-	r.arrived = 0
-	work := 0.0
-	for r.waiting.n > 0 && r.pool.free[0] < end {
-		q := r.waiting.pop()
-		r.start(q.at, q.service, end)
-		work += q.service
-	}
-	step := r.Load.Step.Seconds()
-	for from := r.now; from < end; {
-		i := int(from/step + 1e-9)
-		if i >= len(r.Load.Rates) {
-			break
-		}
-		to := min(float64(i+1)*step, end)
-		if rate := r.Load.Rates[i]; rate > 0 {
-			work += r.arrive(from, to, 1/rate, end)
-		}
-		from = to
-	}
-	left := 0.0
-	for _, f := range r.pool.free {
-		left += max(f-end, 0)
-	}
-	for _, f := range r.pool.draining {
-		left += max(f-end, 0)
-	}
-	for _, ready := range r.ready { // a worker that boots is not free, and not busy either
-		left -= max(ready-end, 0)
-	}
-	r.busy = work + r.ahead - left
-	r.ahead = left
-	r.result.Requests += r.arrived
-	r.tick++
-	r.pay(end)
-	r.now = end
-}
-
-// arrive plays the arrivals of a stretch with one rate and returns the work that was begun.
-func (r *run) arrive(from, to, gap, end float64) (work float64) {
-	for t := from; ; {
-		t += gap * r.unit.of(uint32(r.arrivals.Next()>>32))
-		if t >= to {
-			return work
-		}
-		r.arrived++
-		s := r.Service.of(uint32(r.services.Next() >> 32))
-		if r.waiting.n > 0 || r.pool.free[0] >= end {
-			r.waiting.push(request{t, s})
-			continue
-		}
-		work += s
-		r.start(t, s, end)
-	}
-}
-
-// start hands a request to a worker, before the tick's end.
-func (r *run) start(t, s, end float64) {
-	start := r.pool.serve(t, s)
-	if done := start + s; done <= end {
-		r.ended(late{done - t, start - t})
-	} else {
-		r.later(int((done-end)/r.Tick.Seconds())+1, late{done - t, start - t})
-	}
-}
-
-// ended counts a request that ends in this tick.
-func (r *run) ended(l late) {
-	r.inTick.Record(l.response)
-	r.waits.Record(l.wait)
-	if r.timed {
-		r.served.Record(l.response - l.wait)
-	}
-}
-
-// later keeps a request that ends in a tick to come.
-func (r *run) later(ticks int, l late) {
-	if ticks >= len(r.ends) {
-		bigger := make([][]late, max(2*len(r.ends), ticks+1))
-		for i := range r.ends {
-			bigger[(r.tick+i)%len(bigger)] = r.ends[(r.tick+i)%len(r.ends)]
-		}
-		r.ends = bigger
-	}
-	at := (r.tick + ticks) % len(r.ends)
-	r.ends[at] = append(r.ends[at], l)
-}
-
-// pay counts the time of all workers that are there until end, booting and draining ones too.
-func (r *run) pay(end float64) {
-	span := end - r.now
-	seconds := float64(len(r.pool.free)) * span
-	kept := r.pool.draining[:0]
-	for _, f := range r.pool.draining {
-		seconds += min(max(f-r.now, 0), span)
-		if f > end {
-			kept = append(kept, f)
-		}
-	}
-	r.pool.draining = kept
-	r.result.WorkerHours += seconds / 3600
-	booting := r.ready[:0]
-	for _, ready := range r.ready {
-		if ready > end {
-			booting = append(booting, ready)
-		}
-	}
-	r.ready = booting
-}
-
 // decide reads the signals, lets the engine take its step, and carries it out.
-func (r *run) decide() {
-	now := r.Load.Start.Add(time.Duration(r.now * float64(time.Second)))
-	r.judge(now)
-	if r.Faults.ClockJumpsAt > 0 && !r.jumped && r.now >= r.Faults.ClockJumpsAt.Seconds() {
-		r.jumped = true
-		r.input.ClockJump = r.Faults.ClockJumpsBy
-	} else {
-		r.input.ClockJump = 0
+func (r *run) decide(now time.Time) {
+	if len(r.Faults) > 0 {
+		jumped := time.Duration(r.Faults.sum(ClockJump, r.now))
+		r.input.ClockJump = jumped - r.jumped
+		r.jumped = jumped
+		now = now.Add(jumped)
 	}
-	if r.jumped {
-		now = now.Add(r.Faults.ClockJumpsBy)
-	}
-	size := len(r.pool.free)
-	r.input.Now, r.input.Size = now, fleet.Size{Known: true, Serving: size - len(r.ready), Starting: len(r.ready), Draining: len(r.pool.draining)}
+	size := r.fleet.size()
+	r.input.Now, r.input.Size = now, size
 	utilisation := 0.0
-	if serving := float64(r.input.Size.Serving+r.input.Size.Draining) * r.Tick.Seconds(); serving > 0 {
-		utilisation = min(100*r.busy/serving, 100)
+	if serving := float64(size.Serving+size.Draining) * r.Tick.Seconds(); serving > 0 {
+		utilisation = min(100*r.tally.busy/serving, 100)
 	}
 	for i := range r.Probes {
 		r.input.Readings[i] = r.read(i, now, utilisation)
 	}
-	engine.Step(r.Policy, &r.state, &r.input, &r.decision)
-	r.sample = Sample{Time: now, Rate: float64(r.arrived) / r.Tick.Seconds(), Size: r.input.Size, Utilisation: utilisation, P95: r.sample.P95, Queued: r.waiting.n}
-	r.result.LongestQueue = max(r.result.LongestQueue, r.waiting.n)
+	if len(r.Faults) > 0 {
+		r.spoil(now)
+	}
+	changes := engine.Skim(r.Policy, &r.state, &r.input, &r.decision)
+	queued := int(r.tally.queued + 0.5)
+	r.result.LongestQueue = max(r.result.LongestQueue, queued)
 	if r.Each != nil {
+		r.sample = Sample{Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: utilisation, P95: r.sample.P95, Queued: queued}
 		r.Each(&r.sample)
 	}
-	r.act()
+	if !changes && len(r.Faults) == 0 {
+		return
+	}
+	if changes {
+		r.act()
+	}
 	r.die()
-	r.result.Least, r.result.Most = min(r.result.Least, len(r.pool.free)), max(r.result.Most, len(r.pool.free))
+	workers := r.fleet.size().Workers()
+	r.result.Least, r.result.Most = min(r.result.Least, workers), max(r.result.Most, workers)
 }
 
 // judge looks each minute whether the objective holds.
-func (r *run) judge(now time.Time) {
-	for i := range r.windows {
-		w := &r.windows[i]
-		w.Advance(now)
-		w.Add(map[Reads]*signal.Histogram{ResponseTime: &r.inTick, WaitTime: &r.waits, ServiceTime: &r.served}[w.of])
+func (r *run) judge() {
+	minute := int(r.now / 60)
+	if minute <= r.minute {
+		return
 	}
-	r.judged.Advance(now)
-	r.judged.Add(&r.inTick)
-	r.result.Response.Add(&r.inTick)
-	r.result.Wait.Add(&r.waits)
-	if minute := int(r.now / 60); minute > r.minute {
-		r.minute = minute
-		r.sample.P95 = math.NaN()
-		if total := r.judged.Total(); total.Count() >= r.Target.MinRequests {
-			r.result.Minutes++
-			r.sample.P95 = total.Quantile(r.Target.Quantile)
-			if r.sample.P95 > r.Target.Limit.Seconds() {
-				r.result.Violations++
-			}
+	r.minute = minute
+	r.sample.P95 = math.NaN()
+	p95, n := r.fleet.quantile(-1, &r.target)
+	if n >= max(r.Target.MinRequests, 1) {
+		r.result.Minutes++
+		r.sample.P95 = p95
+		if p95 > r.Target.Limit.Seconds() {
+			r.result.Violations++
 		}
 	}
 }
 
 // read is what one signal says.
 func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
-	probe, out := r.Probes[i], fleet.Reading{Time: now, Quality: fleet.Fresh}
-	if r.Faults.SignalsLost > 0 && r.chance.Float() < r.Faults.SignalsLost {
-		return fleet.Reading{Time: now}
-	}
+	probe, out := &r.Probes[i], fleet.Reading{Time: now, Quality: fleet.Fresh}
 	switch probe.Reads {
 	case Absent:
 		out.Quality = fleet.Missing
@@ -413,33 +268,22 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 	case Utilisation:
 		out.Value = utilisation * probe.Value
 	case ResponseTime, WaitTime, ServiceTime:
-		total := r.window(probe).Total()
-		if n := total.Count(); n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
+		value, n := r.fleet.quantile(i, probe)
+		if n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
 			out.Quality = fleet.Sparse
 			break
 		}
-		out.Value = total.Quantile(probe.Quantile)
+		out.Value = value
 	case ArrivalRate:
-		out.Value = float64(r.arrived) / r.Tick.Seconds()
+		out.Value = r.tally.arrived / r.Tick.Seconds()
 	case Queued:
-		out.Value = float64(r.waiting.n)
+		out.Value = r.tally.queued
 	case InFlight:
-		out.Value = float64(r.waiting.n + r.working())
+		out.Value = r.tally.queued + r.tally.working
 	case Busy:
-		out.Value = float64(r.working())
+		out.Value = r.tally.working
 	}
 	return out
-}
-
-// working counts the workers that have a request now.
-func (r *run) working() int {
-	n := -len(r.ready) // those that boot are not free, and not at work
-	for _, f := range r.pool.free {
-		if f > r.now {
-			n++
-		}
-	}
-	return n
 }
 
 // act carries out what was decided at this tick.
@@ -457,42 +301,22 @@ func (r *run) act() {
 	} else {
 		r.result.Down++
 	}
-	if r.Faults.ActionFails > 0 && r.chance.Float() < r.Faults.ActionFails {
+	if r.Faults.happens(FailingActions, r.now, r.chance) {
 		r.result.FailedActions++
 		return
 	}
-	for len(r.pool.free) < a.To {
+	for size := r.fleet.size().Workers(); size < a.To; size++ {
 		r.boot()
 	}
-	for len(r.pool.free) > a.To && len(r.pool.free) > 1 {
-		r.leave()
-	}
-}
-
-// leave takes a worker out: it finishes what it has; one that still boots just ends.
-func (r *run) leave() {
-	free := r.pool.first()
-	if i := slices.Index(r.ready, free); i >= 0 {
-		r.ready = slices.Delete(r.ready, i, i+1)
-	} else if free > r.now {
-		r.pool.draining = append(r.pool.draining, free)
+	for size := r.fleet.size().Workers(); size > max(a.To, 1); size-- {
+		r.fleet.remove()
 	}
 }
 
 func (r *run) boot() {
 	boot := r.Boot.Seconds()
-	if r.Faults.SlowStart > 0 && r.chance.Float() < r.Faults.SlowStart {
-		boot *= 4
+	if r.Faults.happens(SlowStarts, r.now, r.chance) {
+		boot *= slowStart
 	}
-	ready := r.now + boot
-	r.pool.add(ready)
-	r.ready = append(r.ready, ready)
-}
-
-// die takes a worker by chance; its target starts another in its place.
-func (r *run) die() {
-	if r.Faults.WorkerDies > 0 && r.chance.Float() < r.Faults.WorkerDies*r.Tick.Hours() && len(r.pool.free) > 0 {
-		r.leave()
-		r.boot()
-	}
+	r.fleet.add(r.now + boot)
 }

@@ -117,35 +117,6 @@ func TestDailyTide(t *testing.T) {
 	}
 }
 
-// What goes wrong does what it would do to a real fleet, and never takes it out of its bounds.
-func TestFaults(t *testing.T) {
-	calm := do(t, plan(t, "daily", 24*time.Hour, 60))
-	for name, faults := range map[string]Faults{
-		"slow starts": {SlowStart: 1}, "failing actions": {ActionFails: 0.5}, "lost signals": {SignalsLost: 0.3}, "deaths": {WorkerDies: 10},
-		"clock forward": {ClockJumpsAt: 10 * time.Hour, ClockJumpsBy: 3 * time.Hour}, "clock back": {ClockJumpsAt: 10 * time.Hour, ClockJumpsBy: -3 * time.Hour},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := plan(t, "daily", 24*time.Hour, 60)
-			p.Faults = faults
-			p.Boot = 10 * time.Second
-			r := do(t, p)
-			if r.Least < 2 || r.Most > 10 || r.Up == 0 {
-				t.Errorf("%d to %d workers, %d up", r.Least, r.Most, r.Up)
-			}
-			if faults.ActionFails > 0 && (r.FailedActions == 0 || r.Violations < calm.Violations) {
-				t.Errorf("%d actions failed, %d violations (%d without)", r.FailedActions, r.Violations, calm.Violations)
-			}
-		})
-	}
-	// A blackout of all signals: the fleet stays as it is.
-	p := plan(t, "daily", 24*time.Hour, 60)
-	p.Probes = []Probe{{Reads: Absent}, {Reads: Absent}}
-	p.Initial = 5
-	if r := do(t, p); r.Up+r.Down > 0 || r.Final != 5 {
-		t.Errorf("a blackout moves the fleet: %d up, %d down", r.Up, r.Down)
-	}
-}
-
 // The figure to print is requests/s of a whole closed loop at 10 workers.
 func BenchmarkClosedLoop(b *testing.B) {
 	p := plan(b, "constant", 24*time.Hour, 80)

@@ -70,6 +70,9 @@ func NewLaw(quantile func(q float64) float64, mean float64) *Law {
 // Mean is the mean in seconds.
 func (l *Law) Mean() float64 { return l.mean }
 
+// quantile is the time within which a share of the services is done.
+func (l *Law) quantile(q float64) float64 { return l.of(uint32(min(q*(1<<32), 1<<32-1))) }
+
 // of turns 32 random bits into a variate.
 func (l *Law) of(bits uint32) float64 {
 	table, i := &l.body, bits>>(32-cellBits)
