@@ -28,7 +28,7 @@ type decoder struct {
 	// holidays are the instance's, read.
 	holidays schedule.Holidays
 	other    string // what the file is when it is no configuration, such as "scenario"
-	aliased  int // values that aliases brought in, and whether we are within one
+	aliased  int    // values that aliases brought in, and whether we are within one
 	within   int
 	probs    Problems
 }

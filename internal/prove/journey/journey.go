@@ -13,7 +13,10 @@
 //	{{pick .villages}}   one of a list;  {{pick "taro" "kava"}}  one of what follows
 //	{{seq 100}}          0 to 99, for range;  {{add .round 1}} {{mul .round 100}}
 //	{{json .farmer}}     as JSON, with its quotes;  {{urlquery .name}} for a query
-//	{{env "TOKEN"}}      an environment variable, or nothing;  {{data "phones"}}  this user's row of a data file
+//	{{env "TOKEN"}}      an environment variable, or nothing
+//	{{index (data "phones") "secret"}}  a column of this user's row of a data file, or nothing
+//	{{split "a/b" "/"}}  parts of a text
+//	{{where .records "entity" "farmer"}}  the entries of a list with that value
 //
 // All that is drawn at random comes from the scenario's seed: the same seed asks the same things.
 package journey
@@ -38,7 +41,9 @@ type Journey struct {
 	Name  string            `yaml:"name,required" example:"lookup"`
 	About string            `yaml:"about"`
 	Set   map[string]string `yaml:"set"` // values made anew for each visit
-	Steps []Step            `yaml:"steps,required" example:"[{name: home, path: /}]"`
+	// Keep are extracted values that a user keeps from one visit to the next, empty at first; "cookies" are all cookies.
+	Keep  []string `yaml:"keep"`
+	Steps []Step   `yaml:"steps,required" example:"[{name: home, path: /}]"`
 }
 
 // Step is one request, done once or repeatedly. A step that fails ends the visit.
@@ -118,9 +123,17 @@ func (s *Span) UnmarshalText(b []byte) error {
 // Program is a journey that was found good.
 type Program struct {
 	Journey
+	hasty bool               // without thinking
 	root  *template.Template // of all texts; a user has a clone with functions of its own
 	set   []setting
 	steps []step
+}
+
+// Hasty is the program of users who do not think.
+func (p *Program) Hasty() *Program {
+	h := *p
+	h.hasty = true
+	return &h
 }
 
 type setting struct {
@@ -156,6 +169,9 @@ type text struct {
 
 func (t text) empty() bool { return t.template == "" && t.constant == "" }
 
+// cookies is what keep calls all of them.
+const cookies = "cookies"
+
 const (
 	maxRepeat = 100_000
 	maxSteps  = 100
@@ -173,6 +189,11 @@ func Compile(j Journey, vars, data []string) (*Program, error) {
 	}
 	for name := range j.Set {
 		c.known = append(c.known, name)
+	}
+	for i, name := range j.Keep {
+		if name != cookies && !slices.Contains(c.known, name) {
+			c.errs.Add(fmt.Sprintf("keep.%d", i), fmt.Sprintf("%q is extracted nowhere", name), "name what a step extracts")
+		}
 	}
 	c.settings()
 	if len(j.Steps) > maxSteps {
@@ -300,7 +321,7 @@ func (c *compiler) extraction(at, name string, e Extract) extraction {
 	}
 	x.form = c.regexp(at+".regexp", e.Regexp)
 	if x.form != nil && x.form.NumSubexp() < 1 {
-		c.errs.Add(at+".regexp", "has no group", "put what is wanted in brackets: token=([a-z]+)")
+		c.errs.Add(at+".regexp", "has no group", "put what is wanted in brackets: id=([0-9]+)")
 	}
 	return x
 }

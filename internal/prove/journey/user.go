@@ -65,13 +65,17 @@ type User struct {
 	source  *rand.PCG
 	root    *template.Template
 	vars    map[string]any
+	kept    map[string]any // from visit to visit
 	cookies map[string]string
 	buf     bytes.Buffer
 }
 
 // NewUser makes a user; number counts from 1.
 func (p *Program) NewUser(site *Site, number int) (*User, error) {
-	u := &User{Program: p, site: site, number: number, source: new(rand.PCG)}
+	u := &User{Program: p, site: site, number: number, source: new(rand.PCG), kept: map[string]any{}}
+	for _, name := range p.Keep {
+		u.kept[name] = "" // nothing yet
+	}
 	u.rng = rand.New(u.source)
 	root, err := p.root.Clone()
 	if err != nil {
@@ -95,7 +99,11 @@ func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, se
 	}
 	maps.Copy(u.vars, more)
 	u.vars["round"] = 0
-	u.cookies = map[string]string{}
+	maps.Copy(u.vars, u.kept)
+	if u.cookies == nil || !slices.Contains(u.Keep, cookies) {
+		u.cookies = map[string]string{}
+	}
+	defer u.remember()
 	start := due
 	thought := time.Duration(0)
 	end := due
@@ -129,6 +137,9 @@ func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, se
 				}
 			}
 			think := s.Think.draw(u.rng)
+			if u.hasty {
+				think = 0
+			}
 			due = end.Add(think)
 			thought += think
 			if !sleep(ctx, stop, due) {
@@ -166,6 +177,31 @@ func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, se
 	return v
 }
 
+// remember keeps what the journey keeps from one visit to the next.
+func (u *User) remember() {
+	for _, name := range u.Keep {
+		if name == cookies {
+			continue
+		}
+		if v, ok := u.vars[name]; ok {
+			u.kept[name] = v
+		}
+	}
+}
+
+// Extracted is what the steps of the last visit have found.
+func (u *User) Extracted() map[string]any {
+	out := map[string]any{}
+	for _, s := range u.steps {
+		for _, e := range s.extract {
+			if v, ok := u.vars[e.name]; ok {
+				out[e.name] = v
+			}
+		}
+	}
+	return out
+}
+
 // times is how often a step may be done.
 func (u *User) times(s *step) (int, error) {
 	switch {
@@ -194,8 +230,8 @@ func (s Span) draw(rng *rand.Rand) time.Duration {
 	return s.From
 }
 
-// Draw draws from the span.
-func (s Span) Draw(rng *rand.Rand) time.Duration { return s.draw(rng) }
+// Pause draws how long the user stays away.
+func (u *User) Pause(s Span) time.Duration { return s.draw(u.rng) }
 
 // sleep waits until a time; false when there is no more to be begun.
 func sleep(ctx context.Context, stop <-chan struct{}, until time.Time) bool {
@@ -585,12 +621,23 @@ func functions(u *User) template.FuncMap {
 			return string(b), err
 		},
 		"env": os.Getenv,
-		"data": func(name string) (map[string]string, error) {
+		"data": func(name string) map[string]string {
 			rows := u.site.Data[name]
 			if len(rows) == 0 {
-				return nil, fmt.Errorf("the data %q has no rows", name)
+				return nil
 			}
-			return rows[(u.number-1)%len(rows)], nil
+			return rows[(u.number-1)%len(rows)]
+		},
+		"split": strings.Split,
+		"where": func(list any, field, value string) []any {
+			all, _ := list.([]any) // anything else has no such entries
+			var out []any
+			for _, v := range all {
+				if m, ok := v.(map[string]any); ok && fmt.Sprint(m[field]) == value {
+					out = append(out, v)
+				}
+			}
+			return out
 		},
 	}
 }
