@@ -142,11 +142,15 @@ func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, se
 			}
 			due = end.Add(think)
 			thought += think
+			sending, err := u.build(s)
+			if now := time.Now(); now.After(due) && (i > 0 || round > 0) {
+				due = now // a later request is due when it is made: the first one is awaited by the schedule
+			}
 			if !sleep(ctx, stop, due) {
 				v.Interrupted, v.Step = true, i
 				return v
 			}
-			req, err := u.attempts(ctx, stop, i, s, due)
+			req, err := u.attempts(ctx, stop, i, s, sending, err, due)
 			end = req.End
 			if req.Interrupted {
 				v.Interrupted, v.Step = true, i
@@ -257,9 +261,9 @@ func sleep(ctx context.Context, stop <-chan struct{}, until time.Time) bool {
 }
 
 // attempts does a step's request, again where it may be sent again. The error says why the step failed.
-func (u *User) attempts(ctx context.Context, stop <-chan struct{}, i int, s *step, due time.Time) (*Request, error) {
+func (u *User) attempts(ctx context.Context, stop <-chan struct{}, i int, s *step, sending *http.Request, unmade error, due time.Time) (*Request, error) {
 	for try := 0; ; try++ {
-		r, retry, err := u.request(ctx, i, s, due)
+		r, retry, err := u.request(ctx, i, s, sending, unmade, due)
 		u.site.Each(r)
 		again := try < s.Retry.Times && (slices.Contains(s.retries, r.Status) || r.Status == 0)
 		if err == nil || r.Interrupted || !again {
@@ -270,11 +274,14 @@ func (u *User) attempts(ctx context.Context, stop <-chan struct{}, i int, s *ste
 			r.Interrupted = true
 			return r, err
 		}
+		if sending.GetBody != nil {
+			sending.Body, _ = sending.GetBody() // from memory: it cannot fail
+		}
 	}
 }
 
-// request sends one request and takes in the answer.
-func (u *User) request(ctx context.Context, i int, s *step, due time.Time) (r *Request, retry time.Duration, err error) {
+// request sends one request and takes in the answer. unmade says why there is none to send.
+func (u *User) request(ctx context.Context, i int, s *step, sending *http.Request, unmade error, due time.Time) (r *Request, retry time.Duration, err error) {
 	r = &Request{Step: i, Due: due}
 	end := func(class outcome.Class, err error) (*Request, time.Duration, error) {
 		r.End, r.Class, r.Err = time.Now(), class, err
@@ -287,14 +294,13 @@ func (u *User) request(ctx context.Context, i int, s *step, due time.Time) (r *R
 	if s.Timeout > 0 {
 		timeout = s.Timeout
 	}
-	req, err := u.build(s)
 	r.Sent = time.Now()
-	if err != nil {
-		return end(outcome.FailedOther, err)
+	if unmade != nil {
+		return end(outcome.FailedOther, unmade)
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	resp, err := u.site.Transport.RoundTrip(req.WithContext(limited))
+	resp, err := u.site.Transport.RoundTrip(sending.WithContext(limited))
 	if err != nil {
 		return end(Classify(err), err)
 	}
@@ -488,7 +494,7 @@ func (u *User) keep(resp *http.Response) {
 }
 
 func (u *User) extract(s *step, resp *http.Response, body []byte) error {
-	var document any
+	var document map[string]json.RawMessage // only what is asked for is taken apart further
 	for _, e := range s.extract {
 		var value any
 		found := false
@@ -496,10 +502,13 @@ func (u *User) extract(s *step, resp *http.Response, body []byte) error {
 		case e.pointer != nil:
 			if document == nil {
 				if err := json.Unmarshal(body, &document); err != nil {
-					return fmt.Errorf("extract %s: the answer is no JSON: %s", e.name, excerpt(body))
+					return fmt.Errorf("extract %s: the answer is no JSON object: %s", e.name, excerpt(body))
 				}
 			}
-			value, found = follow(document, e.pointer)
+			var part any
+			if raw, ok := document[e.pointer[0]]; ok && json.Unmarshal(raw, &part) == nil {
+				value, found = follow(part, e.pointer[1:])
+			}
 		case e.form != nil:
 			if m := e.form.FindSubmatch(body); m != nil {
 				value, found = string(m[1]), true

@@ -715,6 +715,9 @@ func (r *run) finish() *outcome.Run {
 	}
 	own := prove.Summary{Requests: int(g.Requests), Dropped: int(g.Dropped), Lag: r.lag, CPU: r.cpu, Took: r.took, Cores: runtime.GOMAXPROCS(0)}
 	for _, l := range own.Limits() {
+		if r.took == 0 {
+			break // there was no crowd
+		}
 		g.Limits = append(g.Limits, l.String())
 	}
 	worst := slices.Collect(maps.Keys(r.errs))
