@@ -57,6 +57,9 @@ type Site struct {
 
 // User plays one journey, again and again. It is used by one goroutine at a time.
 type User struct {
+	// Awaited: the schedule says when a visit begins, and making its first request is the generator's own delay. Otherwise the user
+	// asks when the request is made.
+	Awaited bool
 	*Program
 	site    *Site
 	number  int
@@ -104,8 +107,7 @@ func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, se
 		u.cookies = map[string]string{}
 	}
 	defer u.remember()
-	start := due
-	thought := time.Duration(0)
+	start, thought := due, time.Duration(0)
 	end := due
 	fail := func(step int, err error) Visit {
 		v.Failed, v.Err, v.Step = true, err, step
@@ -143,8 +145,8 @@ func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, se
 			due = end.Add(think)
 			thought += think
 			sending, err := u.build(s)
-			if now := time.Now(); now.After(due) && (i > 0 || round > 0) {
-				due = now // a later request is due when it is made: the first one is awaited by the schedule
+			if now := time.Now(); now.After(due) && (!u.Awaited || i > 0 || round > 0) {
+				due = now
 			}
 			if !sleep(ctx, stop, due) {
 				v.Interrupted, v.Step = true, i

@@ -523,7 +523,9 @@ func (r *run) visitor(p *journey.Program, l *scenario.Load) (*visitor, error) {
 		v.carrier.link = v.link
 	}
 	var err error
-	v.User, err = p.NewUser(r.site(p.Name, v.carrier), int(n))
+	if v.User, err = p.NewUser(r.site(p.Name, v.carrier), int(n)); err == nil {
+		v.Awaited = l.Users == 0
+	}
 	return v, err
 }
 
