@@ -31,6 +31,9 @@ const header = "name: test\nduration: %s\ntimeout: 3s\ndrain: 3s\njourneys:\n- {
 // plan is a scenario of a few lines against a server.
 func plan(t *testing.T, target, text string) Plan {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("slow: plays a load for seconds")
+	}
 	s, err := scenario.Parse("test.yaml", []byte(text), scenario.Options{})
 	if err != nil {
 		t.Fatal(err)
