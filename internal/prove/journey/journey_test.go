@@ -98,9 +98,9 @@ func TestFailuresAreToldApart(t *testing.T) {
 			v, all, _ := play(t, func(w http.ResponseWriter, r *http.Request) {
 				switch r.URL.Path {
 				case "/404":
-					w.WriteHeader(404)
+					w.WriteHeader(http.StatusNotFound)
 				case "/500":
-					w.WriteHeader(500)
+					w.WriteHeader(http.StatusInternalServerError)
 				case "/cut":
 					panic(http.ErrAbortHandler)
 				case "/slow":

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -48,12 +49,9 @@ func serve() {
 	}).Serve(l))
 }
 
-// Ten thousand phones on 3G, each with a connection of its own that is kept open, take less than 1 GB.
-func TestTenThousandShapedConnections(t *testing.T) {
-	if testing.Short() {
-		t.Skip("slow: opens ten thousand connections")
-	}
-	const phones = 10_000
+// server starts serve in a process of its own, and returns its address.
+func server(t testing.TB) string {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), "REHEARSAL_SERVE=1")
 	out, err := cmd.StdoutPipe()
@@ -71,7 +69,16 @@ func TestTenThousandShapedConnections(t *testing.T) {
 	if _, err := fmt.Fscanln(out, &address); err != nil {
 		t.Fatal(err)
 	}
-	p := plan(t, "http://"+address, fmt.Sprintf(`
+	return "http://" + address
+}
+
+// Ten thousand phones on 3G, each with a connection of its own that is kept open, take less than 1 GB.
+func TestTenThousandShapedConnections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: opens ten thousand connections")
+	}
+	const phones = 10_000
+	p := plan(t, server(t), fmt.Sprintf(`
 name: test
 duration: 12s
 timeout: 30s
@@ -110,4 +117,20 @@ func mostOpen(t *testing.T, p Plan) int {
 	}
 	n, _ := got["open"].(float64)
 	return int(n)
+}
+
+// What a request of a scenario costs: rendered, sent, read, judged and counted. On one core, as fast as fifty users can.
+func BenchmarkFlatOut(b *testing.B) {
+	url := server(b)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for b.Loop() {
+		o, err := Play(b.Context(), plan(b, url, fmt.Sprintf(header, "3s")+"load: [{journey: visit, users: 50}]\n"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		n := float64(o.Generator.Requests)
+		b.ReportMetric(float64(time.Duration(o.Generator.CPU).Microseconds())/n, "us-CPU/request")
+		b.ReportMetric(n/time.Duration(o.Generator.Took).Seconds(), "requests/s")
+		b.ReportMetric(0, "ns/op")
+	}
 }

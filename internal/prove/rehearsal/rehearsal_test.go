@@ -29,7 +29,7 @@ import (
 const header = "name: test\nduration: %s\ntimeout: 3s\ndrain: 3s\njourneys:\n- {name: visit, steps: [{name: get, path: /}]}\n"
 
 // plan is a scenario of a few lines against a server.
-func plan(t *testing.T, target, text string) Plan {
+func plan(t testing.TB, target, text string) Plan {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("slow: plays a load for seconds")

@@ -27,6 +27,12 @@ func TestBuiltinScenariosAreGood(t *testing.T) {
 	}
 }
 
+func TestExampleIsGood(t *testing.T) {
+	if _, err := Open("../../../examples/loadtest/own.yaml", Options{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // The requirements' numbers are in the two scenarios that they name.
 func TestRequirementsScenarios(t *testing.T) {
 	peak, err := Open("peak-farmer-registration-drive", Options{})
