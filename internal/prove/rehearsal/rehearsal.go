@@ -176,7 +176,7 @@ func newRun(p Plan) (*run, error) {
 	r.reset()
 	r.out = outcome.Run{Scenario: p.Scenario.Name, Length: fleet.Duration(p.Scenario.Duration), Compress: p.Scenario.Compress(), WarmUp: fleet.Duration(p.Scenario.WarmUp),
 		Seed: p.Seed, Target: p.Target.String(), ScenarioDigest: p.Scenario.Digest(), Machine: thisMachine(), Versions: map[string]string{"tidemark": p.Version},
-		Criteria: p.Scenario.Outcome(), Slot: fleet.Duration(r.slot)}
+		Criteria: p.Scenario.Outcome(), Slot: fleet.Duration(r.slot), Notes: p.Scenario.Notes()}
 	for _, l := range p.Scenario.Levels() {
 		r.out.Levels = append(r.out.Levels, outcome.Level{Scale: l.Rate / p.Scenario.Levels()[0].Rate, From: fleet.Duration(l.From), To: fleet.Duration(l.To)})
 	}
@@ -229,13 +229,17 @@ func (r *run) dry(ctx context.Context) error {
 		maps.Copy(r.vars, got)
 	}
 	played := map[string]bool{}
-	for _, l := range r.Scenario.Load {
+	for i, l := range r.Scenario.Load {
 		if played[l.Journey] {
 			continue
 		}
+		var more map[string]any
+		if first := r.Scenario.Arrivals(i); first != nil {
+			more = map[string]any{"path": first[0].Path}
+		}
 		played[l.Journey] = true
 		r.Note("dry run: " + l.Journey)
-		if _, err := r.once(ctx, l.Journey, nil); err != nil {
+		if _, err := r.once(ctx, l.Journey, more); err != nil {
 			return fmt.Errorf("the dry run does not work, so the crowd was not let in: %w", err)
 		}
 	}
@@ -432,13 +436,12 @@ func (r *run) stream(begin, going context.Context, i int) {
 	defer wg.Wait()
 	program := r.Scenario.Program(l.Journey)
 	var free sync.Pool
-	schedule := prove.Schedule{Rate: r.Scenario.Rate(i), Arrivals: prove.Arrivals(l.Arrivals), Duration: r.Scenario.Duration, Seed: r.Seed + uint64(i)}
-	err := schedule.Play(begin, r.start, func(at time.Duration, _ *rand.Rand) error {
+	arrive := func(at time.Duration, more map[string]any) {
 		full := r.open.Add(1) > int64(r.Scenario.Limits.Connections)
 		r.began(at, full)
 		if full {
 			r.open.Add(-1)
-			return nil
+			return
 		}
 		wg.Go(func() {
 			defer r.open.Add(-1)
@@ -450,16 +453,28 @@ func (r *run) stream(begin, going context.Context, i int) {
 					return
 				}
 			}
-			r.visitOnce(going, v, l, at)
+			r.visitOnce(going, v, l, at, more)
 			if l.Connection != scenario.Kept {
 				v.hangUp()
 			}
 			free.Put(v)
 		})
-		return nil
-	})
-	if err != nil && begin.Err() == nil {
-		r.cut(err.Error())
+	}
+	for _, a := range r.Scenario.Arrivals(i) {
+		if a.At >= r.Scenario.Duration || !sleep(begin, r.start.Add(a.At)) {
+			break
+		}
+		arrive(a.At, map[string]any{"path": a.Path})
+	}
+	if rate := r.Scenario.Rate(i); rate != nil {
+		schedule := prove.Schedule{Rate: rate, Arrivals: prove.Arrivals(l.Arrivals), Duration: r.Scenario.Duration, Seed: r.Seed + uint64(i)}
+		err := schedule.Play(begin, r.start, func(at time.Duration, _ *rand.Rand) error {
+			arrive(at, nil)
+			return nil
+		})
+		if err != nil && begin.Err() == nil {
+			r.cut(err.Error())
+		}
 	}
 }
 
@@ -480,7 +495,7 @@ func (r *run) live(begin, going context.Context, l *scenario.Load) {
 			for due < r.Scenario.Duration && sleep(begin, r.start.Add(due)) {
 				r.open.Add(1)
 				r.began(due, false)
-				r.visitOnce(going, v, l, due)
+				r.visitOnce(going, v, l, due, nil)
 				r.open.Add(-1)
 				if l.Connection == scenario.New {
 					v.hangUp()
@@ -543,8 +558,8 @@ func (v *visitor) close() {
 	}
 }
 
-func (r *run) visitOnce(going context.Context, v *visitor, l *scenario.Load, at time.Duration) {
-	visit := v.Play(going, r.halted, r.start.Add(at), r.Seed, r.visit.Add(1), nil)
+func (r *run) visitOnce(going context.Context, v *visitor, l *scenario.Load, at time.Duration, more map[string]any) {
+	visit := v.Play(going, r.halted, r.start.Add(at), r.Seed, r.visit.Add(1), more)
 	r.take(visit.Created)
 	t := r.visits[l.Journey]
 	t.mu.Lock()

@@ -270,6 +270,34 @@ load: [{journey: make, rate: [{at: 0s, rate: 100}]}]
 	}
 }
 
+// A log is asked again, in its order and distances.
+func TestReplayAsksAgain(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var asked []string
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, r.URL.String())
+	}))
+	defer srv.Close()
+	log := filepath.Join(t.TempDir(), "access.log")
+	var text strings.Builder
+	for i := range 3 {
+		fmt.Fprintf(&text, "10.0.0.1 - - [23/Nov/2026:09:00:%02d +1300] \"GET /%d?q=a%%20b HTTP/1.1\" 200 5 \"-\" \"phone\"\n", 2*i, i)
+	}
+	if err := os.WriteFile(log, []byte(text.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o, err := Play(t.Context(), plan(t, srv.URL, fmt.Sprintf("name: test\nduration: 6s\nload: [{replay: {file: %s}}]\n", log)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(asked, " "); got != "/0?q=a%20b /0?q=a%20b /1?q=a%20b /2?q=a%20b" || total(o).Count != 3 { // the dry run first
+		t.Errorf("asked %s, %d counted", got, total(o).Count)
+	}
+}
+
 func TestUsersComeAgain(t *testing.T) {
 	t.Parallel()
 	var conns atomic.Int64

@@ -51,7 +51,9 @@ type Scenario struct {
 
 	library  string // that is asked for, instead of Library
 	programs map[string]*journey.Program
-	rates    []prove.Rate // of Load, nil for users
+	rates    []prove.Rate // of Load, nil for users and replays
+	arrivals [][]Arrival  // of Load, nil for all but replays
+	notes    []string
 	levels   []Level
 	dir      string
 	compress float64
@@ -90,7 +92,7 @@ type Short struct {
 
 // Load is one stream of visits: arrivals by a rate, or users who come again and again.
 type Load struct {
-	Journey string `yaml:"journey,required" example:"home"`
+	Journey string `yaml:"journey"`
 	// Users visit, pause, and visit again. The first visits are spread over Spread.
 	Users  int           `yaml:"users"`
 	Pause  journey.Span  `yaml:"pause"`
@@ -102,6 +104,7 @@ type Load struct {
 	// Shape is one of tidemark simulate's, or a CSV file of rates; Peak scales it to so many visits/s.
 	Shape    string   `yaml:"shape"`
 	Peak     float64  `yaml:"peak"`
+	Replay   Replay   `yaml:"replay"`
 	Arrivals Arrivals `yaml:"arrivals"`
 	Network  Network  `yaml:"network"`
 	// Connection is kept (users' default) or new for each visit (arrivals' default).
@@ -319,6 +322,12 @@ func (s *Scenario) Program(name string) *journey.Program { return s.programs[nam
 // Rate is the rate of one of Load, nil for users.
 func (s *Scenario) Rate(i int) prove.Rate { return s.rates[i] }
 
+// Arrivals are those of one of Load that is a replay, nil for others.
+func (s *Scenario) Arrivals(i int) []Arrival { return s.arrivals[i] }
+
+// Notes are what was found in traces that a reader of the outcome must know.
+func (s *Scenario) Notes() []string { return s.notes }
+
 // Levels are those of a staircase, nil without one.
 func (s *Scenario) Levels() []Level { return s.levels }
 
@@ -343,10 +352,17 @@ func (s *Scenario) Validate() error {
 		errs.Add("limits.requests", fmt.Sprintf("is %d", s.Limits.Requests), "write 1 or more")
 	}
 	own := len(s.Journeys.Journeys)
-	s.borrow(&errs)
+	replays := slices.ContainsFunc(s.Load, func(l Load) bool { return l.Replay != Replay{} })
+	s.borrow(&errs, replays)
+	if replays {
+		s.Journeys.Journeys = append(s.Journeys.Journeys, replayed())
+	}
 	s.compile(&errs, own)
 	users := 0
 	for i := range s.Load {
+		if s.Load[i].Replay != (Replay{}) && s.Load[i].Journey == "" {
+			s.Load[i].Journey = replayName
+		}
 		s.load(&errs, fmt.Sprintf("load.%d", i), &s.Load[i])
 		users += s.Load[i].Users
 	}
@@ -365,10 +381,10 @@ func (s *Scenario) Validate() error {
 }
 
 // borrow adds what the library has and the scenario does not say itself.
-func (s *Scenario) borrow(errs *config.FieldErrors) {
+func (s *Scenario) borrow(errs *config.FieldErrors, replays bool) {
 	name := cmp.Or(s.library, s.Library)
 	if name == "" {
-		if len(s.Journeys.Journeys) == 0 {
+		if len(s.Journeys.Journeys) == 0 && !replays {
 			errs.Add("journeys", "there are none", "write journeys:, or library: registry")
 		}
 		return
@@ -423,7 +439,11 @@ func (s *Scenario) compile(errs *config.FieldErrors, own int) {
 		if s.programs[j.Name] != nil {
 			errs.Add(at+"name", fmt.Sprintf("%q is the name of two journeys", j.Name), "give one of them another")
 		}
-		p, err := journey.Compile(j, vars, data)
+		known := vars
+		if j.Name == replayName && i >= own {
+			known = []string{"path"}
+		}
+		p, err := journey.Compile(j, known, data)
 		for _, e := range parts(err) {
 			f, ok := errors.AsType[*config.FieldError](e)
 			switch {
@@ -450,17 +470,17 @@ func parts(err error) []error {
 }
 
 func (s *Scenario) load(errs *config.FieldErrors, at string, l *Load) {
-	if l.Journey != "" && s.programs[l.Journey] == nil {
+	if s.programs[l.Journey] == nil {
 		errs.Add(at+".journey", fmt.Sprintf("there is no journey %q", l.Journey), "write the name of one under journeys")
 	}
 	ways := 0
-	for _, is := range []bool{l.Users != 0, l.Rate != nil, l.Steps != Steps{}, l.Shape != ""} {
+	for _, is := range []bool{l.Users != 0, l.Rate != nil, l.Steps != Steps{}, l.Shape != "", l.Replay != Replay{}} {
 		if is {
 			ways++
 		}
 	}
 	if ways != 1 {
-		errs.Add(at, fmt.Sprintf("says in %d ways how visits come", ways), "write one of users, rate, steps and shape")
+		errs.Add(at, fmt.Sprintf("says in %d ways how visits come", ways), "write one of users, rate, steps, shape and replay")
 	}
 	if l.Users < 0 {
 		errs.Add(at+".users", fmt.Sprintf("is %d", l.Users), "write 1 or more")
@@ -586,6 +606,17 @@ func (s *Scenario) apply(o Options) error {
 			return fmt.Errorf("load of %s: %w", l.Journey, err)
 		}
 		s.rates = append(s.rates, rate)
+		var arrivals []Arrival
+		if l.Replay != (Replay{}) {
+			var left int
+			if arrivals, left, err = l.Replay.read(s.file(l.Replay.File), s.compress); err != nil {
+				return fmt.Errorf("replay: %w", err)
+			}
+			if left > 0 {
+				s.notes = append(s.notes, fmt.Sprintf("%d lines of %s are no GET that can be asked again, and were left out", left, l.Replay.File))
+			}
+		}
+		s.arrivals = append(s.arrivals, arrivals)
 	}
 	return nil
 }
