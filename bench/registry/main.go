@@ -78,9 +78,21 @@ func main() {
 	flag.StringVar(&c.dir, "dir", "", "a folder that does not exist yet; default: a temporary one")
 	flag.StringVar(&c.root, "root", ".", "the source tree")
 	flag.BoolVar(&c.printing, "json", false, "print the figures as JSON")
+	crowd := flag.Int64("as-devices", 0, "used by this program itself: be its nth crowd of devices until standard input ends")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if err := c.resolve(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/registry:", err)
+		os.Exit(2)
+	}
+	if *crowd > 0 {
+		if err := asDevices(ctx, c, *crowd); err != nil {
+			fmt.Fprintln(os.Stderr, "bench/registry:", err)
+			os.Exit(2)
+		}
+		return
+	}
 	figures, err := measure(ctx, c)
 	if len(figures) > 0 {
 		show(c, figures)
@@ -101,12 +113,15 @@ func main() {
 	os.Exit(code)
 }
 
-func measure(ctx context.Context, c settings) (figures []figure, err error) {
-	profile, known := shape.Named(c.Link)
-	if !known {
-		return nil, fmt.Errorf("-link %s is not known", c.Link)
+func (c *settings) resolve() error {
+	var known bool
+	if c.profile, known = shape.Named(c.Link); !known {
+		return fmt.Errorf("-link %s is not known", c.Link)
 	}
-	c.profile = profile
+	return nil
+}
+
+func measure(ctx context.Context, c settings) (figures []figure, err error) {
 	if c.dir == "" {
 		if c.dir, err = os.MkdirTemp("", "bench-registry-"); err != nil {
 			return nil, err
