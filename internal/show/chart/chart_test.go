@@ -156,7 +156,7 @@ func TestValueTicks(t *testing.T) {
 		want     string
 	}{
 		{fleet.Seconds, "", 0, 0.47, "0 | 200ms | 400ms | 600ms"},
-		{fleet.Seconds, "", 0, 110, "0 | 30s | 1m | 1m30s | 2m"},
+		{fleet.Seconds, "", 0, 110, "0 | 30s | 60s | 90s | 2m"},
 		{fleet.Percent, "", 0, 97, "0 % | 50 % | 100 %"},
 		{fleet.Number, "/s", 0, 61, "0/s | 20/s | 40/s | 60/s | 80/s"},
 		{fleet.Number, "", -3, 8, "-5 | 0 | 5 | 10"},
@@ -189,7 +189,7 @@ func TestPercentiles(t *testing.T) {
 func TestHover(t *testing.T) {
 	zone := time.FixedZone("there", 13*3600)
 	c := Chart{X: Axis{Scale: Time, Zone: zone}, Y: Axis{Unit: fleet.Seconds}, Series: []Series{{Name: "p95", Points: Times(start, time.Minute, []float64{0.25, 0.5})}}}
-	if svg := c.SVG(); !strings.Contains(svg, "<title>Mon 2027-03-01 13:00:00 &#43;13:00 (2027-03-01 00:00:00 UTC)\np95: 250ms</title>") {
+	if svg := c.SVG(); !strings.Contains(svg, "<title>Mon 2027-03-01 13:00:00 +13:00 (2027-03-01 00:00:00 UTC)\np95: 250ms</title>") {
 		t.Errorf("%s", svg)
 	}
 }
