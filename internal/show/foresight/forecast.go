@@ -36,14 +36,28 @@ func Forecasts(v text.View, all []*foresee.Forecast, objective time.Duration, qu
 	} else {
 		outcome.Blocks = append(outcome.Blocks, report.Text(fmt.Sprintf("Figures are means of %d runs; ± is half of the 95 %% interval. Charts and decisions are those of the first run.", f.Seeds)))
 	}
-	for _, a := range f.Assumed {
-		outcome.Blocks = append(outcome.Blocks, report.Note{Tone: report.Warn, Text: a.Text})
-	}
+	outcome.Blocks = append(outcome.Blocks, assumed(f)...)
 	page.Sections = append(page.Sections, outcome, overTime(v, all, objective, p))
 	for _, f := range all {
 		page.Sections = append(page.Sections, decided(v, f))
 	}
 	return page
+}
+
+// assumed says which signals are not simulated.
+func assumed(f *foresee.Forecast) []report.Block {
+	if len(f.Assumed) == 0 {
+		return nil
+	}
+	names, list := "", report.Details{Summary: "What they are taken to be"}
+	for i, a := range f.Assumed {
+		if i > 0 {
+			names += ", "
+		}
+		names += a.Signal
+		list.Blocks = append(list.Blocks, report.Text(a.Text))
+	}
+	return []report.Block{report.Note{Tone: report.Warn, Text: "Not simulated, and taken to ask for nothing: " + names + ". What rules on these would do is not in the figures."}, list}
 }
 
 // half writes half of a figure's interval; empty with one seed.
@@ -67,7 +81,6 @@ func figure(f foresee.Figure, format string) report.Cell {
 }
 
 func tiles(f *foresee.Forecast, limit string) report.Tiles {
-	days := time.Duration(f.Duration).Hours() / 24
 	tone := report.Good
 	if f.Violations.Mean > 0.1 {
 		tone = report.Bad
@@ -77,7 +90,7 @@ func tiles(f *foresee.Forecast, limit string) report.Tiles {
 		{Value: fleet.Seconds.Format(f.P95.Mean), Name: "p95 of all requests", More: seconds(f.P95).More},
 		{Value: fmt.Sprintf("%.1f", f.WorkerHours.Mean), Name: "worker-hours", More: half(f.WorkerHours, "%.2g")},
 		{Value: fmt.Sprintf("%.2f", f.MeanSize.Mean), Name: "workers on average", More: fmt.Sprintf("%d to %d", f.Least, f.Most)},
-		{Value: fmt.Sprintf("%.1f", (f.Ups.Mean+f.Downs.Mean)/days), Name: "changes of size a day", More: fmt.Sprintf("%.0f up, %.0f down in all", f.Ups.Mean, f.Downs.Mean)},
+		{Value: fmt.Sprintf("%.3g", f.Ups.Mean+f.Downs.Mean), Name: "changes of size", More: fmt.Sprintf("%.3g up, %.3g down", f.Ups.Mean, f.Downs.Mean)},
 		{Value: fmt.Sprint(f.Queue), Name: "longest queue"},
 	}
 	if f.Cost != nil {
@@ -150,11 +163,16 @@ func overTime(v text.View, all []*foresee.Forecast, objective time.Duration, p s
 		}
 	}
 	latency := series(chart.Line, func(m foresee.Moment) float64 { return missing(m.P95) })
+	response := &chart.Chart{Title: p + ", the worst of each stretch", About: "Response times over the trailing five minutes.", X: x, Y: chart.Axis{Unit: fleet.Seconds}, Series: latency,
+		Thresholds: []chart.Threshold{{Name: "objective " + fleet.Elapsed(objective), Value: objective.Seconds()}}}
+	if top := 6 * objective.Seconds(); highest(latency) > top {
+		response.Y.Max = top
+		response.Title += " (drawn up to " + fleet.Elapsed(6*objective) + ")"
+	}
 	return report.Section{Title: "Over time", Blocks: []report.Block{
 		&chart.Chart{Title: "Load", About: "Requests that arrive, a second.", X: x, Y: chart.Axis{Per: "/s"}, Height: 100, Series: load},
 		size,
-		&chart.Chart{Title: p + ", the worst of each stretch", About: "Response times over the trailing five minutes.", X: x, Y: chart.Axis{Unit: fleet.Seconds}, Series: latency,
-			Thresholds: []chart.Threshold{{Name: "objective " + fleet.Elapsed(objective), Value: objective.Seconds()}}},
+		response,
 		&chart.Chart{Title: "Waiting requests, the most of each stretch", X: x, Height: 90, Series: series(chart.Line, func(m foresee.Moment) float64 { return float64(m.Queued) })},
 		&chart.Chart{Title: "Utilisation", About: "The share of their time in which workers had a request.", X: x, Y: chart.Axis{Unit: fleet.Percent}, Height: 90, Series: series(chart.Line, func(m foresee.Moment) float64 { return m.Utilisation })},
 	}}
@@ -193,4 +211,16 @@ func missing(v float64) float64 {
 		return math.NaN()
 	}
 	return v
+}
+
+// highest is the largest value of all series.
+func highest(all []chart.Series) (top float64) {
+	for _, s := range all {
+		for _, p := range s.Points {
+			if p.Y > top {
+				top = p.Y
+			}
+		}
+	}
+	return top
 }
