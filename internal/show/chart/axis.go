@@ -160,6 +160,9 @@ func (a *axis) format(v float64) string {
 		return a.Names[int(v)]
 	}
 	if a.Unit == fleet.Number {
+		if math.Abs(v) >= 1000 && math.Abs(v) < 1e9 {
+			return strconv.FormatFloat(v, 'f', 0, 64) + a.Per
+		}
 		return strconv.FormatFloat(v, 'g', 4, 64) + a.Per
 	}
 	return a.Unit.Format(v) + a.Per
