@@ -146,7 +146,7 @@ func parse(name, dir string, data []byte, cat Catalog, env func(string) (string,
 	if problems != nil {
 		return nil, problems
 	}
-	root, problems := readYAML(t, body)
+	root, problems := readYAML(t, body, "write at least fleets: with one entry")
 	if problems != nil {
 		return nil, problems
 	}
@@ -157,7 +157,7 @@ func parse(name, dir string, data []byte, cat Catalog, env func(string) (string,
 	s := defaultSpec()
 	d.decodeRoot(root, &s)
 	if d.aliased > maxAliased {
-		return nil, Problems{t.problem(mark{1, 1}, Error, "", fmt.Sprintf("the aliases (*name) in this file bring in more than %d values", maxAliased), "write what they stand for, or split the file")}
+		return nil, Problems{t.tooManyAliases()}
 	}
 	cfg := d.resolve(dir, &s)
 	cfg.File = name
@@ -166,4 +166,8 @@ func parse(name, dir string, data []byte, cat Catalog, env func(string) (string,
 		return nil, problems
 	}
 	return cfg, problems
+}
+
+func (t *text) tooManyAliases() Problem {
+	return t.problem(mark{1, 1}, Error, "", fmt.Sprintf("the aliases (*name) in this file bring in more than %d values", maxAliased), "write what they stand for, or split the file")
 }

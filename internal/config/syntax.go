@@ -15,8 +15,9 @@ import (
 
 const maxDepth = 64
 
-// readYAML reads the one document of a file. Keys that are written twice are left for the decoder to find.
-func readYAML(t *text, body []byte) (*yaml.Node, Problems) {
+// readYAML reads the one document of a file; least is what to write into an empty one. Keys that are written twice are left for the
+// decoder to find.
+func readYAML(t *text, body []byte, least string) (*yaml.Node, Problems) {
 	loader, err := yaml.NewLoader(bytes.NewReader(body), yaml.WithUniqueKeys(false), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
 	if err != nil {
 		return nil, Problems{t.problem(mark{1, 1}, Error, "", err.Error(), "")}
@@ -24,7 +25,7 @@ func readYAML(t *text, body []byte) (*yaml.Node, Problems) {
 	var first, second yaml.Node
 	switch err := loader.Load(&first); {
 	case errors.Is(err, io.EOF), err == nil && isNull(first.Content[0]):
-		return nil, Problems{t.problem(mark{1, 1}, Error, "", "the file says nothing", "write at least fleets: with one entry")}
+		return nil, Problems{t.problem(mark{1, 1}, Error, "", "the file says nothing", least)}
 	case err != nil:
 		return nil, Problems{t.syntax(err)}
 	}
