@@ -168,26 +168,6 @@ func parse(name, dir string, data []byte, cat Catalog, env func(string) (string,
 	return cfg, problems
 }
 
-// Decode reads a file that is no configuration, and is written as one is: what says what it is, such as "scenario". into holds the
-// defaults.
-func Decode(what, name string, data []byte, env func(string) (string, bool), into Body) Problems {
-	t, body, problems := readText(name, data)
-	if problems != nil {
-		return problems
-	}
-	root, problems := readYAML(t, body, what)
-	if problems != nil {
-		return problems
-	}
-	d := newDecoder(t, env)
-	d.other = what
-	d.decodeBody("", root, into)
-	if problems := d.tooMany(); problems != nil {
-		return problems
-	}
-	return d.probs.sorted()
-}
-
 func newDecoder(t *text, env func(string) (string, bool)) *decoder {
 	return &decoder{
 		text: t, env: env,
