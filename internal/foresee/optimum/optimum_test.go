@@ -122,7 +122,7 @@ func TestNeeds(t *testing.T) {
 	}
 	// Of exponential services of 100 ms 2 workers carry .67 of what they could, 10 carry .92.
 	if u := carries[1] / 20; math.Abs(u-0.67) > 0.015 {
-		t.Errorf("two carry %.3f", u)
+		t.Errorf("two workers carry %.3f", u)
 	}
 	if u := carries[9] / 100; math.Abs(u-0.92) > 0.015 {
 		t.Errorf("ten carry %.3f", u)
