@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"tidemark/bench/control/horizontal"
 	"tidemark/internal/decide/engine"
 )
 
@@ -18,48 +19,21 @@ type peer struct {
 var peers = []peer{
 	{"fixed", nil, "workers", nil}, // its settings are those of the cell
 	{"hpa-cpu", []float64{40, 50, 60, 70, 80, 90}, "target utilisation, percent", func(target float64, _ time.Duration) func(*engine.Input) int {
-		return horizontal(func(in *engine.Input) float64 { return in.Readings[busy].Value / target }, true)
+		var h horizontal.HPA
+		return func(in *engine.Input) int {
+			return h.Pods(in.Size.Workers(), in.Size.Serving, in.Readings[busy].Value/target)
+		}
 	}},
 	{"keda-queue", []float64{0.4, 0.5, 0.6, 0.7, 0.8, 1}, "requests in flight, a worker", func(target float64, _ time.Duration) func(*engine.Input) int {
-		return horizontal(func(in *engine.Input) float64 {
-			return in.Readings[inFlight].Value / float64(in.Size.Workers()) / target
-		}, false)
+		var h horizontal.HPA
+		return func(in *engine.Input) int {
+			n := in.Size.Workers()
+			return h.Total(n, in.Readings[inFlight].Value/float64(n)/target)
+		}
 	}},
 	{"aws-target", []float64{40, 50, 60, 70, 80, 90}, "target utilisation, percent", targetTracking},
 	{"aws-step", []float64{40, 50, 60, 70, 80}, "alarm utilisation, percent", stepScaling},
 	{"uwsgi-busyness", []float64{40, 50, 60, 70, 80}, "maximum busyness, percent", busyness},
-}
-
-// horizontal is the Kubernetes HPA (v2 defaults): desired = ceil(replicas x metric/target) within a tolerance of 0.1; on the way up at most
-// the larger of 4 pods and 100 % in 15 s; on the way down the largest recommendation of 300 s. Of a resource metric, pods that are not
-// ready count as 0 on the way up. bench/peers checks it against the real controller.
-func horizontal(ratio func(*engine.Input) float64, perPod bool) func(*engine.Input) int {
-	const window = int(300 * time.Second / tick)
-	var recent []int
-	return func(in *engine.Input) int {
-		n, ready := in.Size.Workers(), in.Size.Serving
-		r := ratio(in)
-		want := n
-		switch {
-		case math.Abs(r-1) <= 0.1:
-		case perPod && in.Size.Starting > 0 && r > 1:
-			if again := r * float64(ready) / float64(n); again > 1.1 {
-				want = int(math.Ceil(again * float64(n)))
-			}
-		case perPod:
-			want = int(math.Ceil(r*float64(ready) - 1e-9))
-		default:
-			want = int(math.Ceil(r*float64(n) - 1e-9))
-		}
-		recent = append(recent, want)
-		if len(recent) > window+1 {
-			recent = recent[1:]
-		}
-		for _, was := range recent {
-			want = max(want, min(was, n))
-		}
-		return max(min(want, max(n+4, 2*n)), 1)
-	}
 }
 
 // minutes averages a reading of each tick over whole minutes, as an alarm's datapoints.

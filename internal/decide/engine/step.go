@@ -59,14 +59,45 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 	d.From, d.To = current, current
 	pending := s.follow(in, d)
 	s.Size = in.Size
+	var growing *Action
 	if pending {
-		return
+		if growing = s.outgrown(p); growing == nil {
+			return
+		}
+		d.To = current
 	}
 
-	c := chain{p: p, s: s, d: d, now: in.Now, from: current, all: current + in.Size.Draining, allot: &in.Allotment, bounds: p.Bounds}
+	c := chain{growing: growing, p: p, s: s, d: d, now: in.Now, from: current, all: current + in.Size.Draining, allot: &in.Allotment, bounds: p.Bounds}
 	c.propose()
 	c.safeguard()
+	if growing != nil && c.to <= growing.To {
+		d.To = growing.To // it goes on as it is
+		return
+	}
 	c.conclude()
+	if growing != nil {
+		d.To = max(d.To, growing.To)
+	}
+}
+
+// outgrown is the scale-out on its way when an objective or a forecast in force asks for more than it brings: while workers boot the load
+// goes on to grow. Rules wait, as the latency and the load of a worker that they look at say nothing of those that are coming.
+func (s *State) outgrown(p *policy.Fleet) (growing *Action) {
+	a := s.Action
+	if a.To <= a.From {
+		return nil
+	}
+	s.eachSLO(p, func(pol *policy.Policy, m *SLOState) {
+		if pol.Mode == fleet.On && m.Proposal.Known && m.Proposal.Size > a.To {
+			growing = a
+		}
+	})
+	s.eachForecast(p, func(pol *policy.Policy, m *ForecastState) {
+		if pol.Mode == fleet.On && m.Need > a.To {
+			growing = a
+		}
+	})
+	return growing
 }
 
 // observe turns the readings into datapoints and alarms.
