@@ -329,7 +329,9 @@ var basis = []struct {
 	}},
 }
 
-func clock(h float64) string { return fmt.Sprintf("%02d:%02d", int(h), int(math.Round(60*(h-math.Floor(h))))) }
+func clock(h float64) string {
+	return fmt.Sprintf("%02d:%02d", int(h), int(math.Round(60*(h-math.Floor(h)))))
+}
 
 func size(n int64) string {
 	if n >= 1<<30 {
