@@ -444,3 +444,9 @@ func Unchanged(w http.ResponseWriter, r *http.Request, text []byte) bool {
 	}
 	return false
 }
+
+// Serves reports whether a request is for the API, whatever comes of it.
+func (a *API) Serves(r *http.Request) bool {
+	_, pattern := a.mux.Handler(r)
+	return pattern != ""
+}
