@@ -19,6 +19,7 @@ type Config struct {
 	Environment string        // production, staging or development
 	StateDir    string        // where the records are; absolute when Load read it
 	Socket      string        // where the daemon listens for the operator's commands
+	Listen      string        // host:port of the dashboard and its API, on the loopback interface; empty: none
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
 	Push        Push
@@ -26,6 +27,7 @@ type Config struct {
 	Alerts      alert.Rules // when somebody is told
 	Fleets      []Fleet
 
+	text   *text // for Written
 	spec   *spec // for Effective
 	places map[string]place
 	given  map[string]string
