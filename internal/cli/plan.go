@@ -41,7 +41,7 @@ Each figure that it starts from is listed as measured, given, required or assume
 				if err != nil {
 					return fmt.Errorf("read the plan: %w", err)
 				}
-				lines, problems := config.Read(file, data, &in)
+				lines, problems := config.Decode("plan", file, data, os.LookupEnv, &in)
 				if problems.Failed() {
 					return problems
 				}

@@ -471,6 +471,7 @@ func (r *resolver) safeguards() {
 		CooldownUp: s.Cooldown.ScaleUp, CooldownDown: s.Cooldown.ScaleDown, StepUp: s.Step.Up, StepDown: s.Step.Down,
 		RateCount: s.MaxScalingRate.count, RateWindow: s.MaxScalingRate.window, ActionLimit: s.ActionTimeout,
 	}
+	r.paces()
 	for i := range s.Freeze {
 		r.freeze(r.at("safeguards.freeze.%d", i), &s.Freeze[i])
 	}

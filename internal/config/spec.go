@@ -59,6 +59,7 @@ type objectiveSpec struct {
 	Within literal       `yaml:"within,required" example:"400ms"`
 	Drain  time.Duration `yaml:"drain"`
 	Settle time.Duration `yaml:"settle"`
+	Pace   pace          `yaml:"pace"`
 }
 
 type demandSpec struct {

@@ -98,16 +98,22 @@ func (m *model) occupancy(years, percent float64, each int) []float64 {
 
 func (m *model) money(p *Plan) {
 	in, each := m.in, p.Sizing.PerInstance
+	rented := in.Machine.VCPUs == 0
+	p.Reserve = []Reserve{}
 	for _, t := range in.Reserved {
+		if !rented {
+			break
+		}
 		p.Reserve = append(p.Reserve, m.reserve(t, each))
 	}
 	p.OffPeak = m.offPeak(each)
-	rented := in.Machine.VCPUs == 0
 	worker := in.Instances.Worker
 	saving := func(what string, hours float64) {
 		s := Saving{What: what, InstanceHours: hours, VCPUHours: hours * worker.VCPUs, GBHours: hours * float64(worker.Memory) / gib}
 		if rented {
 			s.Cash = hours * in.hour(worker)
+		} else { // a worker that is not there frees memory; idle, it took no CPU
+			s.VCPUHours, s.GBHours = 0, hours*float64(in.Worker.Memory)/gib
 		}
 		p.Savings = append(p.Savings, s)
 	}
@@ -165,6 +171,9 @@ func (m *model) offPeak(each int) Schedule {
 	s := Schedule{Ceiling: in.OffPeak.Ceiling}
 	peak := m.instances(in.peak(), each)
 	ceiling := max((s.Ceiling+each-1)/each, in.Fleet.Instances)
+	if in.Machine.VCPUs > 0 {
+		ceiling = max(s.Ceiling, in.Fleet.Min)
+	}
 	step := m.series.Step.Hours()
 	weeks := m.series.Duration().Hours() / 168
 	month := monthHours / 168 / weeks

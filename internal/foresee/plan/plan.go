@@ -272,9 +272,12 @@ func (m *model) cores(rate float64) float64 {
 	return rate * (r.CPU + r.DatabaseCPU + r.ProxyCPU).Seconds()
 }
 
-// instances holds the workers that a rate needs, and its CPU.
+// instances holds the workers that a rate needs, and its CPU. On one machine there are none: each worker counts as one.
 func (m *model) instances(rate float64, each int) int {
 	f := m.in.Fleet
+	if m.in.Machine.VCPUs > 0 {
+		return m.workers(rate)
+	}
 	byWorkers := (m.workers(rate) + each - 1) / each
 	byCPU := int(math.Ceil(rate*m.in.Request.CPU.Seconds()/(m.in.Instances.Worker.VCPUs*f.CPUPeak/100) - 1e-9))
 	return max(byWorkers, byCPU, f.Instances)
@@ -307,6 +310,12 @@ func (m *model) rightSize(peak float64) Sizing {
 		s.PerInstance = max(f.PerInstance, 1)
 	}
 	s.MachineVCPUs = math.Ceil(max(m.cores(mean)/middle, m.cores(peak)/f.CPUPeak) * 100)
+	if in.Machine.VCPUs > 0 {
+		average := 100 * m.cores(mean) / in.Machine.VCPUs
+		s.PerInstance, s.Options, s.InBand = 1, []Option{}, average >= f.CPULow && average <= f.CPUHigh
+		s.Text = fmt.Sprintf("the machine's %g vCPU are %.0f %% busy on average, %.0f %% at the peak, of the workers, the database and nginx together", in.Machine.VCPUs, average, 100*m.cores(peak)/in.Machine.VCPUs)
+		return s
+	}
 	i := min(s.PerInstance, len(s.Options)) - 1
 	o := s.Options[i]
 	s.InBand = o.Average >= f.CPULow && o.Average <= f.CPUHigh

@@ -71,7 +71,7 @@ func TestNeedIsTheFewest(t *testing.T) {
 	})
 }
 
-// The date solves the growth curve: 20 to 27.16 requests/s of what one worker's bound allows.
+// The date solves the growth curve, and a machine that is paid for anyway saves no cash.
 func TestOutgrown(t *testing.T) {
 	p := made(t, func(in *Input) {
 		in.Machine = Machine{VCPUs: 4, Memory: 64 << 30, Disk: 1 << 40}

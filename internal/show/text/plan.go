@@ -59,14 +59,14 @@ func Plan(w io.Writer, v View, p *plan.Plan) {
 	fmt.Fprintf(w, "%.0f hours a week with at most %d workers (%d needed): %s\n", p.OffPeak.Hours, p.OffPeak.Ceiling, p.OffPeak.Needed, p.OffPeak.Sentence)
 	head("a month's savings: capacity freed, and cash")
 	table(func(t io.Writer) {
-		fmt.Fprintln(t, "what\tinstance-hours\tvCPU-hours\tGB-hours\tcash")
+		fmt.Fprintln(t, "what\tinstance- or worker-hours\tvCPU-hours\tGB-hours\tcash")
 		for _, s := range p.Savings {
 			fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.2f %s\n", s.What, s.InstanceHours, s.VCPUHours, s.GBHours, s.Cash, p.Currency)
 		}
 	})
 	head("cost of a month, " + p.Currency)
 	table(func(t io.Writer) {
-		fmt.Fprintln(t, "month\tinstances\texpected\trange\twith the best reservation")
+		fmt.Fprintln(t, "month\tinstances or workers\texpected\trange\twith the best reservation")
 		for i, c := range p.Costs {
 			if i%6 == 0 || i == len(p.Costs)-1 {
 				fmt.Fprintf(t, "%s\t%.1f\t%.0f\t%.0f to %.0f\t%.0f\n", c.Month, c.Instances, c.Expected, c.Low, c.High, c.Reserved)
