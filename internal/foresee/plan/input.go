@@ -5,7 +5,9 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -359,9 +361,9 @@ func (in *Input) Figures(given, measured map[string]string) []Figure {
 	var out []Figure
 	for _, b := range basis {
 		f := Figure{Name: b.path, Value: b.value(in), Kind: b.kind, Source: b.from}
-		for path, where := range given {
-			if path == b.path || strings.HasPrefix(path, b.path+".") && strings.Count(b.path, ".") <= 1 {
-				f.Kind, f.Source = Given, where
+		for _, path := range slices.Sorted(maps.Keys(given)) {
+			if path == b.path || strings.HasPrefix(path, b.path+".") {
+				f.Kind, f.Source = Given, given[path]
 				break
 			}
 		}
