@@ -141,23 +141,23 @@ func readAll(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
+const configuration = "configuration" // what a file is when nothing else is said
+
 func parse(name, dir string, data []byte, cat Catalog, env func(string) (string, bool)) (*Config, Problems) {
 	t, body, problems := readText(name, data)
 	if problems != nil {
 		return nil, problems
 	}
-	root, problems := readYAML(t, body)
+	root, problems := readYAML(t, body, configuration)
 	if problems != nil {
 		return nil, problems
 	}
-	d := &decoder{
-		text: t, cat: cat, env: env,
-		places: map[string]place{}, given: map[string]string{}, failed: map[string]bool{}, around: map[string]bool{}, hidden: map[string]string{},
-	}
+	d := newDecoder(t, env)
+	d.cat = cat
 	s := defaultSpec()
 	d.decodeRoot(root, &s)
-	if d.aliased > maxAliased {
-		return nil, Problems{t.problem(mark{1, 1}, Error, "", fmt.Sprintf("the aliases (*name) in this file bring in more than %d values", maxAliased), "write what they stand for, or split the file")}
+	if problems := d.tooMany(); problems != nil {
+		return nil, problems
 	}
 	cfg := d.resolve(dir, &s)
 	cfg.File = name
@@ -166,4 +166,39 @@ func parse(name, dir string, data []byte, cat Catalog, env func(string) (string,
 		return nil, problems
 	}
 	return cfg, problems
+}
+
+// Decode reads a file that is no configuration, and is written as one is: what says what it is, such as "scenario". into holds the
+// defaults.
+func Decode(what, name string, data []byte, env func(string) (string, bool), into Body) Problems {
+	t, body, problems := readText(name, data)
+	if problems != nil {
+		return problems
+	}
+	root, problems := readYAML(t, body, what)
+	if problems != nil {
+		return problems
+	}
+	d := newDecoder(t, env)
+	d.other = what
+	d.decodeBody("", root, into)
+	if problems := d.tooMany(); problems != nil {
+		return problems
+	}
+	return d.probs.sorted()
+}
+
+func newDecoder(t *text, env func(string) (string, bool)) *decoder {
+	return &decoder{
+		text: t, env: env,
+		places: map[string]place{}, given: map[string]string{}, failed: map[string]bool{}, around: map[string]bool{}, hidden: map[string]string{},
+	}
+}
+
+// tooMany is the problem of a file whose aliases bring in too much.
+func (d *decoder) tooMany() Problems {
+	if d.aliased <= maxAliased {
+		return nil
+	}
+	return Problems{d.text.problem(mark{1, 1}, Error, "", fmt.Sprintf("the aliases (*name) in this file bring in more than %d values", maxAliased), "write what they stand for, or split the file")}
 }

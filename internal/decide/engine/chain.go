@@ -38,9 +38,20 @@ type chain struct {
 	code    fleet.Code // of what blocks longest
 	until   time.Time  // zero: without end
 	endless bool
+
+	mute bool // nobody hears the reasons: Skim
 }
 
-func (c *chain) add(r fleet.Reason) { add(c.d, r) }
+func newChain(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) chain {
+	from := in.Size.Workers()
+	return chain{p: p, s: s, d: d, now: in.Now, from: from, all: from + in.Size.Draining, allot: &in.Allotment, bounds: p.Bounds}
+}
+
+func (c *chain) add(r fleet.Reason) {
+	if !c.mute {
+		add(c.d, r)
+	}
+}
 
 // propose finds the need: the largest of what is proposed, one direction a tick.
 func (c *chain) propose() {
@@ -85,7 +96,9 @@ func (c *chain) propose() {
 		c.to = c.agree(in)
 	default:
 		c.add(fleet.Reason{Code: fleet.NothingProposed, Size: c.from})
-		c.dissent()
+		if !c.mute {
+			c.dissent()
+		}
 	}
 	c.d.Wanted = c.to
 	if out > c.from {
@@ -151,6 +164,9 @@ func (c *chain) each(visit func(*policy.Policy, policy.Rule, *RuleState)) {
 }
 
 func (c *chain) reason(pol *policy.Policy, r policy.Rule, st *RuleState) fleet.Reason {
+	if c.mute {
+		return fleet.Reason{}
+	}
 	sig, newest := &c.p.Signals[r.Signal], c.s.Signals[r.Signal].Series.Newest()
 	reason := fleet.Reason{
 		Policy: pol.ID, Signal: sig.Name, Unit: sig.Unit, Operator: r.Operator, Threshold: r.Threshold,

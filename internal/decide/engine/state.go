@@ -37,6 +37,9 @@ type State struct {
 	// Boot is how long a scale-out took from the decision until all its workers served: as the latest, or longer when others
 	// before it took longer. 0: none was timed.
 	Boot time.Duration `json:"boot,omitzero"`
+
+	windows windows
+	still   still
 }
 
 // SignalState is one signal's memory.
@@ -73,6 +76,7 @@ type Action struct {
 // Fit makes the state fit the policy: what still means the same is kept by name, what is new starts empty, what is gone is
 // dropped. A new State is Fit to its policy before its first Step, and again after each reload.
 func (s *State) Fit(p *policy.Fleet) {
+	s.windows, s.still = windows{}, still{}
 	signals := make([]SignalState, len(p.Signals))
 	for i, sig := range p.Signals {
 		signals[i].Name = sig.Name

@@ -46,6 +46,7 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 		s.Order = nil
 	}
 	s.observe(p, in)
+	s.evaluate(p, in.Now)
 	s.predict(p, in)
 	s.foresee(p, in)
 
@@ -67,7 +68,8 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 		d.To = current
 	}
 
-	c := chain{growing: growing, p: p, s: s, d: d, now: in.Now, from: current, all: current + in.Size.Draining, allot: &in.Allotment, bounds: p.Bounds}
+	c := newChain(p, s, in, d)
+	c.growing = growing
 	c.propose()
 	c.safeguard()
 	if growing != nil && c.to <= growing.To {
@@ -100,10 +102,12 @@ func (s *State) outgrown(p *policy.Fleet) (growing *Action) {
 	return growing
 }
 
-// observe turns the readings into datapoints and alarms.
-func (s *State) observe(p *policy.Fleet, in *Input) {
+// observe turns the readings into datapoints. It reports whether there is anything new in them that alarms or rules could see: a
+// datapoint, or a signal that has come or gone.
+func (s *State) observe(p *policy.Fleet, in *Input) (news bool) {
 	for i := range s.Signals {
 		sig := &s.Signals[i]
+		there := sig.Last.Quality >= fleet.Sparse
 		sig.Last = fleet.Reading{Time: in.Now}
 		if i < len(in.Readings) {
 			sig.Last = in.Readings[i]
@@ -111,13 +115,19 @@ func (s *State) observe(p *policy.Fleet, in *Input) {
 		if math.IsNaN(sig.Last.Value) || math.IsInf(sig.Last.Value, 0) {
 			sig.Last = fleet.Reading{Time: in.Now} // who divides by zero has not measured anything
 		}
-		sig.Series.Observe(&p.Signals[i], in.Now, sig.Last, sig.keep)
+		closed := sig.Series.Observe(&p.Signals[i], in.Now, sig.Last, sig.keep)
 		if sig.Last.Quality >= fleet.Sparse {
 			sig.Fresh, sig.Lost = in.Now, time.Time{}
 		} else if sig.Lost.IsZero() {
 			sig.Lost = in.Now
 		}
+		news = news || closed > 0 || there != (sig.Last.Quality >= fleet.Sparse)
 	}
+	return news
+}
+
+// evaluate brings the alarms up to date.
+func (s *State) evaluate(p *policy.Fleet, now time.Time) {
 	at := 0
 	for i := range p.Policies {
 		for _, r := range p.Policies[i].Rules {
@@ -126,11 +136,11 @@ func (s *State) observe(p *policy.Fleet, in *Input) {
 			before := rule.State
 			rule.Verdict = signal.Evaluate(r, s.Signals[r.Signal].Series.Points, before)
 			if rule.State != before || rule.Since.IsZero() {
-				rule.Since = in.Now
+				rule.Since = now
 			}
 		}
 	}
-	s.guard(p, in.Now)
+	s.guard(p, now)
 }
 
 // follow sees after the action on its way, and reports whether the fleet waits for it.

@@ -163,6 +163,7 @@ type run struct {
 	windows  []window
 	judged   *signal.Sliding
 	arrived  uint64
+	next     int // of Load.Requests
 	result   Result
 	sample   Sample
 	jumped   bool
@@ -243,8 +244,9 @@ func (r *run) advance(end float64) {
 		r.start(q.at, q.service, end)
 		work += q.service
 	}
+	work += r.replay(end)
 	step := r.Load.Step.Seconds()
-	for from := r.now; from < end; {
+	for from := r.now; from < end && r.Load.Requests == nil; {
 		i := int(from/step + 1e-9)
 		if i >= len(r.Load.Rates) {
 			break
@@ -280,15 +282,32 @@ func (r *run) arrive(from, to, gap, end float64) (work float64) {
 		if t >= to {
 			return work
 		}
-		r.arrived++
-		s := r.Service.of(uint32(r.services.Next() >> 32))
-		if r.waiting.n > 0 || r.pool.free[0] >= end {
-			r.waiting.push(request{t, s})
-			continue
-		}
-		work += s
-		r.start(t, s, end)
+		work += r.admit(t, r.Service.of(uint32(r.services.Next()>>32)), end)
 	}
+}
+
+// replay plays what came one by one as it was, and returns the work that was begun.
+func (r *run) replay(end float64) (work float64) {
+	for ; r.next < len(r.Load.Requests); r.next++ {
+		q := r.Load.Requests[r.next]
+		if t := float64(q.At) / 1000; t < end {
+			work += r.admit(t, float64(q.Service), end)
+		} else {
+			break
+		}
+	}
+	return work
+}
+
+// admit takes in a request and returns the work that was begun.
+func (r *run) admit(t, s, end float64) (work float64) {
+	r.arrived++
+	if r.waiting.n > 0 || r.pool.free[0] >= end {
+		r.waiting.push(request{t, s})
+		return 0
+	}
+	r.start(t, s, end)
+	return s
 }
 
 // start hands a request to a worker, before the tick's end.
