@@ -13,6 +13,7 @@ type spec struct {
 	Environment environment   `yaml:"environment"`
 	StateDir    string        `yaml:"state_dir"`
 	Socket      string        `yaml:"socket"`
+	Listen      string        `yaml:"listen"`
 	Tick        time.Duration `yaml:"tick"`
 	Retention   Retention     `yaml:"retention"`
 	Push        Push          `yaml:"push"`
@@ -59,6 +60,7 @@ type objectiveSpec struct {
 	Within literal       `yaml:"within,required" example:"400ms"`
 	Drain  time.Duration `yaml:"drain"`
 	Settle time.Duration `yaml:"settle"`
+	Pace   pace          `yaml:"pace"`
 }
 
 type demandSpec struct {

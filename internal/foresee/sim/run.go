@@ -26,6 +26,9 @@ type Plan struct {
 	Target  Objective
 	Faults  Faults
 	Seed    uint64
+	// Control, unless nil, sizes the fleet in the engine's place, so that others can be compared on the same load: given what is observed, the
+	// readings by index of Probes, it returns the size to have.
+	Control func(*engine.Input) int
 	// Each, unless nil, is told of every tick; Decided of every decision that changes the size. What they point at is
 	// used again.
 	Each    func(*Sample)
@@ -160,6 +163,7 @@ type run struct {
 	windows  []window
 	judged   *signal.Sliding
 	arrived  uint64
+	next     int // of Load.Requests
 	result   Result
 	sample   Sample
 	jumped   bool
@@ -240,8 +244,9 @@ func (r *run) advance(end float64) {
 		r.start(q.at, q.service, end)
 		work += q.service
 	}
+	work += r.replay(end)
 	step := r.Load.Step.Seconds()
-	for from := r.now; from < end; {
+	for from := r.now; from < end && r.Load.Requests == nil; {
 		i := int(from/step + 1e-9)
 		if i >= len(r.Load.Rates) {
 			break
@@ -277,15 +282,32 @@ func (r *run) arrive(from, to, gap, end float64) (work float64) {
 		if t >= to {
 			return work
 		}
-		r.arrived++
-		s := r.Service.of(uint32(r.services.Next() >> 32))
-		if r.waiting.n > 0 || r.pool.free[0] >= end {
-			r.waiting.push(request{t, s})
-			continue
-		}
-		work += s
-		r.start(t, s, end)
+		work += r.admit(t, r.Service.of(uint32(r.services.Next()>>32)), end)
 	}
+}
+
+// replay plays what came one by one as it was, and returns the work that was begun.
+func (r *run) replay(end float64) (work float64) {
+	for ; r.next < len(r.Load.Requests); r.next++ {
+		q := r.Load.Requests[r.next]
+		if t := float64(q.At) / 1000; t < end {
+			work += r.admit(t, float64(q.Service), end)
+		} else {
+			break
+		}
+	}
+	return work
+}
+
+// admit takes in a request and returns the work that was begun.
+func (r *run) admit(t, s, end float64) (work float64) {
+	r.arrived++
+	if r.waiting.n > 0 || r.pool.free[0] >= end {
+		r.waiting.push(request{t, s})
+		return 0
+	}
+	r.start(t, s, end)
+	return s
 }
 
 // start hands a request to a worker, before the tick's end.
@@ -364,7 +386,11 @@ func (r *run) decide() {
 	for i := range r.Probes {
 		r.input.Readings[i] = r.read(i, now, utilisation)
 	}
-	engine.Step(r.Policy, &r.state, &r.input, &r.decision)
+	if r.Control != nil {
+		r.control(now)
+	} else {
+		engine.Step(r.Policy, &r.state, &r.input, &r.decision)
+	}
 	r.sample = Sample{Time: now, Rate: float64(r.arrived) / r.Tick.Seconds(), Size: r.input.Size, Utilisation: utilisation, P95: r.sample.P95, Queued: r.waiting.n}
 	r.result.LongestQueue = max(r.result.LongestQueue, r.waiting.n)
 	if r.Each != nil {
@@ -440,6 +466,16 @@ func (r *run) working() int {
 		}
 	}
 	return n
+}
+
+// control makes an action of what another controller asks for.
+func (r *run) control(now time.Time) {
+	from, to := len(r.pool.free), max(r.Control(&r.input), 1)
+	r.decision = fleet.Decision{Time: now, From: from, To: to}
+	r.state.Action = nil
+	if to != from {
+		r.state.Action = &engine.Action{From: from, To: to, Since: now}
+	}
 }
 
 // act carries out what was decided at this tick.
