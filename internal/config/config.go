@@ -19,6 +19,7 @@ type Config struct {
 	Environment string        // production, staging or development
 	StateDir    string        // where the records are; absolute when Load read it
 	Socket      string        // where the daemon listens for the operator's commands
+	Listen      string        // host:port of the dashboard and its API, on the loopback interface; empty: none
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
 	Push        Push
@@ -26,6 +27,7 @@ type Config struct {
 	Alerts      alert.Rules // when somebody is told
 	Fleets      []Fleet
 
+	text   *text // for Written
 	spec   *spec // for Effective
 	places map[string]place
 	given  map[string]string
@@ -166,26 +168,6 @@ func parse(name, dir string, data []byte, cat Catalog, env func(string) (string,
 		return nil, problems
 	}
 	return cfg, problems
-}
-
-// Decode reads a file that is no configuration, and is written as one is: what says what it is, such as "scenario". into holds the
-// defaults.
-func Decode(what, name string, data []byte, env func(string) (string, bool), into Body) Problems {
-	t, body, problems := readText(name, data)
-	if problems != nil {
-		return problems
-	}
-	root, problems := readYAML(t, body, what)
-	if problems != nil {
-		return problems
-	}
-	d := newDecoder(t, env)
-	d.other = what
-	d.decodeBody("", root, into)
-	if problems := d.tooMany(); problems != nil {
-		return problems
-	}
-	return d.probs.sorted()
 }
 
 func newDecoder(t *text, env func(string) (string, bool)) *decoder {

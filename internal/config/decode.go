@@ -430,9 +430,6 @@ func (d *decoder) unknownField(path string, key *yaml.Node, names []string) (mea
 	case near != "":
 		d.distrust(join(path, near))
 		fix = "did you mean " + near + "?"
-	case later[name] != "" && d.other == "":
-		d.failAt(at, join(path, name), "is not supported yet by this version: "+later[name], "delete it")
-		return ""
 	case len(elsewhere) > 0:
 		fix = "it belongs under " + strings.Join(elsewhere, " or ")
 	case len(names) == 0:

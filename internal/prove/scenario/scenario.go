@@ -301,7 +301,7 @@ func Parse(name string, data []byte, o Options) (*Scenario, error) {
 	sum := sha256.Sum256(data)
 	s := &Scenario{Timeout: defaultTimeout, Drain: defaultDrain, Limits: Limits{Duration: 24 * time.Hour, Requests: 10_000_000, Connections: 2000}, library: o.Library,
 		dir: filepath.Dir(name), digest: hex.EncodeToString(sum[:])}
-	if problems := config.Decode("scenario", name, data, os.LookupEnv, s); len(problems) > 0 {
+	if _, problems := config.Decode("scenario", name, data, os.LookupEnv, s); len(problems) > 0 {
 		return nil, problems
 	}
 	return s, s.apply(o)
@@ -379,7 +379,7 @@ func (s *Scenario) borrow(errs *config.FieldErrors) {
 		return
 	}
 	var l library
-	if problems := config.Decode("library", name+".yaml", text, os.LookupEnv, &l); len(problems) > 0 {
+	if _, problems := config.Decode("library", name+".yaml", text, os.LookupEnv, &l); len(problems) > 0 {
 		errs.Add("library", problems.Error(), "")
 		return
 	}
