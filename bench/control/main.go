@@ -79,7 +79,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	show(os.Stdout, rows)
+	if err := show(os.Stdout, rows); err != nil {
+		return err
+	}
 	if *out == "" {
 		return nil
 	}
@@ -233,7 +235,7 @@ func each(n int, done string, work func(int) error) error {
 }
 
 // show prints each policy's summary, and ours cell by cell.
-func show(w io.Writer, rows []row) {
+func show(w io.Writer, rows []row) error {
 	fmt.Fprintf(w, "Worker-hours over the clairvoyant's (geometric mean, worst), minutes missed (mean, worst), cells within %g %%, actions a day (worst)\n\n", 100*budget)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "policy\tcost\tworst\tmissed %\tworst\tcells kept\tactions\tworst\t")
@@ -241,7 +243,9 @@ func show(w io.Writer, rows []row) {
 		s := summarise(rows, name)
 		fmt.Fprintf(tw, "%s\t%.3f\t%.3f\t%.3f\t%.3f\t%d of %d\t%.0f\t%.0f\t\n", name, s.cost, s.worstCost, s.missed, s.worstMissed, s.kept, s.n, s.actions, s.worstActions)
 	}
-	tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
 	fmt.Fprintln(w, "\nOurs, beside someone who knows every rate to come and keeps the objective too (foreknown)")
 	fmt.Fprintln(tw, "trace\tworkers\tcv\tboot\tcost\tmissed %\tlongest min\tactions\tforeknown cost\tmissed %\t")
 	for i, r := range rows {
@@ -251,7 +255,7 @@ func show(w io.Writer, rows []row) {
 		k := rows[i+2]
 		fmt.Fprintf(tw, "%s\t%g\t%g\t%g\t%.3f\t%.3f\t%.0f\t%.0f\t%.3f\t%.3f\t\n", r.Trace, r.Workers, r.CV, r.Boot, r.Cost, r.Violations, r.Longest, r.Actions, k.Cost, k.Violations)
 	}
-	tw.Flush()
+	return tw.Flush()
 }
 
 func names(rows []row) (out []string) {
