@@ -12,7 +12,7 @@ func (c *chain) schedule(out int) {
 	if c.p.Schedule == nil {
 		return
 	}
-	c.limits = c.p.Schedule.At(c.now)
+	c.limits = c.s.windows.at(c.p.Schedule, c.now)
 	loaded := out > c.from
 	c.bounds, _ = c.limits.Bounds(c.p.Bounds, loaded) // check warns of limits that contradict each other
 	c.capped = c.limits.Ceiling

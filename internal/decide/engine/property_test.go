@@ -448,25 +448,15 @@ func TestNoFlapping(t *testing.T) {
 
 // steady is a step that changes nothing, in its steady state, of a policy with five rules, three guards, a supply and two windows.
 func steady() (step func(), d *fleet.Decision, rules int) {
-	p := requirements()
-	p.Policies[1].Rules = append(p.Policies[1].Rules, policy.Rule{Signal: 1, Operator: fleet.AtLeast, Threshold: 2, Change: 2, N: 3, M: 3},
-		policy.Rule{Signal: 1, Operator: fleet.AtMost, Threshold: 0.05, Change: -1, N: 10, M: 10})
+	p, readings := steadyFleet()
 	for _, pol := range p.Policies {
 		rules += len(pol.Rules)
 	}
-	for i := range 3 {
-		p.Guards = append(p.Guards, policy.Guard{Name: string(rune('a' + i)), If: []policy.Condition{{Rule: policy.Rule{Operator: fleet.AtLeast, Threshold: 95, N: 3, M: 1}, Release: 90}}})
-	}
-	p.Supplies = []policy.Supply{{Free: []int{0}, Reserve: 1, PerWorker: 2}}
-	p.Schedule = &schedule.Schedule{Zone: time.FixedZone("", -10*3600), Windows: []schedule.Window{
-		{Name: "off-peak", Daily: schedule.Daily{To: 6 * 60}, Ceiling: 2, CancelledByLoad: true},
-		{Name: "drive", Weekly: 0b0111110, Daily: schedule.Daily{From: 7 * 60, To: 18 * 60}, Floor: 2, Lead: 15 * time.Minute},
-	}}
 	s := &engine.State{}
 	s.Fit(&p)
 	d = &fleet.Decision{}
 	now := start
-	in := engine.Input{Size: fleet.Size{Known: true, Serving: 2}, Readings: []fleet.Reading{{Value: 20, Quality: fleet.Fresh}, {Value: 0.2, Quality: fleet.Fresh}}}
+	in := engine.Input{Size: fleet.Size{Known: true, Serving: 2}, Readings: readings}
 	step = func() {
 		now = now.Add(15 * time.Second)
 		in.Now = now
@@ -476,6 +466,21 @@ func steady() (step func(), d *fleet.Decision, rules int) {
 		step()
 	}
 	return step, d, rules
+}
+
+func steadyFleet() (policy.Fleet, []fleet.Reading) {
+	p := requirements()
+	p.Policies[1].Rules = append(p.Policies[1].Rules, policy.Rule{Signal: 1, Operator: fleet.AtLeast, Threshold: 2, Change: 2, N: 3, M: 3},
+		policy.Rule{Signal: 1, Operator: fleet.AtMost, Threshold: 0.05, Change: -1, N: 10, M: 10})
+	for i := range 3 {
+		p.Guards = append(p.Guards, policy.Guard{Name: string(rune('a' + i)), If: []policy.Condition{{Rule: policy.Rule{Operator: fleet.AtLeast, Threshold: 95, N: 3, M: 1}, Release: 90}}})
+	}
+	p.Supplies = []policy.Supply{{Free: []int{0}, Reserve: 1, PerWorker: 2}}
+	p.Schedule = &schedule.Schedule{Zone: time.FixedZone("", -10*3600), Windows: []schedule.Window{
+		{Name: "off-peak", Daily: schedule.Daily{To: 6 * 60}, Ceiling: 2, CancelledByLoad: true},
+		{Name: "drive", Weekly: 0b0111110, Daily: schedule.Daily{From: 7 * 60, To: 18 * 60}, Floor: 2, Lead: 15 * time.Minute},
+	}}
+	return p, []fleet.Reading{{Value: 20, Quality: fleet.Fresh}, {Value: 0.2, Quality: fleet.Fresh}}
 }
 
 func BenchmarkStep(b *testing.B) {

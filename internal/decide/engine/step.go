@@ -46,6 +46,7 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 		s.Order = nil
 	}
 	s.observe(p, in)
+	s.evaluate(p, in.Now)
 	s.predict(p, in)
 	s.foresee(p, in)
 
@@ -59,20 +60,54 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 	d.From, d.To = current, current
 	pending := s.follow(in, d)
 	s.Size = in.Size
+	var growing *Action
 	if pending {
-		return
+		if growing = s.outgrown(p); growing == nil {
+			return
+		}
+		d.To = current
 	}
 
-	c := chain{p: p, s: s, d: d, now: in.Now, from: current, all: current + in.Size.Draining, allot: &in.Allotment, bounds: p.Bounds}
+	c := newChain(p, s, in, d)
+	c.growing = growing
 	c.propose()
 	c.safeguard()
+	if growing != nil && c.to <= growing.To {
+		d.To = growing.To // it goes on as it is
+		return
+	}
 	c.conclude()
+	if growing != nil {
+		d.To = max(d.To, growing.To)
+	}
 }
 
-// observe turns the readings into datapoints and alarms.
-func (s *State) observe(p *policy.Fleet, in *Input) {
+// outgrown is the scale-out on its way when an objective or a forecast in force asks for more than it brings: while workers boot the load
+// goes on to grow. Rules wait, as the latency and the load of a worker that they look at say nothing of those that are coming.
+func (s *State) outgrown(p *policy.Fleet) (growing *Action) {
+	a := s.Action
+	if a.To <= a.From {
+		return nil
+	}
+	s.eachSLO(p, func(pol *policy.Policy, m *SLOState) {
+		if pol.Mode == fleet.On && m.Proposal.Known && m.Proposal.Size > a.To {
+			growing = a
+		}
+	})
+	s.eachForecast(p, func(pol *policy.Policy, m *ForecastState) {
+		if pol.Mode == fleet.On && m.Need > a.To {
+			growing = a
+		}
+	})
+	return growing
+}
+
+// observe turns the readings into datapoints. It reports whether there is anything new in them that alarms or rules could see: a
+// datapoint, or a signal that has come or gone.
+func (s *State) observe(p *policy.Fleet, in *Input) (news bool) {
 	for i := range s.Signals {
 		sig := &s.Signals[i]
+		there := sig.Last.Quality >= fleet.Sparse
 		sig.Last = fleet.Reading{Time: in.Now}
 		if i < len(in.Readings) {
 			sig.Last = in.Readings[i]
@@ -80,13 +115,19 @@ func (s *State) observe(p *policy.Fleet, in *Input) {
 		if math.IsNaN(sig.Last.Value) || math.IsInf(sig.Last.Value, 0) {
 			sig.Last = fleet.Reading{Time: in.Now} // who divides by zero has not measured anything
 		}
-		sig.Series.Observe(&p.Signals[i], in.Now, sig.Last, sig.keep)
+		closed := sig.Series.Observe(&p.Signals[i], in.Now, sig.Last, sig.keep)
 		if sig.Last.Quality >= fleet.Sparse {
 			sig.Fresh, sig.Lost = in.Now, time.Time{}
 		} else if sig.Lost.IsZero() {
 			sig.Lost = in.Now
 		}
+		news = news || closed > 0 || there != (sig.Last.Quality >= fleet.Sparse)
 	}
+	return news
+}
+
+// evaluate brings the alarms up to date.
+func (s *State) evaluate(p *policy.Fleet, now time.Time) {
 	at := 0
 	for i := range p.Policies {
 		for _, r := range p.Policies[i].Rules {
@@ -95,11 +136,11 @@ func (s *State) observe(p *policy.Fleet, in *Input) {
 			before := rule.State
 			rule.Verdict = signal.Evaluate(r, s.Signals[r.Signal].Series.Points, before)
 			if rule.State != before || rule.Since.IsZero() {
-				rule.Since = in.Now
+				rule.Since = now
 			}
 		}
 	}
-	s.guard(p, in.Now)
+	s.guard(p, now)
 }
 
 // follow sees after the action on its way, and reports whether the fleet waits for it.

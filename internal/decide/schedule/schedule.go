@@ -101,6 +101,12 @@ func (s *Schedule) At(t time.Time) Limits {
 	return l
 }
 
+// Holding is At, and an instant until which it says the same: the next at which a window begins or ends, half an hour on at most.
+func (s *Schedule) Holding(t time.Time) (Limits, time.Time) {
+	until, _ := s.boundary(t.Unix(), t.Add(30*time.Minute))
+	return s.At(t), time.Unix(until, 0).UTC()
+}
+
 func lower(into *Limit, ceiling Limit) {
 	if into.Workers == 0 || ceiling.Workers < into.Workers {
 		*into = ceiling

@@ -470,3 +470,27 @@ func ExampleSchedule_At() {
 	fmt.Println(l.Ceiling.Workers, l.Ceiling.By, "until", l.Ceiling.Until.In(z).Format("15:04"))
 	// Output: 2 off-peak until 06:00
 }
+
+// Holding says until when At says the same, also where clocks are set.
+func TestHolding(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		z := zone(t, rapid.SampledFrom([]string{"UTC", "Pacific/Apia", "Europe/Berlin", "Australia/Lord_Howe", "Africa/Casablanca"}).Draw(t, "zone"))
+		s := Schedule{Zone: z}
+		for range rapid.IntRange(1, 3).Draw(t, "windows") {
+			from := rapid.IntRange(0, 1439).Draw(t, "from")
+			w := Window{Name: "w", Daily: Daily{From: from, To: rapid.IntRange(from+1, 1440).Draw(t, "to")}, Floor: rapid.IntRange(1, 9).Draw(t, "floor")}
+			w.Lead = time.Duration(rapid.IntRange(0, 3600).Draw(t, "lead")) * time.Second
+			s.Windows = append(s.Windows, w)
+		}
+		at := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(rapid.Int64Range(0, 365*86400).Draw(t, "at")) * time.Second)
+		limits, until := s.Holding(at)
+		if !until.After(at) || until.Sub(at) > time.Hour {
+			t.Fatalf("at %v it holds until %v", at, until)
+		}
+		for _, later := range []time.Time{at, at.Add(until.Sub(at) / 2), until.Add(-1)} {
+			if got := s.At(later); got != limits {
+				t.Fatalf("%+v at %v, %+v at %v, said to hold until %v", limits, at, got, later, until)
+			}
+		}
+	})
+}

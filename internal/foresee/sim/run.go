@@ -26,6 +26,9 @@ type Plan struct {
 	Target  Objective
 	Faults  Faults
 	Seed    uint64
+	// Control, unless nil, sizes the fleet in the engine's place, so that others can be compared on the same load: given what is observed, the
+	// readings by index of Probes, it returns the size to have.
+	Control func(*engine.Input) int
 	// Each, unless nil, is told of every tick; Decided of every decision that changes the size. What they point at is
 	// used again.
 	Each    func(*Sample)
@@ -383,7 +386,11 @@ func (r *run) decide() {
 	for i := range r.Probes {
 		r.input.Readings[i] = r.read(i, now, utilisation)
 	}
-	engine.Step(r.Policy, &r.state, &r.input, &r.decision)
+	if r.Control != nil {
+		r.control(now)
+	} else {
+		engine.Step(r.Policy, &r.state, &r.input, &r.decision)
+	}
 	r.sample = Sample{Time: now, Rate: float64(r.arrived) / r.Tick.Seconds(), Size: r.input.Size, Utilisation: utilisation, P95: r.sample.P95, Queued: r.waiting.n}
 	r.result.LongestQueue = max(r.result.LongestQueue, r.waiting.n)
 	if r.Each != nil {
@@ -459,6 +466,16 @@ func (r *run) working() int {
 		}
 	}
 	return n
+}
+
+// control makes an action of what another controller asks for.
+func (r *run) control(now time.Time) {
+	from, to := len(r.pool.free), max(r.Control(&r.input), 1)
+	r.decision = fleet.Decision{Time: now, From: from, To: to}
+	r.state.Action = nil
+	if to != from {
+		r.state.Action = &engine.Action{From: from, To: to, Since: now}
+	}
 }
 
 // act carries out what was decided at this tick.

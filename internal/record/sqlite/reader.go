@@ -145,6 +145,9 @@ func (r *Reader) Events(ctx context.Context, q record.EventQuery) ([]fleet.Event
 		w.add("kind IN (?"+strings.Repeat(", ?", len(kinds)-1)+")", kinds...)
 	}
 	w.between(q.Since, q.Until)
+	if q.Before != 0 {
+		w.add("id < ?", q.Before)
+	}
 	order := "DESC"
 	if q.After != 0 {
 		w.add("id > ?", q.After)
