@@ -54,18 +54,17 @@ func Backtests(w io.Writer, v View, all []*backtest.Result, agreed bool) {
 	}
 }
 
-// Change says from where to where: "4 -> 5, stayed".
+// Change says from where to where, and from where to where it was.
 func Change(c *backtest.Difference) string {
-	say := func(to int) string {
-		if to == c.From {
-			return "stay"
-		}
-		return fmt.Sprintf("%d -> %d", c.From, to)
+	switch {
+	case c.Would == c.Did:
+		return fmt.Sprintf("%d -> %d", c.From, c.Did)
+	case c.Did == c.From:
+		return fmt.Sprintf("%d -> %d; nobody did", c.From, c.Would)
+	case c.Would == c.From:
+		return fmt.Sprintf("stay at %d; it was %d -> %d", c.From, c.From, c.Did)
 	}
-	if c.Would == c.Did {
-		return say(c.Did)
-	}
-	return fmt.Sprintf("%s; it was %s", say(c.Would), say(c.Did))
+	return fmt.Sprintf("%d -> %d; it was %d -> %d", c.From, c.Would, c.From, c.Did)
 }
 
 // history draws what was, and marks where the policy asked for another size.
