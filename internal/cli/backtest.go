@@ -57,7 +57,7 @@ would have followed. Raw readings are kept for a week unless retention.raw says 
 				if len(out.Simulated) > 0 {
 					page.Sections = append(page.Sections, foresight.Forecasts(v, out.Simulated, sim.DefaultObjective().Limit, sim.DefaultObjective().Quantile).Sections...)
 				}
-				if err := writePage(o.html, page); err != nil {
+				if err := writeFile(o.html, page.Write); err != nil {
 					return err
 				}
 			}

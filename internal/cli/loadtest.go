@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -9,17 +10,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"tidemark/internal/app"
 	"tidemark/internal/control"
+	"tidemark/internal/prove/external"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/rehearsal"
 	"tidemark/internal/prove/scenario"
+	"tidemark/internal/prove/verdict"
+	"tidemark/internal/show/report"
 	"tidemark/internal/show/text"
 	"tidemark/internal/show/web"
 )
@@ -36,22 +43,31 @@ type loadtest struct {
 	caFile         string
 	environment    string
 	digest         string
+	zone           string
+	measuredBy     measuredBy
+	compare        string
+	html, junit    string
 }
 
 func (c *command) loadtestCommand() *cobra.Command {
 	o := loadtest{}
 	cmd := c.jsonFlag(&cobra.Command{
-		Use: "loadtest NAME|FILE --target URL", Short: "Rehearse a peak: play a scenario's load, and say whether service and scaling held", Args: cobra.MaximumNArgs(1),
+		Use: "loadtest [NAME|FILE --target URL]", Short: "Rehearse a peak: play a scenario's load, and say whether service and scaling held", Args: cobra.MaximumNArgs(1),
 		Long: `Play a scenario's load against a service, and judge what came of it: response times as users felt them, and how the fleet was scaled
 meanwhile, as the running daemon tells. A dry run with one user comes first; what was created is removed at the end.
+
+With --k6, --k6-json or --jtl the measurements of k6 or JMeter are judged instead, and with --outcome those of earlier runs. --compare holds the figures
+to those of earlier runs: a baseline.
 
 Only this machine's loopback addresses are loaded, and the hosts that the scenario allows. Ctrl-C ends a run early; what was seen until
 then is kept, marked as partial.
 
-Exit codes: 0 done; 1 the answer is no; 2 undecided; 3 invalid, or it could not be run.`,
+Exit codes: 0 passed; 1 failed; 2 undecided: play it longer or more often; 3 invalid, or it could not be run.`,
 		Example: `  tidemark loadtest --list
   tidemark loadtest peak-farmer-registration-drive --target http://127.0.0.1:8400 -c tidemark.yaml --out rehearsal
   tidemark loadtest concurrent-mobile-sync --target http://127.0.0.1:8400 --compress 60
+  tidemark loadtest peak-farmer-registration-drive --target http://127.0.0.1:8400 --runs 5 --compare last-year --html report.html --junit report.xml
+  tidemark loadtest --jtl results.jtl --html report.html
   tidemark loadtest --show baseline > mine.yaml
   tidemark loadtest ./mine.yaml --target https://staging.moa.example --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,8 +78,16 @@ Exit codes: 0 done; 1 the answer is no; 2 undecided; 3 invalid, or it could not 
 				text, err := scenario.Text(o.show)
 				fmt.Fprint(c.out, text)
 				return err
+			case o.measuredBy.any() && len(args) > 0:
+				return notRun(errors.New("either a scenario is played, or what was measured elsewhere is judged"))
+			case o.measuredBy.any():
+				runs, err := o.measuredBy.runs(cmd.Context(), c.err)
+				if err != nil {
+					return notRun(err)
+				}
+				return c.judge(runs, o)
 			case len(args) == 0:
-				return exit(notRun, errors.New("name a scenario, or --list them"))
+				return notRun(errors.New("name a scenario, or --list them"))
 			}
 			return c.loadtest(cmd.Context(), args[0], o)
 		},
@@ -81,15 +105,13 @@ Exit codes: 0 done; 1 the answer is no; 2 undecided; 3 invalid, or it could not 
 	f.IntVar(&o.runs, "runs", 1, "how often it is played; 5 for a go-live")
 	f.Uint64Var(&o.seed, "seed", 1, "of all that is drawn at random; each run adds one")
 	f.StringVar(&o.out, "out", "", "a `folder` for the outcome of each run, as JSON")
+	f.StringVar(&o.compare, "compare", "", "earlier runs to compare with: a `folder` of outcomes, or one outcome")
+	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
+	f.StringVar(&o.junit, "junit", "", "write the verdict as JUnit XML to this `file`")
+	o.measuredBy.flags(f)
 	f.StringVar(&o.caFile, "ca-file", "", "certificates (PEM) to trust beside the system's")
 	return cmd
 }
-
-// The exit codes of a load test: undecided, and not run or not to be believed.
-const (
-	undecided = 2
-	notRun    = 3
-)
 
 func (c *command) listScenarios() error {
 	type line struct {
@@ -124,12 +146,12 @@ func (t told) Fleets(ctx context.Context) ([]*control.Status, error) {
 func (c *command) loadtest(ctx context.Context, name string, o loadtest) error {
 	plan, err := c.rehearse(ctx, name, &o)
 	if err != nil {
-		return exit(notRun, err)
+		return notRun(err)
 	}
 	if o.dry {
 		run, err := rehearsal.DryRun(ctx, plan)
 		if err != nil {
-			return exit(notRun, err)
+			return notRun(err)
 		}
 		if c.json {
 			return c.writeJSON(run)
@@ -145,13 +167,13 @@ func (c *command) loadtest(ctx context.Context, name string, o loadtest) error {
 		plan.Seed = o.seed + uint64(n)
 		run, err := rehearsal.Play(ctx, plan)
 		if run == nil {
-			return exit(notRun, err)
+			return notRun(err)
 		}
 		run.Environment, run.ConfigDigest = o.environment, o.digest
 		runs = append(runs, run)
 		c.keep(o.out, run)
 		if err != nil {
-			return exit(notRun, err)
+			return notRun(err)
 		}
 		if ctx.Err() != nil {
 			break
@@ -247,27 +269,103 @@ func (c *command) asConfigured(o *loadtest) error {
 		return problems
 	}
 	sum := sha256.Sum256(text)
-	o.environment, o.digest = cfg.Environment, hex.EncodeToString(sum[:])
+	o.environment, o.digest, o.zone = cfg.Environment, hex.EncodeToString(sum[:]), cfg.Instance.TimeZone
 	if cfg.Environment == "production" && !o.yes && !o.dry {
 		return fmt.Errorf("%s says environment: production: a load test disturbs those who use it. Say --yes if it is meant", c.configPath())
 	}
 	return nil
 }
 
-// judge shows what came of the runs.
+// judge shows what the runs prove.
 func (c *command) judge(runs []*outcome.Run, o loadtest) error {
-	if c.json {
-		return c.writeJSON(runs)
-	}
-	for _, run := range runs {
-		text.Outcome(c.out, run)
-	}
-	for _, run := range runs {
-		if run.Cut != "" || len(run.Generator.Limits) > 0 {
-			return exit(notRun, errNo)
+	var baseline []*outcome.Run
+	if o.compare != "" {
+		var err error
+		if baseline, err = rehearsal.Load(o.compare); err != nil {
+			return notRun(err)
 		}
 	}
-	return nil
+	v := verdict.Judge(runs, runs[0].Criteria, baseline)
+	view := c.view(o.zone)
+	for file, write := range map[string]func(io.Writer) error{
+		o.html:  report.LoadTest(runs, v, view.Zone).Write,
+		o.junit: func(w io.Writer) error { return report.JUnit(w, runs, v) },
+	} {
+		if err := writeFile(file, write); err != nil {
+			return notRun(err)
+		}
+	}
+	if c.json {
+		if err := c.writeJSON(judged{v, runs}); err != nil {
+			return notRun(err)
+		}
+	} else {
+		for _, run := range runs {
+			text.Outcome(c.out, run)
+		}
+		text.Verdict(c.out, view, runs, v)
+	}
+	if v.Code() == 0 {
+		return nil
+	}
+	return coded{errNo, v.Code()}
+}
+
+// judged is what --json prints.
+type judged struct {
+	Verdict *verdict.Verdict `json:"verdict"`
+	Runs    []*outcome.Run   `json:"runs"`
+}
+
+// writeFile writes a file whole, if it has a name.
+func writeFile(path string, write func(io.Writer) error) error {
+	if path == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+// measuredBy is what other tools, or earlier runs, have measured.
+type measuredBy struct {
+	k6, k6JSON, jtl string
+	k6Args          []string
+	outcomes        string
+	warmUp          time.Duration
+}
+
+func (m *measuredBy) flags(f *pflag.FlagSet) {
+	f.StringVar(&m.k6, "k6", "", "run this k6 `script` with the k6 on the PATH, and judge what it measures")
+	f.StringArrayVar(&m.k6Args, "k6-arg", nil, "a further `argument` of k6")
+	f.StringVar(&m.k6JSON, "k6-json", "", "judge a `file` that k6 wrote with --out json, plain or gzip")
+	f.StringVar(&m.jtl, "jtl", "", "judge a results `file` of JMeter, CSV or XML")
+	f.StringVar(&m.outcomes, "outcome", "", "judge runs that were kept with --out: a `folder`, or one file")
+	f.DurationVar(&m.warmUp, "warm-up", 0, "what k6 or JMeter measured at first and is not judged")
+}
+
+func (m *measuredBy) any() bool { return m.k6+m.k6JSON+m.jtl+m.outcomes != "" }
+
+func (m *measuredBy) runs(ctx context.Context, stderr io.Writer) ([]*outcome.Run, error) {
+	var run *outcome.Run
+	var err error
+	switch {
+	case m.outcomes != "":
+		return rehearsal.Load(m.outcomes)
+	case m.k6 != "":
+		run, err = external.K6{Script: m.k6, Args: m.k6Args, WarmUp: m.warmUp, Stderr: stderr}.Run(ctx)
+	case m.k6JSON != "":
+		run, err = external.K6JSON(m.k6JSON, m.warmUp)
+	default:
+		run, err = external.JMeter(m.jtl, m.warmUp)
+	}
+	if err != nil {
+		return nil, err
+	}
+	run.Criteria = external.Criteria(run)
+	return []*outcome.Run{run}, nil
 }
 
 // coded is an error with an exit code of its own.
@@ -278,4 +376,5 @@ type coded struct {
 
 func (e coded) Unwrap() error { return e.error }
 
-func exit(code int, err error) error { return coded{err, code} }
+// notRun is the error of a load test that was not run, or not to its end: 3, as 2 says "undecided".
+func notRun(err error) error { return coded{err, 3} }

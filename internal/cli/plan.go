@@ -115,7 +115,7 @@ func (c *command) measured(ctx context.Context, in *plan.Input, given map[string
 	if err != nil {
 		return nil, nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it was only read
 	return in.Measure(ctx, r, f, given, time.Now().Add(-time.Duration(days*float64(24*time.Hour))))
 }
 

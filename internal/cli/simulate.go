@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,7 +15,6 @@ import (
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/sim"
 	"tidemark/internal/show/foresight"
-	"tidemark/internal/show/report"
 	"tidemark/internal/show/text"
 )
 
@@ -61,7 +59,7 @@ same arrivals.`,
 				return err
 			}
 			if o.html != "" {
-				if err := writePage(o.html, foresight.Forecasts(c.view(zone), forecasts, o.objective, o.quantile)); err != nil {
+				if err := writeFile(o.html, foresight.Forecasts(c.view(zone), forecasts, o.objective, o.quantile).Write); err != nil {
 					return err
 				}
 			}
@@ -198,13 +196,4 @@ func (c *command) lines(name string) func(uint64) {
 		return nil
 	}
 	return func(n uint64) { fmt.Fprintf(c.err, "\r%s: %.1f million lines ", name, float64(n)/1e6) }
-}
-
-// writePage writes a report to a file.
-func writePage(path string, p report.Page) error {
-	var b bytes.Buffer
-	if err := p.Write(&b); err != nil {
-		return err
-	}
-	return os.WriteFile(path, b.Bytes(), 0o644)
 }

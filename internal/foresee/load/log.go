@@ -102,10 +102,10 @@ type reading struct {
 	stamped         int64  // what it is, in milliseconds since 1970
 	coarse          bool   // times are whole seconds
 
-	n, bad, own, late, closed uint64
-	firstBad, firstLate       uint64
-	sample                    string
-	why                       error
+	n, bad, own, late   uint64
+	firstBad, firstLate uint64
+	sample              string
+	why                 error
 
 	origin  int64 // of counts and requests: the first line's time, less an hour for what began before it, in milliseconds
 	latest  int64
@@ -129,7 +129,6 @@ func (r *reading) lines(from io.Reader) error {
 			for errors.Is(err, bufio.ErrBufferFull) {
 				_, err = in.ReadSlice('\n')
 			}
-			line = nil
 		case err == nil || errors.Is(err, io.EOF):
 			if line = bytes.TrimRight(line, "\r\n"); len(line) > 0 {
 				r.n++

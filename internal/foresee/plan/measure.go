@@ -102,7 +102,7 @@ func (in *Input) Measure(ctx context.Context, j Journal, f *config.Fleet, given 
 	}
 	sizes := byTime(m.series(record.SizeSignal))
 	field := func(want string) string {
-		return m.find(func(b any) bool { p, ok := b.(*procfs.Config); return ok && string(p.Field) == want })
+		return m.find(func(b any) bool { p, ok := b.(*procfs.Config); return ok && p.Field == want })
 	}
 	cpu := field("cpu")
 	work, requests, n := 0.0, 0.0, 0

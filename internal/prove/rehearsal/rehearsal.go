@@ -5,6 +5,7 @@ package rehearsal
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -768,6 +769,37 @@ func Save(dir string, o *outcome.Run, text []byte) (string, error) {
 		return "", fmt.Errorf("keep the outcome: %w", err)
 	}
 	return path, nil
+}
+
+// Load reads outcomes that Save has kept: one, or all of a folder in the order in which they were played.
+func Load(path string) (runs []*outcome.Run, err error) {
+	files := []string{path}
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if info.IsDir() {
+		if files, err = filepath.Glob(filepath.Join(path, "*.json")); err != nil {
+			return nil, err
+		}
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		run := &outcome.Run{}
+		if err := json.Unmarshal(text, run); err != nil {
+			return nil, fmt.Errorf("%s is no outcome of a load test: %w", file, err)
+		}
+		if run.Scenario == "" || run.Started.IsZero() {
+			return nil, fmt.Errorf("%s is no outcome of a load test: it names no scenario", file)
+		}
+		runs = append(runs, run)
+	}
+	if len(runs) == 0 {
+		return nil, fmt.Errorf("there is no outcome (*.json) in %s", path)
+	}
+	slices.SortFunc(runs, func(a, b *outcome.Run) int { return a.Started.Compare(b.Started) })
+	return runs, nil
 }
 
 // reason is an error without the ports that make each one different.

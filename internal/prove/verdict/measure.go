@@ -53,7 +53,7 @@ func Matches(s *outcome.Step, of string) bool {
 }
 
 // eachSlot hands over the slots that are judged, by their number from 0.
-func eachSlot(run *outcome.Run, of string, f func(at int, s *outcome.Slot)) (slots int) {
+func eachSlot(run *outcome.Run, of string, f func(at int, s *outcome.Slot)) {
 	from, to := judged(run)
 	for i := range run.Steps {
 		step := &run.Steps[i]
@@ -66,7 +66,6 @@ func eachSlot(run *outcome.Run, of string, f func(at int, s *outcome.Slot)) (slo
 			}
 		}
 	}
-	return to - from
 }
 
 func quantileOf(windows []signal.Histogram, q float64, seed uint64) sample {

@@ -184,7 +184,8 @@ func improvement(run *outcome.Run, _ outcome.Criterion) (Status, string, float64
 			to = end
 		}
 		before, after := stretch(run, e.Fleet, decided.Add(-around), decided), stretch(run, e.Fleet, from, to)
-		s, w := Passed, ""
+		s := Passed
+		var w string
 		figures := fmt.Sprintf("%d -> %d: CPU %s to %s, p95 %s to %s, load %s/s to %s/s", e.From, e.To, show(fleet.Percent, before.cpu), show(fleet.Percent, after.cpu),
 			show(fleet.Seconds, before.p95), show(fleet.Seconds, after.p95), show(fleet.Number, before.rate), show(fleet.Number, after.rate))
 		better := after.cpu < before.cpu || after.p95 < before.p95
@@ -296,7 +297,8 @@ func returned(run *outcome.Run, c outcome.Criterion) (Status, string, float64) {
 				back = s.Time
 			}
 		}
-		s, w := Passed, ""
+		s := Passed
+		var w string
 		switch {
 		case seen.IsZero():
 			s, w = Undecided, f.Name+": its size is not known"

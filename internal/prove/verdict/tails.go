@@ -20,15 +20,14 @@ func beta(x, a, b float64) float64 {
 	lb, _ := math.Lgamma(b)
 	lab, _ := math.Lgamma(a + b)
 	front := math.Exp(lab - la - lb + a*math.Log(x) + b*math.Log1p(-x))
-	const tiny = 1e-300
-	c, d := 1.0, 1/nonzero(1-(a+b)*x/(a+1), tiny)
+	c, d := 1.0, 1/nonzero(1-(a+b)*x/(a+1))
 	f := d
 	for m := 1.0; m < 10_000; m++ {
 		step := m * (b - m) * x / ((a + 2*m - 1) * (a + 2*m))
-		d, c = 1/nonzero(1+step*d, tiny), nonzero(1+step/c, tiny)
+		d, c = 1/nonzero(1+step*d), nonzero(1+step/c)
 		f *= d * c
 		step = -(a + m) * (a + b + m) * x / ((a + 2*m) * (a + 2*m + 1))
-		d, c = 1/nonzero(1+step*d, tiny), nonzero(1+step/c, tiny)
+		d, c = 1/nonzero(1+step*d), nonzero(1+step/c)
 		f *= d * c
 		if math.Abs(d*c-1) < 1e-14 {
 			break
@@ -37,7 +36,9 @@ func beta(x, a, b float64) float64 {
 	return front * f / a
 }
 
-func nonzero(v, tiny float64) float64 {
+// nonzero keeps a divisor off 0.
+func nonzero(v float64) float64 {
+	const tiny = 1e-300
 	if math.Abs(v) < tiny {
 		return tiny
 	}

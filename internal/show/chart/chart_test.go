@@ -2,6 +2,7 @@ package chart
 
 import (
 	"encoding/xml"
+	"errors"
 	"io"
 	"math"
 	"regexp"
@@ -49,7 +50,7 @@ func TestWellFormed(t *testing.T) {
 		for _, svg := range []string{c.SVG(), string(c.HTML())} {
 			d := xml.NewDecoder(strings.NewReader(svg))
 			for {
-				if _, err := d.Token(); err == io.EOF {
+				if _, err := d.Token(); errors.Is(err, io.EOF) {
 					break
 				} else if err != nil {
 					t.Fatalf("%s: %v in %s", name, err, svg)
