@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ func readJMeter(name string, r io.Reader, warmUp time.Duration) (*outcome.Run, e
 		return nil, fmt.Errorf("%s is empty: an empty result is a test that was not run", name)
 	}
 	g := gather("JMeter")
+	g.run.Scenario = filepath.Base(name)
 	g.run.Notes = []string{"measured by JMeter, from the send: a service that stalls its threads hides what others would have waited"}
 	if strings.HasPrefix(strings.TrimSpace(strings.TrimPrefix(string(head), "\ufeff")), "<") {
 		g.jtlXML(in)

@@ -114,6 +114,7 @@ func readK6(name string, r io.Reader, warmUp time.Duration) (*outcome.Run, error
 		in = bufio.NewReaderSize(z, 1<<16)
 	}
 	g := gather("k6")
+	g.run.Scenario = filepath.Base(name)
 	k := reading{gathered: g}
 	for {
 		line, err := in.ReadSlice('\n')

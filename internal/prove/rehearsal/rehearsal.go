@@ -790,8 +790,8 @@ func Load(path string) (runs []*outcome.Run, err error) {
 		if err := json.Unmarshal(text, run); err != nil {
 			return nil, fmt.Errorf("%s is no outcome of a load test: %w", file, err)
 		}
-		if run.Scenario == "" || run.Started.IsZero() {
-			return nil, fmt.Errorf("%s is no outcome of a load test: it names no scenario", file)
+		if run.Scenario == "" || run.Started.IsZero() || run.Slot <= 0 || run.Length <= 0 {
+			return nil, fmt.Errorf("%s is no outcome of a load test: it lacks the scenario, its start, its length or its slots", file)
 		}
 		runs = append(runs, run)
 	}

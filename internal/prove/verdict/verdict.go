@@ -77,7 +77,7 @@ type Baseline struct {
 
 type bound float64
 
-// MarshalText writes what is not known as null; JSON has no infinity.
+// MarshalJSON writes what is not known as null; JSON has no infinity.
 func (b bound) MarshalJSON() ([]byte, error) {
 	if v := float64(b); math.IsInf(v, 0) || math.IsNaN(v) {
 		return []byte("null"), nil

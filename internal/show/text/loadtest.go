@@ -31,7 +31,11 @@ func LoadProgress(p rehearsal.Progress) string {
 
 // Outcome is what one run saw, without a verdict.
 func Outcome(w io.Writer, o *outcome.Run) {
-	fmt.Fprintf(w, "%s against %s, %s", o.Scenario, o.Target, fleet.Elapsed(o.Ended.Sub(o.Started).Round(time.Second)))
+	fmt.Fprint(w, o.Scenario)
+	if o.Target != "" { // another tool does not say
+		fmt.Fprint(w, " against "+o.Target)
+	}
+	fmt.Fprintf(w, ", %s", fleet.Elapsed(o.Ended.Sub(o.Started).Round(time.Second)))
 	if o.Compress > 1 {
 		fmt.Fprintf(w, ", compressed %g times", o.Compress)
 	}
