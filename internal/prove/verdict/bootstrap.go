@@ -82,7 +82,7 @@ func (b blocks) bounds(sorted []float64, value float64) (low, high float64) {
 		return math.Inf(-1), math.Inf(1)
 	}
 	n := float64(b.count)
-	tail := normalCDF(-math.Sqrt(n/(n-1)) * student(confidence, n-1))
+	tail := normalCDF(-math.Sqrt(n/(n-1)) * student(n-1))
 	skip := min(int(tail*float64(len(sorted)+1)), len(sorted)/2+1) - 1
 	skip = max(skip, 0)
 	low, high = min(sorted[skip], value), max(sorted[len(sorted)-1-skip], value)

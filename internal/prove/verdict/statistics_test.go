@@ -19,9 +19,9 @@ func near(t *testing.T, what string, got, want, within float64) {
 
 // Against published tables: Student's t, Clopper and Pearson, and the 59 values that a p95 needs.
 func TestTailsAgainstTables(t *testing.T) {
-	near(t, "t(0.95, 4)", student(0.95, 4), 2.132, 0.0005)
-	near(t, "t(0.95, 30)", student(0.95, 30), 1.697, 0.0005)
-	near(t, "t(0.95, 1)", student(0.95, 1), 6.314, 0.0005)
+	near(t, "t(0.95, 4)", student(4), 2.132, 0.0005)
+	near(t, "t(0.95, 30)", student(30), 1.697, 0.0005)
+	near(t, "t(0.95, 1)", student(1), 6.314, 0.0005)
 	_, high := proportion(0, 100)
 	near(t, "the upper bound of 0 in 100", high, 1-math.Pow(0.05, 0.01), 1e-9)
 	low, high := proportion(5, 50)

@@ -93,9 +93,9 @@ func first(n int, holds func(int) bool) int {
 	return lo
 }
 
-// student is the quantile of Student's t with n degrees of freedom at probability p > 0.5.
-func student(p, n float64) float64 {
-	return root(0, 1e3, func(t float64) bool { return 1-beta(n/(n+t*t), n/2, 0.5)/2 > p })
+// student is the quantile of Student's t with n degrees of freedom at the confidence of a bound.
+func student(n float64) float64 {
+	return root(0, 1e3, func(t float64) bool { return 1-beta(n/(n+t*t), n/2, 0.5)/2 > confidence })
 }
 
 // root is where a condition that is false below and true above turns.
