@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X tidemark/internal/cli.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
-.PHONY: build demo test test-fast vet lint fuzz bench bench-registry generate setup clean
+.PHONY: build demo test test-fast vet lint fuzz bench bench-registry bench-control bench-control-quick generate setup clean
 
 build: ## bin/tidemark and bin/registry: static, without cgo
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark ./cmd/registry
@@ -47,3 +47,9 @@ setup: ## install what the real-server tests need (Debian)
 
 clean:
 	rm -rf bin
+
+bench-control: ## how well fleets are kept, ours and others', on traces of real load: hours (docs/control.md)
+	$(GO) run ./bench/control -out bench/results
+
+bench-control-quick: ## the same on two days of each trace, small fleets, one run each: minutes
+	$(GO) run ./bench/control -seeds 1 -days 2 -workers 4,16 -boot 60 -out bench/results

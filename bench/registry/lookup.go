@@ -15,38 +15,14 @@ import (
 )
 
 // lookups asks 50 times a second, half by national id, a quarter by uid, a quarter by name and village, while ten devices
-// synchronise one batch of 500 farmers after the other.
+// synchronise one batch of 500 farmers after the other. The devices are a process of their own with less of a claim on the
+// CPU: what they compute would be computed elsewhere, and must not make the look-ups start late.
 func (s *stack) lookups(ctx context.Context, c settings) ([]figure, error) {
-	busy, rest := context.WithCancel(ctx)
-	defer rest()
-	var wg sync.WaitGroup
-	var failed error
-	var once sync.Once
-	phones := make([]*phone, 10)
-	visits := make([]int, len(phones))
-	for i := range phones {
-		island, err := s.newIsland(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if phones[i], err = s.newPhone(ctx, island, c); err != nil {
-			return nil, err
-		}
-		defer phones[i].close()
-		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(uint64(i), 1))
-			for busy.Err() == nil {
-				phones[i].visit(rng)
-				if err := phones[i].sync(busy); err != nil && busy.Err() == nil {
-					once.Do(func() { failed = err })
-					return
-				}
-				visits[i]++
-			}
-		})
+	busy, err := s.devices(ctx, c)
+	if err != nil {
+		return nil, err
 	}
-	defer wg.Wait()
-	defer rest()
+	defer busy.end() //nolint:errcheck // it has been ended before, unless something else went wrong
 	secret, _, err := s.store.AddToken(ctx, registry.Token{Name: registry.NewUID(), Scope: registry.Integration, CreatedAt: time.Now(),
 		ExpiresAt: time.Now().AddDate(0, 0, 1)})
 	if err != nil {
@@ -98,10 +74,9 @@ func (s *stack) lookups(ctx context.Context, c settings) ([]figure, error) {
 		return nil, err
 	}
 	at := load()
-	rest()
-	wg.Wait()
-	if failed != nil {
-		return nil, failed
+	batches, err := busy.end()
+	if err != nil {
+		return nil, err
 	}
 	var all signal.Histogram
 	var parts []figure
@@ -114,10 +89,6 @@ func (s *stack) lookups(ctx context.Context, c settings) ([]figure, error) {
 			invalid = "the generator was the limit: " + limit.String()
 		}
 		parts = append(parts, figure{What: "  by " + kinds[i].name + ", p95", Value: 1000 * sum.Latency.Quantile(0.95), Unit: "ms", Load: at})
-	}
-	batches := 0
-	for _, n := range visits {
-		batches += n
 	}
 	return append([]figure{
 		{What: "look-up at 50/s while 10 devices synchronise, p95", Value: 1000 * all.Quantile(0.95), Unit: "ms", Bar: 50, Load: at, Invalid: invalid,

@@ -25,6 +25,7 @@ import (
 type settings struct {
 	Farmers  int           `json:"farmers"`
 	Workers  int           `json:"workers"`
+	Sync     int           `json:"sync_workers"`
 	Devices  int           `json:"devices"`
 	Link     string        `json:"link"`
 	Coding   string        `json:"coding"`
@@ -64,7 +65,8 @@ func (f figure) note() string {
 func main() {
 	c := settings{Cores: runtime.NumCPU(), Go: runtime.Version()}
 	flag.IntVar(&c.Farmers, "farmers", 100_000, "how many are in the registry before")
-	flag.IntVar(&c.Workers, "workers", 4, "of the registry")
+	flag.IntVar(&c.Workers, "workers", 2, "of the registry, for people")
+	flag.IntVar(&c.Sync, "sync-workers", 2, "of the registry, for devices")
 	flag.IntVar(&c.Devices, "devices", 50, "that synchronise at once")
 	flag.StringVar(&c.Link, "link", "3g", "the devices' network: 3g (384/128 kbit/s), 3g-fast or 3g-slow")
 	flag.StringVar(&c.Coding, "coding", "gzip", "of the devices' bodies: gzip or zstd")
@@ -72,13 +74,25 @@ func main() {
 	flag.DurationVar(&c.For, "for", time.Minute, "how long look-ups are measured")
 	flag.IntVar(&c.Runs, "runs", 1, "how often each is measured; the figures are medians")
 	flag.StringVar(&c.only, "only", "lookup,one,many", "what to measure")
-	flag.IntVar(&c.port, "port", 8500, "the first of five free ports")
+	flag.IntVar(&c.port, "port", 8500, "the first of eight free ports")
 	flag.StringVar(&c.dir, "dir", "", "a folder that does not exist yet; default: a temporary one")
 	flag.StringVar(&c.root, "root", ".", "the source tree")
 	flag.BoolVar(&c.printing, "json", false, "print the figures as JSON")
+	crowd := flag.Int64("as-devices", 0, "used by this program itself: be its nth crowd of devices until standard input ends")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if err := c.resolve(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/registry:", err)
+		os.Exit(2)
+	}
+	if *crowd > 0 {
+		if err := asDevices(ctx, c, *crowd); err != nil {
+			fmt.Fprintln(os.Stderr, "bench/registry:", err)
+			os.Exit(2)
+		}
+		return
+	}
 	figures, err := measure(ctx, c)
 	if len(figures) > 0 {
 		show(c, figures)
@@ -99,19 +113,22 @@ func main() {
 	os.Exit(code)
 }
 
-func measure(ctx context.Context, c settings) (figures []figure, err error) {
-	profile, known := shape.Named(c.Link)
-	if !known {
-		return nil, fmt.Errorf("-link %s is not known", c.Link)
+func (c *settings) resolve() error {
+	var known bool
+	if c.profile, known = shape.Named(c.Link); !known {
+		return fmt.Errorf("-link %s is not known", c.Link)
 	}
-	c.profile = profile
+	return nil
+}
+
+func measure(ctx context.Context, c settings) (figures []figure, err error) {
 	if c.dir == "" {
 		if c.dir, err = os.MkdirTemp("", "bench-registry-"); err != nil {
 			return nil, err
 		}
 	}
 	began := time.Now()
-	s, err := start(ctx, c.root, c.dir, c.port, c.Workers, c.Farmers)
+	s, err := start(ctx, c.root, c.dir, c.port, c.Workers, c.Sync, c.Farmers)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +214,7 @@ func show(c settings, figures []figure) {
 		}{c, c.For.Seconds(), figures})
 		return
 	}
-	fmt.Printf("%d farmers, %d workers, %d cores, link %s, %s, %d changes a request, %s, median of %d\n\n", c.Farmers, c.Workers, c.Cores, c.Link, c.Coding, c.Batch, c.Go, c.Runs)
+	fmt.Printf("%d farmers, %d + %d workers, %d cores, link %s, %s, %d changes a request, %s, median of %d\n\n", c.Farmers, c.Workers, c.Sync, c.Cores, c.Link, c.Coding, c.Batch, c.Go, c.Runs)
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tFIGURE\tBAR\tLOAD\tNOTE")
 	for _, f := range figures {

@@ -27,7 +27,7 @@ type stack struct {
 }
 
 // start builds the programs, makes a registry of so many farmers in dir and serves it from port on.
-func start(ctx context.Context, root, dir string, port, workers, farmers int) (s *stack, err error) {
+func start(ctx context.Context, root, dir string, port, workers, syncWorkers, farmers int) (s *stack, err error) {
 	if err := run(ctx, root, "go", "build", "-o", "bin/", "./cmd/registry"); err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func start(ctx context.Context, root, dir string, port, workers, farmers int) (s
 			err = errors.Join(err, started.stop())
 		}
 	}()
-	if err := run(ctx, root, "deploy/local/start", "--dir", dir, "--port", strconv.Itoa(port), "--workers", strconv.Itoa(workers),
+	if err := run(ctx, root, "deploy/local/start", "--dir", dir, "--port", strconv.Itoa(port), "--workers", strconv.Itoa(workers), "--sync-workers", strconv.Itoa(syncWorkers),
 		"--farmers", strconv.Itoa(farmers)); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *stack) stop() error {
 // cpu is the CPU time of each part of the stack so far, in seconds, in user and kernel.
 func (s *stack) cpu() map[string]float64 {
 	parts, parent, used := map[int]string{}, map[int]int{}, map[int]float64{}
-	for _, part := range []string{"postgresql", "pgbouncer", "registry", "work", "nginx"} {
+	for _, part := range []string{"postgresql", "pgbouncer", "registry", "sync", "work", "nginx"} {
 		b, _ := os.ReadFile(filepath.Join(s.dir, part+".pid")) // without it the part counts 0
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
 			parts[pid] = part

@@ -43,6 +43,7 @@ type App struct {
 	journal *sqlite.Journal
 	loop    *control.Loop
 	watch   *watch.Watch
+	api     *web.API
 	server  *http.Server
 	since   time.Time
 	stop    context.CancelFunc
@@ -52,7 +53,9 @@ type App struct {
 	cfg     *config.Config
 	parts   map[string]*parts // by fleet
 	shared  shared
-	pushes  *pushServer // nil when nothing is pushed over TCP
+	pushes  *pushServer                    // nil when nothing is pushed over TCP
+	pages   *pageServer                    // nil when there is no dashboard
+	seen    map[string]web.Acknowledgement // of alerts, by key
 	telling *telling
 }
 
@@ -92,7 +95,7 @@ func New(path string, opts Options) (*App, error) {
 	if opts.Log == nil {
 		opts.Log = func(string) {}
 	}
-	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}}, nil
+	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}}, nil
 }
 
 // Start takes the lead and begins to work. When it fails nothing is left running.
@@ -110,6 +113,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if a.journal, err = sqlite.Open(ctx, filepath.Join(dir, "journal.db"), record.Retention(a.cfg.Retention)); err != nil {
+		return err
+	}
+	if err := a.recallSeen(ctx); err != nil {
 		return err
 	}
 	a.since = time.Now().UTC()
@@ -133,6 +139,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if a.pushes, err = a.openPushes(a.cfg.Push); err != nil {
+		return err
+	}
+	if a.pages, err = a.openPages(a.cfg.Listen); err != nil {
 		return err
 	}
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -205,8 +214,9 @@ func (a *App) listen() error {
 	if err != nil {
 		return fmt.Errorf("open the operator's socket: %w", err)
 	}
+	a.api = web.New(a)
 	mux := http.NewServeMux()
-	mux.Handle("/", web.API(a))
+	mux.Handle("/", a.api)
 	mux.Handle(push.Pattern, &a.shared.pushed)
 	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
 	a.wg.Go(func() {
@@ -220,10 +230,12 @@ func (a *App) listen() error {
 // Stop ends the daemon and leaves every fleet as it is.
 func (a *App) Stop() {
 	if a.server != nil {
+		a.api.Close() // streams would never end by themselves
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		_ = a.server.Shutdown(ctx) // whoever still asks gets no answer
 		cancel()
 	}
+	a.pages.close()
 	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop()
@@ -242,8 +254,10 @@ func (a *App) Stop() {
 
 func (a *App) close() {
 	if a.server != nil {
+		a.api.Close()
 		_ = a.server.Close() // twice is harmless
 	}
+	a.pages.close()
 	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
@@ -281,6 +295,13 @@ func (a *App) Reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	pages, err := a.openPages(cfg.Listen)
+	if err != nil {
+		if pushes != a.pushes {
+			pushes.close()
+		}
+		return err
+	}
 	built, err := a.build(ctx, cfg)
 	if err == nil {
 		err = a.loop.Reload(built)
@@ -288,6 +309,9 @@ func (a *App) Reload(ctx context.Context) error {
 	if err != nil {
 		if pushes != a.pushes {
 			pushes.close()
+		}
+		if pages != a.pages {
+			pages.close()
 		}
 		return err
 	}
@@ -304,6 +328,10 @@ func (a *App) Reload(ctx context.Context) error {
 		a.pushes = pushes
 	}
 	a.pushes.use(cfg.Push)
+	if pages != a.pages {
+		a.pages.close()
+		a.pages = pages
+	}
 	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
 }
 

@@ -119,7 +119,7 @@ func (a *App) newTelling(cfg *config.Config) (*telling, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	for _, b := range beats {
-		t.wg.Go(func() { tell.Pulse(ctx, b, b.Interval(), a.healthy, a.opts.Log) })
+		t.wg.Go(func() { tell.Pulse(ctx, b, b.Interval(), a.Healthy, a.opts.Log) })
 	}
 	return t, nil
 }
@@ -177,8 +177,8 @@ func (a *App) sync(scope string, notices []alert.Notice) {
 	a.telling.teller.Sync(scope, notices)
 }
 
-// healthy reports why the loop is not: a dead man's switch is pinged only while each fleet ticks and the journal is written.
-func (a *App) healthy() error {
+// Healthy reports why the loop is not: a dead man's switch is pinged only while each fleet ticks and the journal is written.
+func (a *App) Healthy() error {
 	for _, st := range a.loop.Status() {
 		tick := time.Duration(st.Tick)
 		last := st.Time
@@ -203,7 +203,7 @@ func (a *App) Alerts() web.Alerts {
 	out := web.Alerts{Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone, Alerts: []web.Alert{}}
 	a.mu.Unlock()
 	for _, n := range a.watch.Notices() {
-		out.Alerts = append(out.Alerts, web.Alert{Notice: n, Told: t.teller.Told(&n)})
+		out.Alerts = append(out.Alerts, web.Alert{Notice: n, Told: t.teller.Told(&n), Seen: a.acknowledged(&n)})
 	}
 	out.Channels = t.teller.Status()
 	return out

@@ -55,14 +55,19 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return done
-	case errors.Is(err, errNo):
-		return no
 	}
-	fmt.Fprintln(stderr, "tidemark: "+err.Error())
-	return failed
+	code := failed
+	if own, ok := errors.AsType[coded](err); ok {
+		code = own.code
+	} else if errors.Is(err, errNo) {
+		code = no
+	}
+	if !errors.Is(err, errNo) {
+		fmt.Fprintln(stderr, "tidemark: "+err.Error())
+	}
+	return code
 }
 
 // command holds what all commands share.
@@ -87,7 +92,9 @@ Exit codes: 0 done; 1 the answer is no (a configuration is wrong); 2 it could no
 	f.StringVarP(&c.config, "config", "c", os.Getenv("TIDEMARK_CONFIG"), "configuration `file` (or $TIDEMARK_CONFIG)")
 	f.StringVar(&c.socket, "socket", os.Getenv("TIDEMARK_SOCKET"), "the daemon's unix `socket` (or $TIDEMARK_SOCKET; default: as configured)")
 	root.AddCommand(c.runCommand(), c.checkCommand(), c.demoCommand(), c.statusCommand(), c.eventsCommand(), c.explainCommand(),
-		c.scaleCommand(), c.holdCommand(), c.releaseCommand(), c.modeCommand(), c.pushCommand(), c.alertCommand(), c.doctorCommand(), c.simulateCommand(),
+		c.scaleCommand(), c.holdCommand(), c.releaseCommand(), c.modeCommand(), c.pushCommand(), c.alertCommand(), c.doctorCommand(),
+		c.simulateCommand(), c.planCommand(), c.backtestCommand(),
+		c.loadtestCommand(),
 		c.nginxSnippetCommand(), c.proxyCommand(), c.workerCommand(), c.versionCommand())
 	return root
 }

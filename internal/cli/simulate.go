@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/sim"
+	"tidemark/internal/show/foresight"
 	"tidemark/internal/show/text"
 )
 
@@ -26,13 +26,19 @@ type simulation struct {
 	peak      float64
 	days      float64
 	step      time.Duration
+	logFormat string
+	html      string
 	start     string
 	work      foresee.Work
-	objective time.Duration
-	quantile  float64
-	seeds     int
-	faults    sim.Faults
-	decisions bool
+	// serviceGiven: it is not taken from the load.
+	serviceGiven bool
+	objective    time.Duration
+	quantile     float64
+	seeds        int
+	faults       sim.Faults
+	faultTexts   []string
+	level        sim.Level
+	decisions    bool
 }
 
 func (c *command) simulateCommand() *cobra.Command {
@@ -40,17 +46,24 @@ func (c *command) simulateCommand() *cobra.Command {
 	cmd := c.jsonFlag(&cobra.Command{
 		Use: "simulate", Short: "Show what a policy would do under a load, before it is switched on", Args: cobra.NoArgs,
 		Long: `Show what a fleet's policy would do under a load: a virtual fleet, request by request, driven by the very code that
-decides in the daemon. Nothing real is touched.
+decides in the daemon. Nothing real is touched. What takes long, such as years, is computed by rates instead (--level).
 
 Loads: ` + shapes() + `
-or a CSV file with lines of time,rate (requests/s) or time,requests. Signals that the simulator does not know (memory,
+or a file: a CSV trace with lines of time,rate (requests/s) or time,requests, or nginx's access log, plain or gzip, whose
+requests are played one by one as they came and with the times that they took. Signals that the simulator does not know (memory,
 pools, disks ...) are listed, and ask for nothing. With --policy, other configurations run beside the first one on the
 same arrivals.`,
-		Example: "  tidemark simulate -c tidemark.yaml --load daily --peak 60 --days 7\n  tidemark simulate -c tidemark.yaml --load trace.csv --service 80ms --cv 1.5 --seeds 8\n  tidemark simulate -c now.yaml --policy tried.yaml --load registration-drive --peak 60 --decisions",
+		Example: "  tidemark simulate -c tidemark.yaml --load daily --peak 60 --days 7\n  tidemark simulate -c tidemark.yaml --load trace.csv --service 80ms --cv 1.5 --seeds 8\n  tidemark simulate -c tidemark.yaml --load /var/log/nginx/dfr.access.log.1.gz --html report.html\n  tidemark simulate -c now.yaml --policy tried.yaml --load registration-drive --peak 60 --decisions\n  tidemark simulate -c tidemark.yaml --load daily --days 365 --json\n  tidemark simulate -c tidemark.yaml --load daily --fault lost-signals=1,at=9h,for=20m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.serviceGiven = cmd.Flags().Changed("service") || cmd.Flags().Changed("cv")
 			forecasts, zone, err := c.simulate(o)
 			if err != nil {
 				return err
+			}
+			if o.html != "" {
+				if err := writeFile(o.html, foresight.Forecasts(c.view(zone), forecasts, o.objective, o.quantile).Write); err != nil {
+					return err
+				}
 			}
 			if c.json {
 				return c.writeJSON(forecasts)
@@ -65,6 +78,8 @@ same arrivals.`,
 	f.StringVar(&o.load, "load", "daily", "a load's `name`, or a CSV file")
 	f.Float64Var(&o.peak, "peak", 0, "peak of a named load, or of a file's 99.9th percentile, in `requests/s` (default: 60, or as in the file)")
 	f.Float64Var(&o.days, "days", 0, "`days` to play a named load (default: its own length)")
+	f.StringVar(&o.logFormat, "log-format", "", "an access log's `format`: tidemark, combined, or as in nginx's configuration (default: as its first line)")
+	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
 	f.DurationVar(&o.step, "step", 0, "length of a file's intervals (default: from its first two lines)")
 	f.StringVar(&o.start, "start", "", "`date` on which a named load starts, in the instance's zone (default: a Monday)")
 	f.DurationVar(&o.work.Service, "service", 100*time.Millisecond, "mean time that a worker takes for a request, without the wait")
@@ -74,10 +89,8 @@ same arrivals.`,
 	f.DurationVar(&o.objective, "objective", 500*time.Millisecond, "response time that is judged against")
 	f.Float64Var(&o.quantile, "quantile", 0.95, "quantile of it")
 	f.IntVar(&o.seeds, "seeds", 1, "runs with other arrivals; more than one gives confidence intervals")
-	f.Float64Var(&o.faults.SlowStart, "slow-starts", 0, "`share` of workers that take four times as long to start")
-	f.Float64Var(&o.faults.ActionFails, "failing-actions", 0, "`share` of actions that do nothing")
-	f.Float64Var(&o.faults.SignalsLost, "lost-signals", 0, "`share` of readings that are missing")
-	f.Float64Var(&o.faults.WorkerDies, "deaths", 0, "workers that die, `an hour`")
+	f.StringArrayVar(&o.faultTexts, "fault", nil, "something that goes wrong, as `KIND=VALUE[,at=TIME][,for=TIME]` (may be repeated): "+strings.Join(sim.FaultNames(), ", "))
+	f.TextVar(&o.level, "level", sim.Auto, "`level` of detail: request (one by one, exact), fluid (by rates, for years) or auto (request, unless that takes long)")
 	f.BoolVar(&o.decisions, "decisions", false, "list each change of size with its reason")
 	return cmd
 }
@@ -91,6 +104,13 @@ func shapes() string {
 }
 
 func (c *command) simulate(o simulation) (out []*foresee.Forecast, zone string, err error) {
+	for _, text := range o.faultTexts {
+		fault, err := sim.ParseFault(text)
+		if err != nil {
+			return nil, "", fmt.Errorf("--fault: %w", err)
+		}
+		o.faults = append(o.faults, fault)
+	}
 	switch {
 	case o.seeds < 1 || o.seeds > 1000:
 		return nil, "", fmt.Errorf("--seeds %d: must be from 1 to 1000", o.seeds)
@@ -114,14 +134,14 @@ func (c *command) simulate(o simulation) (out []*foresee.Forecast, zone string, 
 		}
 		if i == 0 {
 			zone = cfg.Instance.TimeZone
-			if series, err = c.series(o, cfg.Instance.Zone); err != nil {
+			if series, err = c.series(&o, cfg.Instance.Zone); err != nil {
 				return nil, "", err
 			}
 		}
 		target := sim.DefaultObjective()
 		target.Limit, target.Quantile = o.objective, o.quantile
-		study := foresee.Study{Name: filepath.Base(path), Fleet: f, Tick: cfg.Tick, Load: series, Work: o.work, Objective: target, Faults: o.faults, Seeds: o.seeds}
-		if file, ok := c.err.(*os.File); ok && term.IsTerminal(int(file.Fd())) && o.seeds > 1 {
+		study := foresee.Study{Name: filepath.Base(path), Fleet: f, Tick: cfg.Tick, Load: series, Work: o.work, Objective: target, Faults: o.faults, Level: o.level, Seeds: o.seeds}
+		if c.watched() && o.seeds > 1 {
 			study.Progress = func(done, of int) { fmt.Fprintf(c.err, "\r%s: %d of %d runs ", study.Name, done, of) }
 		}
 		forecast, err := study.Run()
@@ -134,22 +154,26 @@ func (c *command) simulate(o simulation) (out []*foresee.Forecast, zone string, 
 }
 
 // series is the load that is asked for.
-func (c *command) series(o simulation, zone *time.Location) (*load.Series, error) {
-	if f, err := os.Open(o.load); err == nil {
-		defer f.Close()
-		s, notes, err := load.CSV(o.load, f, o.step)
+func (c *command) series(o *simulation, zone *time.Location) (*load.Series, error) {
+	if strings.ContainsAny(o.load, "./") {
+		l, err := load.Open(o.load, load.Options{Step: o.step, LogFormat: o.logFormat, Progress: c.lines(o.load)})
 		if err != nil {
 			return nil, err
 		}
-		for _, n := range notes {
+		for _, n := range l.Notes {
 			fmt.Fprintln(c.err, "tidemark: "+o.load+": "+n)
 		}
+		s := &l.Series
 		if o.peak > 0 && s.Peak(0.001) > 0 {
 			s = s.Scaled(o.peak / s.Peak(0.001))
 		}
+		switch {
+		case o.serviceGiven:
+			s = s.Scaled(1) // by chance, with the times that are given
+		case l.Mean > 0:
+			o.work.Law = sim.NewLaw(l.Service.Quantile, l.Mean)
+		}
 		return s, nil
-	} else if strings.ContainsAny(o.load, "./") || !errors.Is(err, os.ErrNotExist) {
-		return nil, err
 	}
 	start := time.Date(2027, time.March, 1, 0, 0, 0, 0, zone) // a Monday
 	if o.start != "" {
@@ -165,4 +189,18 @@ func (c *command) series(o simulation, zone *time.Location) (*load.Series, error
 		return nil, fmt.Errorf("--peak %g: must be above 0", o.peak)
 	}
 	return load.Make(o.load, start, time.Duration(o.days*float64(24*time.Hour)), o.peak)
+}
+
+// watched reports whether somebody sees what is written to standard error as it comes.
+func (c *command) watched() bool {
+	f, ok := c.err.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// lines tells how far a log is read; nil when nobody would see it.
+func (c *command) lines(name string) func(uint64) {
+	if !c.watched() {
+		return nil
+	}
+	return func(n uint64) { fmt.Fprintf(c.err, "\r%s: %.1f million lines ", name, float64(n)/1e6) }
 }

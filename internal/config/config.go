@@ -19,6 +19,7 @@ type Config struct {
 	Environment string        // production, staging or development
 	StateDir    string        // where the records are; absolute when Load read it
 	Socket      string        // where the daemon listens for the operator's commands
+	Listen      string        // host:port of the dashboard and its API, on the loopback interface; empty: none
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
 	Push        Push
@@ -26,6 +27,7 @@ type Config struct {
 	Alerts      alert.Rules // when somebody is told
 	Fleets      []Fleet
 
+	text   *text // for Written
 	spec   *spec // for Effective
 	places map[string]place
 	given  map[string]string
@@ -141,23 +143,23 @@ func readAll(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
+const configuration = "configuration" // what a file is when nothing else is said
+
 func parse(name, dir string, data []byte, cat Catalog, env func(string) (string, bool)) (*Config, Problems) {
 	t, body, problems := readText(name, data)
 	if problems != nil {
 		return nil, problems
 	}
-	root, problems := readYAML(t, body)
+	root, problems := readYAML(t, body, configuration)
 	if problems != nil {
 		return nil, problems
 	}
-	d := &decoder{
-		text: t, cat: cat, env: env,
-		places: map[string]place{}, given: map[string]string{}, failed: map[string]bool{}, around: map[string]bool{}, hidden: map[string]string{},
-	}
+	d := newDecoder(t, env)
+	d.cat = cat
 	s := defaultSpec()
 	d.decodeRoot(root, &s)
-	if d.aliased > maxAliased {
-		return nil, Problems{t.problem(mark{1, 1}, Error, "", fmt.Sprintf("the aliases (*name) in this file bring in more than %d values", maxAliased), "write what they stand for, or split the file")}
+	if problems := d.tooMany(); problems != nil {
+		return nil, problems
 	}
 	cfg := d.resolve(dir, &s)
 	cfg.File = name
@@ -166,4 +168,19 @@ func parse(name, dir string, data []byte, cat Catalog, env func(string) (string,
 		return nil, problems
 	}
 	return cfg, problems
+}
+
+func newDecoder(t *text, env func(string) (string, bool)) *decoder {
+	return &decoder{
+		text: t, env: env,
+		places: map[string]place{}, given: map[string]string{}, failed: map[string]bool{}, around: map[string]bool{}, hidden: map[string]string{},
+	}
+}
+
+// tooMany is the problem of a file whose aliases bring in too much.
+func (d *decoder) tooMany() Problems {
+	if d.aliased <= maxAliased {
+		return nil
+	}
+	return Problems{d.text.problem(mark{1, 1}, Error, "", fmt.Sprintf("the aliases (*name) in this file bring in more than %d values", maxAliased), "write what they stand for, or split the file")}
 }

@@ -222,7 +222,7 @@ func TestJSON(t *testing.T) {
 	_, problems := config.Parse("x.yaml", []byte("fleets: []\nlisten: :80\n"), catalog(), environ)
 	got, err := json.Marshal(problems)
 	want := `[{"file":"x.yaml","line":1,"column":9,"severity":"error","field":"fleets","message":"names no fleet","fix":"write an entry for each fleet, or there is nothing to do","source":"fleets: []"},` +
-		`{"file":"x.yaml","line":2,"column":1,"severity":"error","field":"listen","message":"is not supported yet by this version: the dashboard comes later","fix":"delete it","source":"listen: :80"}]`
+		`{"file":"x.yaml","line":2,"column":9,"severity":"error","field":"listen","message":"\":80\" is no address and port","fix":"write 127.0.0.1:8460","source":"listen: :80"}]`
 	if err != nil || string(got) != want {
 		t.Errorf("%s, %v", got, err)
 	}

@@ -27,7 +27,8 @@ type decoder struct {
 	hidden map[string]string // values that came from the environment -> ${NAME}
 	// holidays are the instance's, read.
 	holidays schedule.Holidays
-	aliased  int // values that aliases brought in, and whether we are within one
+	other    string // what the file is when it is no configuration, such as "scenario"
+	aliased  int    // values that aliases brought in, and whether we are within one
 	within   int
 	probs    Problems
 }
@@ -357,6 +358,8 @@ func (d *decoder) needsFields(path string, n *yaml.Node, names []string) {
 		shape = leaf(path) + ": " + shape
 	}
 	switch {
+	case path == "" && d.other != "":
+		d.fail(path, "this is not a "+d.other+", which is made of fields", "write "+shape)
 	case path == "":
 		d.fail(path, "this is not a configuration, which is made of fields", "write fleets: and below it an entry for each fleet")
 	case n.Kind == yaml.SequenceNode:
@@ -418,15 +421,15 @@ func (d *decoder) unknownField(path string, key *yaml.Node, names []string) (mea
 	d.distrust(join(path, name))
 	fix := "the fields here are " + strings.Join(names, ", ")
 	near, elsewhere := nearest(name, names), homes(name)
+	if d.other != "" {
+		elsewhere = nil
+	}
 	switch {
 	case path == "instance" && instead[name] != "":
 		fix = instead[name]
 	case near != "":
 		d.distrust(join(path, near))
 		fix = "did you mean " + near + "?"
-	case later[name] != "":
-		d.failAt(at, join(path, name), "is not supported yet by this version: "+later[name], "delete it")
-		return ""
 	case len(elsewhere) > 0:
 		fix = "it belongs under " + strings.Join(elsewhere, " or ")
 	case len(names) == 0:

@@ -213,3 +213,45 @@ func (r *resolver) serviceTime(path string, names []string, out *policy.SLO) {
 		}
 	}
 }
+
+// pace says whose steps, cooldowns and rate an objective keeps to.
+type pace string
+
+const (
+	ownPace        pace = "own"        // none: it jumps by as many as it needs, counts those that start, and scales in to its need of the time to settle
+	safeguardsPace pace = "safeguards" // those of the rules
+)
+
+func (p *pace) UnmarshalText(b []byte) error {
+	i, err := oneOf("pace", string(b), []string{string(ownPace), string(safeguardsPace)})
+	if err == nil {
+		*p = []pace{ownPace, safeguardsPace}[i]
+	}
+	return err
+}
+
+// paces decides for the objectives that say nothing of it: what an operator wrote in safeguards holds for them too; what stands there because of the
+// environment is for rules, which do not know how much is missing. Forecasts keep the pace of the objectives.
+func (r *resolver) paces() {
+	written := false
+	for _, f := range []string{"cooldown.scale_up", "cooldown.scale_down", "step.up", "step.down", "max_scaling_rate"} {
+		at := r.at("safeguards.%s", f)
+		written = written || r.written(at) && r.given[at] == ""
+	}
+	for i := range r.spec.Policies {
+		p := &r.spec.Policies[i].Objective
+		at := r.at("policies.%d.objective", i)
+		if !r.written(at) {
+			continue
+		}
+		if !r.written(at + ".pace") {
+			p.Pace = ownPace
+			if written {
+				p.Pace = safeguardsPace
+			}
+		}
+		if p.Pace == ownPace {
+			r.out.Modelled = &policy.Pace{}
+		}
+	}
+}

@@ -33,11 +33,12 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.socket(s)
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.retention(&s.Retention)
+	d.listen(s.Listen)
 	d.push(dir, &s.Push)
 	d.alerts(s)
 
 	cfg := &Config{
-		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket,
+		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket, Listen: s.Listen, text: d.text,
 		Tick: s.Tick, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, spec: s, places: d.places, given: d.given,
 	}
 	if len(s.Fleets) == 0 && d.ok("fleets") {
@@ -471,6 +472,7 @@ func (r *resolver) safeguards() {
 		CooldownUp: s.Cooldown.ScaleUp, CooldownDown: s.Cooldown.ScaleDown, StepUp: s.Step.Up, StepDown: s.Step.Down,
 		RateCount: s.MaxScalingRate.count, RateWindow: s.MaxScalingRate.window, ActionLimit: s.ActionTimeout,
 	}
+	r.paces()
 	for i := range s.Freeze {
 		r.freeze(r.at("safeguards.freeze.%d", i), &s.Freeze[i])
 	}

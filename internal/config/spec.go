@@ -13,6 +13,7 @@ type spec struct {
 	Environment environment   `yaml:"environment"`
 	StateDir    string        `yaml:"state_dir"`
 	Socket      string        `yaml:"socket"`
+	Listen      string        `yaml:"listen"`
 	Tick        time.Duration `yaml:"tick"`
 	Retention   Retention     `yaml:"retention"`
 	Push        Push          `yaml:"push"`
@@ -59,6 +60,7 @@ type objectiveSpec struct {
 	Within literal       `yaml:"within,required" example:"400ms"`
 	Drain  time.Duration `yaml:"drain"`
 	Settle time.Duration `yaml:"settle"`
+	Pace   pace          `yaml:"pace"`
 }
 
 type demandSpec struct {
@@ -161,7 +163,7 @@ func (f *fleetSpec) setDefaults() {
 
 func (p *policySpec) setDefaults() {
 	p.Mode = mode(fleet.On)
-	p.Objective = objectiveSpec{Drain: 2 * time.Minute, Settle: 5 * time.Minute}
+	p.Objective = objectiveSpec{Drain: 45 * time.Second, Settle: 15 * time.Minute}
 	p.Workers = workersDefault
 	p.Forecast = forecastSpec{Lead: 15 * time.Minute, Weeks: 2}
 }

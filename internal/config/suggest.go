@@ -77,12 +77,7 @@ func oneOf(what, s string, names []string) (index int, err error) {
 	return 0, wrong("write one of "+strings.Join(names, ", "), "%q is no %s", s, what)
 }
 
-// later is what the design has and this version has not: nothing is accepted and ignored.
-var later = map[string]string{
-	"listen": "the dashboard comes later",
-}
-
-// laterKinds is the same for adapters.
+// laterKinds are the adapters that the design has and this version has not: nothing is accepted and ignored.
 var laterKinds = []string{"systemd", "docker", "kubernetes", "haproxy"}
 
 // homes lists the settings under which a field of that name stands.

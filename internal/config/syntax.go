@@ -15,16 +15,20 @@ import (
 
 const maxDepth = 64
 
-// readYAML reads the one document of a file. Keys that are written twice are left for the decoder to find.
-func readYAML(t *text, body []byte) (*yaml.Node, Problems) {
+// readYAML reads the one document of a file, which is a what. Keys that are written twice are left for the decoder to find.
+func readYAML(t *text, body []byte, what string) (*yaml.Node, Problems) {
 	loader, err := yaml.NewLoader(bytes.NewReader(body), yaml.WithUniqueKeys(false), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
 	if err != nil {
 		return nil, Problems{t.problem(mark{1, 1}, Error, "", err.Error(), "")}
 	}
 	var first, second yaml.Node
+	least := "write its fields"
+	if what == configuration {
+		least = "write at least fleets: with one entry"
+	}
 	switch err := loader.Load(&first); {
 	case errors.Is(err, io.EOF), err == nil && isNull(first.Content[0]):
-		return nil, Problems{t.problem(mark{1, 1}, Error, "", "the file says nothing", "write at least fleets: with one entry")}
+		return nil, Problems{t.problem(mark{1, 1}, Error, "", "the file says nothing", least)}
 	case err != nil:
 		return nil, Problems{t.syntax(err)}
 	}
@@ -34,7 +38,7 @@ func readYAML(t *text, body []byte) (*yaml.Node, Problems) {
 	case err != nil:
 		return nil, Problems{t.syntax(err)}
 	}
-	return nil, Problems{t.problem(mark{second.Line, second.Column}, Error, "", "a second document begins here, and a file holds one configuration", "delete the --- line, or this and what follows")}
+	return nil, Problems{t.problem(mark{second.Line, second.Column}, Error, "", "a second document begins here, and a file holds one "+what, "delete the --- line, or this and what follows")}
 }
 
 // plainWords says what the YAML reader's complaints mean. The first entry whose parts are all in the complaint is taken.

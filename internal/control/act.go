@@ -9,6 +9,7 @@ import (
 
 // acting is a Scale that is being carried out.
 type acting struct {
+	to     int
 	cancel context.CancelFunc
 	ended  chan error // one value, when Scale has returned
 }
@@ -34,6 +35,9 @@ func (r *runner) act() {
 		return
 	}
 	if r.acting != nil {
+		if r.acting.to != want.To {
+			r.acting.cancel() // enlarged: what it began goes on, and is begun anew for more once it has returned
+		}
 		return
 	}
 	if r.Started.Before(want.Since) {
@@ -41,7 +45,7 @@ func (r *runner) act() {
 		r.note(fleet.Event{Kind: fleet.EventActionStarted, From: want.From, To: want.To})
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, want.Deadline.Sub(r.state.Tick))
-	a := &acting{cancel: cancel, ended: make(chan error, 1)}
+	a := &acting{to: want.To, cancel: cancel, ended: make(chan error, 1)}
 	r.acting = a
 	target, to, drain := r.parts.Target, want.To, r.drain()
 	go func() {

@@ -141,7 +141,12 @@ func (r *runner) run() {
 			f(r)
 			continue
 		case err := <-r.acting.done():
+			enlarged := r.state.Action != nil && r.acting.to != r.state.Action.To
 			r.acted(err)
+			if enlarged {
+				r.act()
+				continue
+			}
 			if err != nil {
 				continue // tried again at the next tick, not at once
 			}

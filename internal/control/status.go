@@ -6,6 +6,7 @@ import (
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/decide/forecast"
 	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 )
 
@@ -72,6 +73,8 @@ type RuleStatus struct {
 	Breaching int              `json:"breaching"`
 	Value     float64          `json:"value"`
 	Quality   fleet.Quality    `json:"quality"` // of the latest datapoint
+	// Datapoints are the latest that the alarm looks at, oldest first; fewer where the signal is younger.
+	Datapoints []signal.Datapoint `json:"datapoints"`
 }
 
 // Objective is one policy's service level, and what its model says of it.
@@ -135,11 +138,13 @@ func (r *runner) snapshot() *Status {
 		})
 	}
 	eachRule(p, func(at int, pol *policy.Policy, rule policy.Rule) {
-		rs, newest := s.Rules[at], s.Signals[rule.Signal].Series.Newest()
+		rs, points := s.Rules[at], s.Signals[rule.Signal].Series.Points
+		newest := s.Signals[rule.Signal].Series.Newest()
 		st.Rules = append(st.Rules, RuleStatus{
 			Policy: pol.ID, Mode: pol.Mode, Signal: p.Signals[rule.Signal].Name, Unit: p.Signals[rule.Signal].Unit,
 			Operator: rule.Operator, Threshold: rule.Threshold, Change: rule.Change, M: rule.M, N: rule.N,
 			State: rs.State, Since: rs.Since, Breaching: rs.Breaching, Value: newest.Value, Quality: newest.Quality,
+			Datapoints: append([]signal.Datapoint{}, points[max(0, len(points)-rule.N):]...), // the series goes on in place
 		})
 	})
 	eachSLO(p, s, func(pol *policy.Policy, m *engine.SLOState) {

@@ -162,6 +162,10 @@ func (s *stage) open(ctx context.Context) (*app.App, error) {
 	if err != nil {
 		return nil, err
 	}
+	pages, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
 	workers, err := freePorts(12)
 	if err != nil {
 		return nil, err
@@ -169,7 +173,7 @@ func (s *stage) open(ctx context.Context) (*app.App, error) {
 	config := filepath.Join(s.dir, "tidemark.yaml")
 	var b strings.Builder
 	err = template.Must(template.New("demo").Parse(configText)).Execute(&b, map[string]any{
-		"Dir": s.dir, "Registry": s.Registry, "DB": s.db(), "Think": think, "Front": front, "First": workers, "Last": workers + 11,
+		"Dir": s.dir, "Registry": s.Registry, "DB": s.db(), "Think": think, "Front": front, "Dashboard": pages, "First": workers, "Last": workers + 11,
 	})
 	if err != nil {
 		return nil, err
@@ -188,6 +192,7 @@ func (s *stage) open(ctx context.Context) (*app.App, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, errors.Join(err, s.strike(a))
 	}
+	fmt.Fprintf(s.Out, "Watch it in a browser: http://127.0.0.1:%d/\n\n", pages)
 	return a, nil
 }
 

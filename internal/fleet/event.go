@@ -27,6 +27,7 @@ const (
 	EventJournalFailed  Kind = "journal_failed"  // the journal could not be written for a while
 	EventAlertRaised    Kind = "alert_raised"    // people are told
 	EventAlertOver      Kind = "alert_over"      // and that it is over; carries how long it lasted
+	EventAlertSeen      Kind = "alert_seen"      // an operator acknowledged it; State is its key
 )
 
 // Event is one durable record of something that happened. Unused fields stay zero.

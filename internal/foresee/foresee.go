@@ -27,6 +27,7 @@ import (
 type Work struct {
 	Service time.Duration // mean service time, without the wait
 	CV      float64       // its coefficient of variation
+	Law     *sim.Law      // the service times; nil: lognormal, by the two before
 	CPU     float64       // the share of it in which the worker computes, 0..1
 	Boot    time.Duration // from an action's start until the worker serves
 }
@@ -125,6 +126,7 @@ type Study struct {
 	Work      Work
 	Objective sim.Objective
 	Faults    sim.Faults
+	Level     sim.Level
 	Seeds     int
 	// Progress, unless nil, is told how many runs are done. It may be called from several goroutines.
 	Progress func(done, of int)
@@ -147,6 +149,13 @@ type Moment struct {
 	Queued      int       `json:"queued"`
 }
 
+// Cost is what the worker-hours cost.
+type Cost struct {
+	Figure
+	Currency   string  `json:"currency"`
+	WorkerHour float64 `json:"worker_hour"`
+}
+
 // Forecast is what came out.
 type Forecast struct {
 	Name        string           `json:"name"`
@@ -155,12 +164,14 @@ type Forecast struct {
 	Start       time.Time        `json:"start"`
 	Duration    fleet.Duration   `json:"duration"`
 	Seeds       int              `json:"seeds"`
+	Level       sim.Level        `json:"level"` // of detail, that was played
 	Requests    Figure           `json:"requests"`
 	WorkerHours Figure           `json:"worker_hours"`
 	MeanSize    Figure           `json:"mean_size"`
 	Violations  Figure           `json:"violation_percent"` // of the minutes
 	P95         Figure           `json:"p95_seconds"`
 	P99         Figure           `json:"p99_seconds"`
+	Cost        *Cost            `json:"cost,omitempty"` // where the configuration has prices
 	Ups         Figure           `json:"scale_ups"`
 	Downs       Figure           `json:"scale_downs"`
 	Least       int              `json:"least"`
@@ -179,7 +190,7 @@ const maxDecisions = 5000
 
 // Run makes the study's runs, on all cores.
 func (st Study) Run() (*Forecast, error) {
-	if st.Work.CV < 0 || st.Work.CPU < 0 || st.Work.CPU > 1 || st.Work.Service <= 0 {
+	if st.Work.CV < 0 || st.Work.CPU < 0 || st.Work.CPU > 1 || st.Work.Service <= 0 && st.Work.Law == nil {
 		return nil, errors.New("a request's service time and its cv must be positive, its CPU share from 0 to 1")
 	}
 	probes, assumed := Probes(st.Fleet, st.Work)
@@ -190,7 +201,10 @@ func (st Study) Run() (*Forecast, error) {
 	if out.Assumed == nil {
 		out.Assumed = []Assumption{}
 	}
-	law := sim.Lognormal(st.Work.Service.Seconds(), st.Work.CV)
+	law := st.Work.Law
+	if law == nil {
+		law = sim.Lognormal(st.Work.Service.Seconds(), st.Work.CV)
+	}
 	results := make([]*sim.Result, out.Seeds)
 	errs := make([]error, out.Seeds)
 	var wg sync.WaitGroup
@@ -202,7 +216,8 @@ func (st Study) Run() (*Forecast, error) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			p := sim.Plan{
-				Policy: &st.Fleet.Policy, Probes: probes, Load: st.Load, Service: law, Boot: st.Work.Boot, Tick: st.Tick, Target: st.Objective, Faults: st.Faults, Seed: uint64(seed) + 1,
+				Policy: &st.Fleet.Policy, Probes: probes, Load: st.Load, Service: law, Boot: st.Work.Boot, Tick: st.Tick, Target: st.Objective, Faults: st.Faults, Level: st.Level,
+				Seed: uint64(seed) + 1,
 			}
 			if seed == 0 {
 				out.keep(&p)
@@ -220,7 +235,12 @@ func (st Study) Run() (*Forecast, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	out.Level = results[0].Level
 	out.sum(results)
+	if b := st.Fleet.Budget; b.WorkerHour > 0 {
+		h := out.WorkerHours
+		out.Cost = &Cost{Figure{h.Mean * b.WorkerHour, h.Low * b.WorkerHour, h.High * b.WorkerHour}, b.Currency, b.WorkerHour}
+	}
 	return out, nil
 }
 

@@ -84,8 +84,8 @@ type Summary struct {
 const (
 	// LateAfter is the lag that a start may have: less cannot be told from the service's own time, and more must not be blamed on it.
 	LateAfter = 10 * time.Millisecond
-	// fullCPU is the share of its cores from which on the generator counts as out of CPU.
-	fullCPU = 0.9
+	// FullCPU is the share of its cores from which on the generator counts as out of CPU.
+	FullCPU = 0.9
 )
 
 // Limit is a way in which the generator was the limit of what a run saw.
@@ -110,7 +110,7 @@ func (s *Summary) Limits() []Limit {
 	if s.Requests > 0 && s.Lag.Quantile(0.99) > LateAfter.Seconds() {
 		limits = append(limits, Lagging)
 	}
-	if s.CPU.Seconds() > fullCPU*s.Took.Seconds()*float64(s.Cores) {
+	if s.CPU.Seconds() > FullCPU*s.Took.Seconds()*float64(s.Cores) {
 		limits = append(limits, Starving)
 	}
 	return limits
@@ -137,7 +137,7 @@ func Run(ctx context.Context, l Load) (*Summary, error) {
 	}
 	g := &generator{Load: l, open: make(chan struct{}, l.MaxInFlight), start: time.Now(),
 		sum: Summary{Statuses: map[int]int{}, Errors: map[string]int{}, Cores: runtime.GOMAXPROCS(0)}}
-	before := ownCPU()
+	before := OwnCPU()
 	var err error
 	if l.Users > 0 {
 		err = g.live(ctx)
@@ -145,12 +145,12 @@ func Run(ctx context.Context, l Load) (*Summary, error) {
 		err = g.play(ctx)
 	}
 	g.wg.Wait()
-	g.sum.Took, g.sum.CPU = time.Since(g.start), ownCPU()-before
+	g.sum.Took, g.sum.CPU = time.Since(g.start), OwnCPU()-before
 	return &g.sum, err
 }
 
-// ownCPU is the CPU time that this process has used.
-func ownCPU() time.Duration {
+// OwnCPU is the CPU time that this process has used.
+func OwnCPU() time.Duration {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
 		return 0
@@ -167,41 +167,59 @@ type generator struct {
 	sum   Summary
 }
 
-// play sends arrivals of a rate that changes over time. The next one comes when the rate, summed up since the last, reaches 1;
-// for Poisson arrivals, a number drawn from the exponential distribution of mean 1.
-func (g *generator) play(ctx context.Context) error {
-	rng := rand.New(rand.NewPCG(g.Seed, 0x7469646d61726b))
+// Schedule is when arrivals come.
+type Schedule struct {
+	Rate     Rate
+	Arrivals Arrivals
+	Duration time.Duration
+	Seed     uint64
+}
+
+// Play calls begin at each arrival's time, with that time since start, until the schedule or ctx ends, or begin fails. The next one
+// comes when the rate, summed up since the last, reaches 1; for Poisson arrivals, a number drawn from the exponential
+// distribution of mean 1.
+func (s Schedule) Play(ctx context.Context, start time.Time, begin func(at time.Duration, rng *rand.Rand) error) error {
+	rng := rand.New(rand.NewPCG(s.Seed, 0x7469646d61726b))
 	const step = 50 * time.Millisecond // in which the rate is taken as constant
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for at := time.Duration(0); ; {
 		need := 1.0
-		if g.Arrivals == Poisson {
+		if s.Arrivals == Poisson {
 			need = rng.ExpFloat64()
 		}
-		for ; need > 0 && at < g.Duration; at += step {
-			rate := g.Rate(at)
+		for ; need > 0 && at < s.Duration; at += step {
+			rate := s.Rate(at)
 			if rate*step.Seconds() >= need {
 				at += time.Duration(need / rate * float64(time.Second))
 				break
 			}
 			need -= rate * step.Seconds()
 		}
-		if at >= g.Duration {
+		if at >= s.Duration {
 			return nil
 		}
-		if err := wait(ctx, timer, g.start.Add(at)); err != nil {
+		if err := wait(ctx, timer, start.Add(at)); err != nil {
 			return err
 		}
+		if err := begin(at, rng); err != nil {
+			return err
+		}
+	}
+}
+
+// play sends a request at each arrival.
+func (g *generator) play(ctx context.Context) error {
+	schedule := Schedule{Rate: g.Rate, Arrivals: g.Arrivals, Duration: g.Duration, Seed: g.Seed}
+	return schedule.Play(ctx, g.start, func(at time.Duration, rng *rand.Rand) error {
 		req, err := g.Request(context.WithoutCancel(ctx), rng)
 		if err != nil {
 			return err
 		}
 		select {
 		case g.open <- struct{}{}:
-			scheduled := at
 			g.wg.Go(func() {
-				g.send(req, scheduled)
+				g.send(req, at)
 				<-g.open
 			})
 		default:
@@ -209,7 +227,8 @@ func (g *generator) play(ctx context.Context) error {
 			g.sum.Dropped++
 			g.mu.Unlock()
 		}
-	}
+		return nil
+	})
 }
 
 // live has the users ask in turn, each from its first thought on.

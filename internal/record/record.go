@@ -31,6 +31,7 @@ type EventQuery struct {
 	Kinds        []fleet.Kind
 	Since, Until time.Time
 	After        int64 // events with a higher ID, oldest first: for following
+	Before       int64 // events with a lower ID: for paging back; 0 does not bound
 	Limit        int   // 0: 100
 }
 

@@ -179,20 +179,7 @@ func (s *Store) ByName(ctx context.Context, who registry.Actor, name, village st
 			similar, args = s.d.SimilarIn, []any{s.d.SimilarArg(begin), registry.Fold(village), 4 * limit}
 		}
 		var alike []*stored
-		read := func(on querier) (err error) {
-			alike, err = s.find(ctx, on, e, "WHERE id IN ("+similar+") AND NOT deleted"+also, append(args, with...)...)
-			return err
-		}
-		if s.d.BeforeSimilar == "" {
-			err = read(s.db)
-		} else {
-			err = s.inTx(ctx, func(tx *sql.Tx) error {
-				if _, err := tx.ExecContext(ctx, s.d.BeforeSimilar); err != nil {
-					return err
-				}
-				return read(tx)
-			})
-		}
+		alike, err = s.find(ctx, s.db, e, "WHERE id IN ("+similar+") AND NOT deleted"+also, append(args, with...)...)
 		known := map[string]bool{}
 		for _, r := range found {
 			known[r.UID] = true

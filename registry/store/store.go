@@ -35,8 +35,8 @@ type Dialect struct {
 	Kind func(error) ErrorKind
 	// Similar is SQL that finds the ids of farmers whose name resembles another, best first; its arguments are the folded
 	// name and the limit. SimilarIn finds only those of a village; its arguments are the folded name, the village's and the
-	// limit. BeforeSimilar, if any, comes before either in a transaction of their own.
-	Similar, SimilarIn, BeforeSimilar string
+	// limit.
+	Similar, SimilarIn string
 	// SimilarArg turns a folded name into Similar's first argument.
 	SimilarArg func(key string) string
 	// Load writes many rows at once, each with the index of its table, into tables that it finds empty or refuses.

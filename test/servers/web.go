@@ -32,7 +32,7 @@ func Nginx(t testing.TB, format, directives string) *Web {
 	conf := fmt.Sprintf(`daemon off;
 worker_processes 1;
 pid %[1]s/nginx.pid;
-events { worker_connections 256; }
+events { worker_connections 2048; }
 http {
 	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
 	log_format given %[3]s;

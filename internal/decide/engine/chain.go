@@ -24,6 +24,10 @@ type chain struct {
 	capped schedule.Limit  // of limits, the ceiling in force
 	firm   bool            // blocked by what neither waiting nor another fleet's leaving would change
 
+	pace     policy.Pace // of what drives the change
+	modelled bool        // an objective or a forecast does
+	growing  *Action     // the scale-out on its way, which may only be enlarged
+
 	breach  time.Time // of what drives a scale-out: when it first breached,
 	alarm   time.Time // and when it was raised
 	ordered bool      // an operator's pin: rules, step, rate and cooldown do not apply
@@ -65,6 +69,8 @@ func (c *chain) propose() {
 	out, in := c.proposals()
 	c.schedule(out)
 	switch {
+	case c.growing != nil:
+		c.to = max(out, c.from)
 	case c.from < c.p.Bounds.Min:
 		c.floor = true
 		c.to = c.p.Bounds.Min
@@ -76,7 +82,7 @@ func (c *chain) propose() {
 		c.to = c.room()
 		c.add(fleet.Reason{Code: fleet.GivesWay, Size: c.to, Limit: c.to})
 	case c.from > c.bounds.Max:
-		c.to = c.underCeiling()
+		c.to, c.modelled = c.underCeiling(), false
 	case c.from < c.bounds.Min && out <= c.bounds.Min:
 		c.to = c.bounds.Min
 		f := c.limits.Floor
@@ -102,7 +108,11 @@ func (c *chain) propose() {
 
 // proposals finds the largest scale-out, and the smallest scale-in.
 func (c *chain) proposals() (out, in int) {
-	out, in, anyIn := c.rules()
+	out, in, anyIn := c.from, 0, false
+	if c.growing == nil { // rules wait for what they asked for
+		out, in, anyIn = c.rules()
+	}
+	c.modelled = !anyIn && out == c.from
 	out, in, anyIn = c.objectives(out, in, anyIn)
 	out, in = c.forecasts(out, in, anyIn)
 	if !anyIn {
@@ -128,7 +138,7 @@ func (c *chain) rules() (out, in int, anyIn bool) {
 		if r.Out() {
 			reason.Code = fleet.RuleOut
 			if reason.Size > out || c.alarm.IsZero() {
-				out = max(out, reason.Size)
+				out, c.modelled = max(out, reason.Size), false
 				c.breach, c.alarm = st.Breach, st.Since
 			}
 		} else {
@@ -299,6 +309,7 @@ func (c *chain) safeguard() {
 		}
 		return
 	}
+	c.pace = c.p.Pace(c.modelled)
 	c.step(up)
 	c.rate()
 	c.cooldown(up)
@@ -309,9 +320,9 @@ func (c *chain) safeguard() {
 }
 
 func (c *chain) step(up bool) {
-	limit, to := c.p.StepDown, c.from-c.p.StepDown
+	limit, to := c.pace.StepDown, c.from-c.pace.StepDown
 	if up {
-		limit, to = c.p.StepUp, c.from+c.p.StepUp
+		limit, to = c.pace.StepUp, c.from+c.pace.StepUp
 	}
 	if limit == 0 || (up && c.to <= to) || (!up && c.to >= to) {
 		return
@@ -328,13 +339,13 @@ func (c *chain) timers() *Timers {
 }
 
 func (c *chain) rate() {
-	if since, end := c.timers().rateLimit(&c.p.Safeguards); c.now.Before(end) {
-		c.block(fleet.Reason{Code: fleet.BlockedRate, Size: c.from, Limit: c.p.RateCount, Since: since, Until: end})
+	if since, end := c.timers().rateLimit(&c.pace); c.now.Before(end) {
+		c.block(fleet.Reason{Code: fleet.BlockedRate, Size: c.from, Limit: c.pace.RateCount, Since: since, Until: end})
 	}
 }
 
 func (c *chain) cooldown(up bool) {
-	if since, end := c.timers().cooldown(&c.p.Safeguards, up); c.now.Before(end) {
+	if since, end := c.timers().cooldown(&c.pace, up); c.now.Before(end) {
 		c.block(fleet.Reason{Code: fleet.BlockedCooldown, Size: c.from, Since: since, Until: end})
 	}
 }
@@ -371,14 +382,21 @@ func (c *chain) conclude() {
 	}
 	t := c.timers()
 	before := *t
-	t.record(c.now, c.to > c.from, c.p.RateCount)
+	t.record(c.now, c.to > c.from, keepRecent(c.p))
 	if c.d.Shadow {
 		return
 	}
-	c.s.Action = &Action{
-		From: c.from, To: c.to, Since: c.now, Deadline: c.now.Add(c.p.ActionLimit),
+	a := &Action{
+		From: c.from, To: c.to, Since: c.now, Begun: c.now, Deadline: c.now.Add(c.p.ActionLimit),
 		Breach: c.d.Breach, Alarm: c.d.Alarm, Before: before,
 	}
+	if g := c.growing; g != nil {
+		a.Enlarges = clonePtr(g)
+		a.Enlarges.Enlarges = nil
+		a.From, a.Breach, a.Alarm = g.From, g.Breach, g.Alarm
+		a.Begun = c.now.Add(-time.Duration(float64(c.now.Sub(g.Begun)) * float64(g.To-g.From) / float64(c.to-g.From)))
+	}
+	c.s.Action = a
 }
 
 func later(a, b time.Time) time.Time {

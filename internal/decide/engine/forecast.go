@@ -122,7 +122,7 @@ func (c *chain) forecasts(out, in int, anyIn bool) (int, int) {
 		case m.Need > c.from:
 			reason.Code = fleet.ForecastOut
 			if m.Need > out {
-				out, c.breach, c.alarm = m.Need, m.Asked, m.Asked
+				out, c.breach, c.alarm, c.modelled = m.Need, m.Asked, m.Asked, true
 			}
 		default:
 			if anyIn {

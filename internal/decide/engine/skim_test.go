@@ -36,7 +36,7 @@ func calm(t *rapid.T, p *policy.Fleet) []engine.Input {
 		case 1:
 			in.ClockJump = time.Hour
 		case 2:
-			size++
+			in.Size.Serving++
 		}
 		all = append(all, in)
 		engine.Step(p, s, &in, &d)

@@ -79,6 +79,9 @@ const (
 	burstMemory = 10 * time.Minute
 	// busyMemory is how far back half of what is made of the busy workers reaches.
 	busyMemory = 5 * time.Minute
+	// sure is queueing.Objective's: a fleet is sized for it, and adds when it no longer is pressing. Between the two it stays as it is, or chance would move it
+	// at every tick.
+	sure, pressing = 2.0, 1.0
 	// never stands in for a response that has no bound, which JSON cannot write.
 	never = 1e9
 )
@@ -263,7 +266,8 @@ func (z *sizing) propose(size fleet.Size) {
 		Bounds: z.p.Bounds, Law: queueing.Law{Contention: z.slo.Contention, Coherence: z.slo.Coherence},
 	}
 	o.Bounds.Max *= 2 // how short the maximum is, is worth knowing; the bounds are a safeguard's business
-	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrivals: max(m.Bursts, 1), Service: &m.service, Wait: math.NaN()}
+	o.Window, o.Sure = z.p.Signals[z.slo.Objective].Window.Seconds(), sure
+	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrive: z.arrive(), Arrivals: max(m.Bursts, 1), Service: &m.service, Wait: math.NaN()}
 	measured := z.rate(&l)
 	z.backlog(&l)
 	z.calibrate(size, &l, &o)
@@ -275,6 +279,13 @@ func (z *sizing) propose(size fleet.Size) {
 	}
 	if a.Doubt != 0 {
 		z.question(a.Doubt.String())
+	}
+	if current := size.Workers(); a.Size > current && current >= z.p.Bounds.Min {
+		o.Sure = pressing
+		if least := o.Need(&l); least.Size <= current {
+			a = least // not yet: what comes then comes in one step
+			a.Size = current
+		}
 	}
 	z.watch(size, &a)
 	z.settle(size, &a)
@@ -329,6 +340,15 @@ func (z *sizing) boot() time.Duration {
 		return z.s.Boot
 	}
 	return z.slo.Boot
+}
+
+// arrive is in how many seconds those serve that start, on average.
+func (z *sizing) arrive() float64 {
+	a := z.s.Action
+	if a == nil || a.Begun.IsZero() {
+		return 0
+	}
+	return max(z.boot()-z.now.Sub(a.Begun), time.Second).Seconds()
 }
 
 // rate fills in what is expected when a worker decided on now will serve, and returns what was measured.
@@ -433,7 +453,7 @@ func (c *chain) objectives(out, in int, anyIn bool) (int, int, bool) {
 		case p.Size > c.from:
 			reason.Code = fleet.SLOOut
 			if p.Size > out {
-				out, c.breach, c.alarm = p.Size, m.Asked, m.Asked
+				out, c.breach, c.alarm, c.modelled = p.Size, m.Asked, m.Asked, true
 			}
 		default:
 			reason.Code = fleet.SLOIn

@@ -64,10 +64,13 @@ type Action struct {
 	From     int       `json:"from"`
 	To       int       `json:"to"`
 	Since    time.Time `json:"since"`
+	Begun    time.Time `json:"begun,omitzero"` // when its workers were started, on average
 	Deadline time.Time `json:"deadline"`
 	Breach   time.Time `json:"breach,omitzero"`
 	Alarm    time.Time `json:"alarm,omitzero"`
-	Before   Timers    `json:"before"` // to go back to if it cannot even be recorded
+	Before   Timers    `json:"before"` // to go back to if it cannot even be recorded,
+	// Enlarges is the action that goes on then: this one asks for more while its workers start.
+	Enlarges *Action `json:"enlarges,omitempty"`
 }
 
 // Fit makes the state fit the policy: what still means the same is kept by name, what is new starts empty, what is gone is
@@ -148,6 +151,7 @@ func (s *State) Clone() *State {
 	c.Order, c.Mode, c.Action = clonePtr(s.Order), clonePtr(s.Mode), clonePtr(s.Action)
 	if c.Action != nil {
 		c.Action.Before.Recent = slices.Clone(c.Action.Before.Recent)
+		c.Action.Enlarges = clonePtr(c.Action.Enlarges)
 	}
 	return &c
 }
@@ -165,7 +169,7 @@ func (s *State) Undo() {
 	if s.Action == nil || !s.Action.Since.Equal(s.Tick) {
 		return
 	}
-	s.Acted, s.Action, s.Claim = s.Action.Before, nil, 0
+	s.Acted, s.Action, s.Claim = s.Action.Before, s.Action.Enlarges, 0
 }
 
 // EffectiveMode is the operator's mode if one was set, else the policy's.
@@ -214,7 +218,7 @@ func (s *State) shift(d time.Duration) {
 		}
 	}
 	if a := s.Action; a != nil {
-		for _, t := range []*time.Time{&a.Since, &a.Deadline, &a.Breach, &a.Alarm} {
+		for _, t := range []*time.Time{&a.Since, &a.Begun, &a.Deadline, &a.Breach, &a.Alarm} {
 			shift(t, d)
 		}
 	}

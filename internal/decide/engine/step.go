@@ -60,14 +60,46 @@ func Step(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) {
 	d.From, d.To = current, current
 	pending := s.follow(in, d)
 	s.Size = in.Size
+	var growing *Action
 	if pending {
-		return
+		if growing = s.outgrown(p); growing == nil {
+			return
+		}
+		d.To = current
 	}
 
 	c := newChain(p, s, in, d)
+	c.growing = growing
 	c.propose()
 	c.safeguard()
+	if growing != nil && c.to <= growing.To {
+		d.To = growing.To // it goes on as it is
+		return
+	}
 	c.conclude()
+	if growing != nil {
+		d.To = max(d.To, growing.To)
+	}
+}
+
+// outgrown is the scale-out on its way when an objective or a forecast in force asks for more than it brings: while workers boot the load
+// goes on to grow. Rules wait, as the latency and the load of a worker that they look at say nothing of those that are coming.
+func (s *State) outgrown(p *policy.Fleet) (growing *Action) {
+	a := s.Action
+	if a.To <= a.From {
+		return nil
+	}
+	s.eachSLO(p, func(pol *policy.Policy, m *SLOState) {
+		if pol.Mode == fleet.On && m.Proposal.Known && m.Proposal.Size > a.To {
+			growing = a
+		}
+	})
+	s.eachForecast(p, func(pol *policy.Policy, m *ForecastState) {
+		if pol.Mode == fleet.On && m.Need > a.To {
+			growing = a
+		}
+	})
+	return growing
 }
 
 // observe turns the readings into datapoints. It reports whether there is anything new in them that alarms or rules could see: a

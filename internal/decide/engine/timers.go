@@ -27,8 +27,13 @@ func (t *Timers) record(now time.Time, up bool, keep int) {
 	}
 }
 
+// keepRecent is how many scalings a rate limit may count.
+func keepRecent(p *policy.Fleet) int {
+	return max(p.RateCount, p.Pace(true).RateCount)
+}
+
 // rateLimit is the scaling from which the rate limit counts now, and when it lets the next one through; zero: at once.
-func (t *Timers) rateLimit(p *policy.Safeguards) (since, end time.Time) {
+func (t *Timers) rateLimit(p *policy.Pace) (since, end time.Time) {
 	n := p.RateCount
 	if n == 0 || len(t.Recent) < n {
 		return time.Time{}, time.Time{}
@@ -38,7 +43,7 @@ func (t *Timers) rateLimit(p *policy.Safeguards) (since, end time.Time) {
 }
 
 // cooldown is the scaling that must have been for a while, and when it has; zero: at once.
-func (t *Timers) cooldown(p *policy.Safeguards, up bool) (since, end time.Time) {
+func (t *Timers) cooldown(p *policy.Pace, up bool) (since, end time.Time) {
 	since, wait := t.Up, p.CooldownUp
 	if !up {
 		wait = p.CooldownDown
@@ -72,25 +77,25 @@ func (t *Path) follow(p *policy.Fleet, now time.Time, current, need, lately int,
 	if t.Size == 0 {
 		t.Size = current
 	}
-	to := t.Size
+	to, pace := t.Size, p.Pace(true)
 	switch {
 	case need > t.Size:
 		to = need
-		if p.StepUp > 0 {
-			to = min(to, t.Size+p.StepUp)
+		if pace.StepUp > 0 {
+			to = min(to, t.Size+pace.StepUp)
 		}
 	case lately < t.Size && certain:
 		to = lately
-		if p.StepDown > 0 {
-			to = max(to, t.Size-p.StepDown)
+		if pace.StepDown > 0 {
+			to = max(to, t.Size-pace.StepDown)
 		}
 	}
 	to = p.Bounds.Clamp(to)
-	_, rate := t.rateLimit(&p.Safeguards)
-	_, cooldown := t.cooldown(&p.Safeguards, to > t.Size)
+	_, rate := t.rateLimit(&pace)
+	_, cooldown := t.cooldown(&pace, to > t.Size)
 	if to == t.Size || now.Before(rate) || now.Before(cooldown) {
 		return
 	}
-	t.record(now, to > t.Size, p.RateCount)
+	t.record(now, to > t.Size, keepRecent(p))
 	t.Size = to
 }

@@ -133,11 +133,29 @@ type Safeguards struct {
 	StepDown     int           // most workers removed by one decision
 	RateCount    int           // most scalings within RateWindow
 	RateWindow   time.Duration
-	ActionLimit  time.Duration // an action that has not reached its size by then has failed
-	Freezes      []Freeze
-	Schedule     *schedule.Schedule // narrows the bounds by local time; nil: never
-	Guards       []Guard
-	Supplies     []Supply
+	// Modelled is the pace of what an objective or a forecast asks for; nil: that of the rules.
+	Modelled    *Pace
+	ActionLimit time.Duration // an action that has not reached its size by then has failed
+	Freezes     []Freeze
+	Schedule    *schedule.Schedule // narrows the bounds by local time; nil: never
+	Guards      []Guard
+	Supplies    []Supply
+}
+
+// Pace is how far and how often the size may change; the fields are those of Safeguards.
+type Pace struct {
+	CooldownUp, CooldownDown time.Duration
+	StepUp, StepDown         int
+	RateCount                int
+	RateWindow               time.Duration
+}
+
+// Pace is that of the rules, or of a model.
+func (s *Safeguards) Pace(modelled bool) Pace {
+	if modelled && s.Modelled != nil {
+		return *s.Modelled
+	}
+	return Pace{s.CooldownUp, s.CooldownDown, s.StepUp, s.StepDown, s.RateCount, s.RateWindow}
 }
 
 // Freeze is a window in which the size is left alone.

@@ -16,6 +16,10 @@ type Objective struct {
 	Bounds   fleet.Bounds
 	Law      Law // of the shared database: no fleet is sized past its peak
 
+	// Window and Sure: the quantile is taken over so many seconds, and is to hold in a window that is so many standard deviations worse than the mean of all
+	// windows; 0: it holds on average.
+	Window, Sure float64
+
 	MinSamples   uint64  // fewer measured service times leave the prediction in doubt
 	Disagreement float64 // so many times more or less wait than predicted leaves it in doubt; 0 is taken as 3
 }
@@ -23,7 +27,8 @@ type Objective struct {
 // Load is what was measured. The rates are those expected when a worker decided on now will serve.
 type Load struct {
 	Serving  int     // workers that take requests
-	Starting int     // workers that will within Objective.Boot
+	Starting int     // workers that will within Objective.Boot:
+	Arrive   float64 // in so many seconds, on average; 0 is taken as Boot
 	Rate     float64 // arrivals per second
 	RateHigh float64 // upper end of its band, for which the fleet is sized; below Rate it is taken as Rate
 	RateSeen float64 // the highest rate ever measured; 0 when that is not known
@@ -155,8 +160,10 @@ type sizing struct {
 	base blocking // of the workers that are too few
 	// own is the service's quantile, within the objective that holds.
 	own, within float64
-	// backlog is what waits now, later what will when new workers serve.
-	backlog, later float64
+	// backlog is what waits now, soon what will when those that start serve, and later when new ones do.
+	backlog, soon, later float64
+	// alone is the share of the requests whose service alone takes longer than within.
+	alone float64
 }
 
 func (s *sizing) prepare() Cause {
@@ -179,11 +186,17 @@ func (s *sizing) prepare() Cause {
 	s.base = s.base.at(min(int(s.load), o.Bounds.Max), s.load)
 	s.own = l.Service.Quantile(o.Quantile)
 	s.within = max(o.Within, s.own*1.02) // the histogram tells nothing finer apart
+	s.alone = l.Service.overrun(s.within, 0, 0)
 	if l.Backlog > 0 {
 		s.backlog = l.Backlog
 	}
-	s.later = max(s.backlog+(rate-float64(l.Serving)/l.Service.mean)*o.Boot, 0)
-	if !(max(s.backlog, s.later) <= most*most) {
+	arrive := o.Boot
+	if l.Arrive > 0 {
+		arrive = min(l.Arrive, o.Boot)
+	}
+	s.soon = max(s.backlog+(rate-float64(l.Serving)/l.Service.mean)*arrive, 0)
+	s.later = max(s.soon+(rate-float64(l.Serving+l.Starting)/l.Service.mean)*(o.Boot-arrive), 0)
+	if !(max(s.backlog, s.soon, s.later) <= most*most) {
 		return NoRate
 	}
 	return 0
@@ -225,7 +238,18 @@ func (s *sizing) meets(n int) bool {
 		return false
 	}
 	delay, decay := s.waiting(n)
-	return s.l.Service.overrun(s.within, delay, decay) <= 1-s.o.Quantile
+	late := s.l.Service.overrun(s.within, delay, decay)
+	return late+s.chance(n, late, decay) <= 1-s.o.Quantile
+}
+
+// chance is by how much more than the share late may be late by chance, within one window: Sure standard deviations. Those that wait too long do so
+// together, while the queue is long, for 1/(decay (1-rho)) seconds on average; the fewer such spells a window holds, the more their number varies.
+func (s *sizing) chance(n int, late, decay float64) float64 {
+	if s.o.Sure == 0 || !(s.o.Window > 0) {
+		return 0
+	}
+	spell := 1 / (decay * (1 - s.load/float64(n)))
+	return s.o.Sure * math.Sqrt(2*max(late-s.alone, 0)*spell/s.o.Window)
 }
 
 func (s *sizing) waiting(n int) (delay, decay float64) {
@@ -235,8 +259,11 @@ func (s *sizing) waiting(n int) (delay, decay float64) {
 
 // queue is what waits when n workers come to serve: workers that have still to boot find what arrived meanwhile.
 func (s *sizing) queue(n int) float64 {
-	if n <= s.l.Serving {
+	switch {
+	case n <= s.l.Serving:
 		return s.backlog
+	case n <= s.l.Serving+s.l.Starting:
+		return s.soon
 	}
 	return s.later
 }

@@ -3,6 +3,7 @@ package signal
 import (
 	"encoding/binary"
 	"errors"
+	"iter"
 	"math"
 )
 
@@ -104,6 +105,23 @@ func (h *Histogram) Mean() float64 {
 		}
 	}
 	return sum / float64(h.n)
+}
+
+// Buckets lists the buckets that are not empty, rising: the middle of each, and how many values it holds.
+func (h *Histogram) Buckets() iter.Seq2[float64, uint32] {
+	return func(yield func(float64, uint32) bool) {
+		for i, c := range h.counts {
+			if c != 0 && !yield((edge(i)+edge(i+1))/2, c) {
+				return
+			}
+		}
+	}
+}
+
+// Bucket is the range of values, from its first to below its second, that are counted together with v.
+func Bucket(v float64) (low, high float64) {
+	i := bucket(v)
+	return edge(i), edge(i + 1)
 }
 
 // MarshalBinary writes the non-empty buckets as (gap, count) pairs of unsigned varints, so that an idle histogram is

@@ -124,3 +124,18 @@ func BenchmarkHistogramRecord(b *testing.B) {
 		}
 	}
 }
+
+func TestBucketsAreTheWholeHistogram(t *testing.T) {
+	var h, rebuilt Histogram
+	for _, v := range []float64{0.0001, 0.25, 0.25, 0.5, 3, 900} {
+		h.Record(v)
+	}
+	for middle, count := range h.Buckets() {
+		for range count {
+			rebuilt.Record(middle)
+		}
+	}
+	if rebuilt != h {
+		t.Errorf("%d values of %d, p50 %g of %g", rebuilt.Count(), h.Count(), rebuilt.Quantile(0.5), h.Quantile(0.5))
+	}
+}

@@ -15,6 +15,8 @@ type Series struct {
 	Start time.Time
 	Step  time.Duration
 	Rates []float64
+	// Requests, when there are any, are those of the Rates one by one, by arrival: a log's, to be played as they were.
+	Requests []Request
 }
 
 // Duration is how long the series lasts.
@@ -29,9 +31,10 @@ func (s *Series) At(since time.Duration) float64 {
 	return s.Rates[i]
 }
 
-// Scaled returns the series with all rates multiplied.
+// Scaled returns the series with all rates multiplied. What came one by one is by chance then.
 func (s *Series) Scaled(by float64) *Series {
 	out := *s
+	out.Requests = nil
 	out.Rates = make([]float64, len(s.Rates))
 	for i, r := range s.Rates {
 		out.Rates[i] = r * by

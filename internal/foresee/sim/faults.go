@@ -133,13 +133,6 @@ func (all Faults) latest() time.Duration {
 	return time.Duration(min(late, float64(48*time.Hour)))
 }
 
-// random reports whether chance decides anything.
-func (all Faults) random() bool {
-	return slices.ContainsFunc(all, func(f Fault) bool {
-		return f.Kind == SlowStarts || f.Kind == FailingActions || f.Kind == LostSignals || f.Kind == Deaths
-	})
-}
-
 // spoil loses readings, and brings others late.
 func (r *run) spoil(now time.Time) {
 	late := time.Duration(r.Faults.sum(LateSignals, r.now))

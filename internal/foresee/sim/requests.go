@@ -20,6 +20,7 @@ type requests struct {
 	ready    []float64 // when those that boot will serve
 	slow     float64   // by how much longer services take now
 	arrived  uint64
+	next     int // of Load.Requests
 	ended    ended
 }
 
@@ -44,8 +45,9 @@ func (q *requests) play(end float64, now time.Time) tally {
 		q.start(next.at, next.service, end)
 		work += next.service
 	}
+	work += q.replay(end)
 	step := q.Load.Step.Seconds()
-	for from := q.now; from < end; {
+	for from := q.now; from < end && q.Load.Requests == nil; {
 		i := int(from/step + 1e-9)
 		if i >= len(q.Load.Rates) {
 			break
@@ -86,15 +88,33 @@ func (q *requests) arrive(from, to, gap, end float64) (work float64) {
 		if t >= to {
 			return work
 		}
-		q.arrived++
-		s := q.Service.of(uint32(q.services.Next()>>32)) * q.slow
-		if q.waiting.n > 0 || q.pool.free[0] >= end {
-			q.waiting.push(request{t, s})
-			continue
-		}
-		work += s
-		q.start(t, s, end)
+		work += q.admit(t, q.Service.of(uint32(q.services.Next()>>32)), end)
 	}
+}
+
+// replay plays what came one by one as it was, and returns the work that was begun.
+func (q *requests) replay(end float64) (work float64) {
+	for ; q.next < len(q.Load.Requests); q.next++ {
+		r := q.Load.Requests[q.next]
+		if t := float64(r.At) / 1000; t < end {
+			work += q.admit(t, float64(r.Service), end)
+		} else {
+			break
+		}
+	}
+	return work
+}
+
+// admit takes in a request and returns the work that was begun.
+func (q *requests) admit(t, s, end float64) (work float64) {
+	q.arrived++
+	s *= q.slow
+	if q.waiting.n > 0 || q.pool.free[0] >= end {
+		q.waiting.push(request{t, s})
+		return 0
+	}
+	q.start(t, s, end)
+	return s
 }
 
 // start hands a request to a worker, before the tick's end.

@@ -26,6 +26,9 @@ type Plan struct {
 	Target  Objective
 	Faults  Faults
 	Seed    uint64
+	// Control, unless nil, sizes the fleet in the engine's place, so that others can be compared on the same load: given what is observed, the
+	// readings by index of Probes, it returns the size to have.
+	Control func(*engine.Input) int
 	// Each, unless nil, is told of every tick; Decided of every decision that changes the size. What they point at is
 	// used again.
 	Each    func(*Sample)
@@ -221,7 +224,12 @@ func (r *run) decide(now time.Time) {
 	if len(r.Faults) > 0 {
 		r.spoil(now)
 	}
-	changes := engine.Skim(r.Policy, &r.state, &r.input, &r.decision)
+	changes := true
+	if r.Control != nil {
+		r.control(now)
+	} else {
+		changes = engine.Skim(r.Policy, &r.state, &r.input, &r.decision)
+	}
 	queued := int(r.tally.queued + 0.5)
 	r.result.LongestQueue = max(r.result.LongestQueue, queued)
 	if r.Each != nil {
@@ -284,6 +292,16 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 		out.Value = r.tally.working
 	}
 	return out
+}
+
+// control makes an action of what another controller asks for.
+func (r *run) control(now time.Time) {
+	from, to := r.fleet.size().Workers(), max(r.Control(&r.input), 1)
+	r.decision = fleet.Decision{Time: now, From: from, To: to}
+	r.state.Action = nil
+	if to != from {
+		r.state.Action = &engine.Action{From: from, To: to, Since: now}
+	}
 }
 
 // act carries out what was decided at this tick.

@@ -359,6 +359,9 @@ func (e *Entry) Time() (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// TimeText is the time as the line has it; nil when the line does not say. It holds as long as the entry's slices do.
+func (e *Entry) TimeText() []byte { return e.time }
+
 func stamp(layout string, v []byte) (time.Time, bool) {
 	t, err := time.Parse(layout, string(v))
 	return t.UTC(), err == nil

@@ -549,6 +549,17 @@ func TestRealHost(t *testing.T) {
 	}
 }
 
+// A process is told with what it takes; one that is not there is an error.
+func TestReadProcess(t *testing.T) {
+	p, err := ReadProcess(os.Getpid())
+	if err != nil || p.Memory < 1<<20 || p.CPU < 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := ReadProcess(1 << 30); err == nil {
+		t.Error("of no process")
+	}
+}
+
 func TestRealProcessThatEnded(t *testing.T) {
 	cmd := exec.Command("/bin/true")
 	if err := cmd.Run(); err != nil {

@@ -59,7 +59,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		c.Close()
-		if !again || !errors.Is(err, errSilent) || req.Context().Err() != nil {
+		if !again || !errors.Is(err, ErrSilent) || req.Context().Err() != nil {
 			return nil, err
 		}
 		if req.GetBody != nil {
@@ -73,8 +73,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// errSilent is that of a connection which ended before a byte of the answer came.
-var errSilent = errors.New("the server closed the connection without an answer")
+// ErrSilent is that of a connection which ended before a byte of the answer came.
+var ErrSilent = errors.New("the server closed the connection without an answer")
 
 func (t *Transport) exchange(c *conn, req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
@@ -98,7 +98,7 @@ func (t *Transport) exchange(c *conn, req *http.Request) (*http.Response, error)
 		if sent != nil {
 			err = sent
 		}
-		return nil, fail(fmt.Errorf("%w: %w", errSilent, err))
+		return nil, fail(fmt.Errorf("%w: %w", ErrSilent, err))
 	}
 	resp, err := http.ReadResponse(c.r, req)
 	for n := 0; err == nil && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols; n++ {

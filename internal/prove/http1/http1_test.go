@@ -175,7 +175,7 @@ func TestStaleConnections(t *testing.T) {
 		t.Errorf("PUT after the server closed its connections: %v", err)
 	}
 	srv.CloseClientConnections()
-	if err := send(http.MethodPost); !errors.Is(err, errSilent) {
+	if err := send(http.MethodPost); !errors.Is(err, ErrSilent) {
 		t.Errorf("POST at once: %v; it may have been carried out", err)
 	}
 	if err := send(http.MethodPost); err != nil {

@@ -256,6 +256,8 @@ func eventQueries(t *testing.T, o Open) {
 	first, err := j.Events(ctx, record.EventQuery{Until: begin.Add(1)})
 	want(t, "the first", len(first), 1, err)
 	want(t, "followed", ask(record.EventQuery{After: first[0].ID, Limit: 3}), []int{1, 2, 3}, nil)
+	want(t, "before", ask(record.EventQuery{Before: first[0].ID + 3, Limit: 2}), []int{2, 1}, nil)
+	want(t, "between two", ask(record.EventQuery{After: first[0].ID, Before: first[0].ID + 3}), []int{1, 2}, nil)
 	want(t, "followed, of a fleet", ask(record.EventQuery{After: first[0].ID, Fleet: "f", Limit: 2}), []int{3, 6}, nil)
 }
 

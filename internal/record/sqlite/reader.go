@@ -145,6 +145,9 @@ func (r *Reader) Events(ctx context.Context, q record.EventQuery) ([]fleet.Event
 		w.add("kind IN (?"+strings.Repeat(", ?", len(kinds)-1)+")", kinds...)
 	}
 	w.between(q.Since, q.Until)
+	if q.Before != 0 {
+		w.add("id < ?", q.Before)
+	}
 	order := "DESC"
 	if q.After != 0 {
 		w.add("id > ?", q.After)
@@ -220,6 +223,55 @@ func (r *Reader) ReadingsAt(ctx context.Context, name string, t time.Time) ([]re
 		}
 	}
 	return out, explain(r.path, err)
+}
+
+// Ticks hands on the readings of a fleet's ticks whose raw readings are still kept, by time, and each tick's size as record.SizeSignal
+// among them. The samples are used again for the next. It ends at the first error that each returns.
+func (r *Reader) Ticks(ctx context.Context, name string, since, until time.Time, each func(at time.Time, samples []record.Sample) error) error {
+	tx, err := r.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.end()
+	var id int64
+	if err := tx.QueryRowContext(ctx, "SELECT id FROM fleets WHERE name = ?", name).Scan(&id); errors.Is(err, sql.ErrNoRows) {
+		return nil
+	} else if err != nil {
+		return explain(r.path, err)
+	}
+	names, err := tx.signals(ctx, id)
+	if err != nil {
+		return explain(r.path, err)
+	}
+	w := where{}
+	w.add("fleet = ?", id)
+	w.between(since, until)
+	found, err := tx.QueryContext(ctx, "SELECT t, readings FROM ticks"+w.String()+" ORDER BY t, n", w.args...)
+	if err != nil {
+		return explain(r.path, err)
+	}
+	defer func() { _ = found.Close() }()
+	var samples []record.Sample
+	var blob sql.RawBytes
+	for found.Next() {
+		var at int64
+		if err := found.Scan(&at, &blob); err != nil {
+			return explain(r.path, err)
+		}
+		samples = samples[:0]
+		for b := []byte(blob); len(b) > 0; {
+			series, reading, rest, err := nextReading(b, fromNanos(at))
+			if err != nil {
+				return explain(r.path, err)
+			}
+			samples = append(samples, record.Sample{Signal: names[series], Reading: reading})
+			b = rest
+		}
+		if err := each(fromNanos(at), samples); err != nil {
+			return err
+		}
+	}
+	return explain(r.path, found.Err())
 }
 
 // view is one look at the file: all its queries see the same state of it.

@@ -44,8 +44,11 @@ var eventWords = map[fleet.Kind]func(e *fleet.Event) string{
 	fleet.EventClockJump: func(e *fleet.Event) string {
 		return "the clock jumped by " + elapsed(e) + ": waiting times moved with it"
 	},
-	fleet.EventAlertRaised:    func(e *fleet.Event) string { return "alert, " + e.State + because(e) },
-	fleet.EventAlertOver:      func(e *fleet.Event) string { return "alert over after " + elapsed(e) + because(e) },
+	fleet.EventAlertRaised: func(e *fleet.Event) string { return "alert, " + e.State + because(e) },
+	fleet.EventAlertOver:   func(e *fleet.Event) string { return "alert over after " + elapsed(e) + because(e) },
+	fleet.EventAlertSeen: func(e *fleet.Event) string {
+		return fmt.Sprintf("alert %s acknowledged by %s%s", e.State, e.By, because(e))
+	},
 	fleet.EventBalancerFailed: func(e *fleet.Event) string { return "the balancer could not be told" + because(e) },
 	fleet.EventJournalFailed:  func(e *fleet.Event) string { return "the journal could not be written for " + elapsed(e) + because(e) },
 }

@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee"
+	"tidemark/internal/foresee/sim"
 )
 
 // chartRows is how many rows a forecast's chart has.
@@ -37,6 +38,9 @@ func Forecasts(w io.Writer, v View, all []*foresee.Forecast, objective time.Dura
 			interval(f.Violations, 1, "%.2f %%"), times(f.P95), times(f.P99), interval(f.Ups, 1/days, "%.1f"), interval(f.Downs, 1/days, "%.1f"), f.Queue)
 	}
 	_ = t.Flush() // w tells its own errors
+	if f.Level == sim.Fluid {
+		fmt.Fprintln(w, "By rates and the mathematics of queues (--level fluid), not request by request: chance shows in what the policy reads, not in the response times.")
+	}
 	fmt.Fprintf(w, "%s of %s, %.0f requests a run, %d seeds%s\n", fleet.Elapsed(time.Duration(f.Duration)), f.Load, f.Requests.Mean, f.Seeds,
 		map[bool]string{true: "; ± is the 95 % interval of the mean over them", false: "; a second seed would show how much is chance"}[f.Seeds > 1])
 }

@@ -119,14 +119,49 @@ func scheduled(w io.Writer, v View, s *control.ScheduleStatus) {
 	if now == "" {
 		now = "no window is open"
 	}
-	next := "nothing within a year"
-	if !s.Next.IsZero() {
-		if next = windows(s.Then.Floor, s.Then.Ceiling); next == "" {
-			next = "no window"
-		}
-		next += fmt.Sprintf(" from %s (in %s)", v.clock(s.Next), fleet.Elapsed(s.Next.Sub(v.Now)))
+	fmt.Fprintf(w, "  schedule: %s; next: %s\n", now, NextWindow(v, s))
+}
+
+// NextWindow says what a schedule asks for next, and when; empty when there is no schedule.
+func NextWindow(v View, s *control.ScheduleStatus) string {
+	switch {
+	case s == nil:
+		return ""
+	case s.Next.IsZero():
+		return "nothing within a year"
 	}
-	fmt.Fprintf(w, "  schedule: %s; next: %s\n", now, next)
+	next := windows(s.Then.Floor, s.Then.Ceiling)
+	if next == "" {
+		next = "no window"
+	}
+	return next + fmt.Sprintf(" from %s (in %s)", v.clock(s.Next), fleet.Elapsed(s.Next.Sub(v.Now)))
+}
+
+// Standing says in a sentence why a fleet's size is what it is, or what holds it back.
+func Standing(st *control.Status) string {
+	d := &st.Decision
+	switch {
+	case st.Time.IsZero():
+		return "not looked at yet"
+	case st.TargetErr != "":
+		return "the target cannot be read, so nothing is changed: " + st.TargetErr
+	case st.Action != nil:
+		return fmt.Sprintf("on its way from %d to %d", st.Action.From, st.Action.To)
+	case st.Short > 0:
+		return fmt.Sprintf("at the maximum and still short of %d", st.Short)
+	}
+	if c := d.Counterfactual(); c != "" {
+		for i := range d.Reasons {
+			if r := &d.Reasons[i]; r.Code == d.Would.Code {
+				return c + ": " + r.Sentence(d.Time)
+			}
+		}
+		return c
+	}
+	if n := len(d.Reasons); n > 0 {
+		return d.Reasons[n-1].Sentence(d.Time)
+	}
+	return "nothing asks for a change"
 }
 
 // windows says what two limits ask for.

@@ -1,13 +1,11 @@
-// Package web is the HTTP API and, later, the dashboard. Here: the operator's API that the command line speaks with the
-// daemon, over a unix socket that only its owner may open.
+// Package web is the HTTP API of the daemon: what it shows and does, its events as they come, figures for Prometheus, and what the
+// public may know. The command line speaks it over a unix socket that only its owner may open, and browsers over the dashboard's
+// listener. The pages are in the package dashboard below it.
 package web
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/http"
-	"strconv"
 	"time"
 
 	"tidemark/internal/config"
@@ -69,6 +67,8 @@ type Alerts struct {
 type Alert struct {
 	alert.Notice
 	Told []tell.Telling `json:"told"`
+	// Seen is who acknowledged it since it was raised; nil when nobody did.
+	Seen *Acknowledgement `json:"acknowledged,omitempty"`
 }
 
 // Backend is what the API shows and does.
@@ -81,6 +81,51 @@ type Backend interface {
 	Alerts() Alerts
 	// TestAlerts sends a test message through each channel.
 	TestAlerts(ctx context.Context) []tell.Tried
+	// Acknowledge records that somebody has seen an alert. It returns ErrNoAlert for one that is not raised.
+	Acknowledge(ctx context.Context, a Acknowledgement) error
+	// Decisions lists what was decided for a fleet before a moment, newest first; the zero time is now.
+	Decisions(ctx context.Context, name string, before time.Time, limit int) ([]fleet.Decision, error)
+	// Series is one signal's history.
+	Series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error)
+	// Policies is what is written about a fleet, beside what is in force. It returns control.ErrNoFleet for one that is not configured.
+	Policies(name string) (*Policies, error)
+	// Healthy says why the loop is not: a fleet has not ticked for long, or the journal cannot be written.
+	Healthy() error
+	// Usage is what each worker of a fleet takes, by the worker's ID, where that is known.
+	Usage(st *control.Status) map[string]Usage
+}
+
+// ErrNoAlert: nothing of that key is raised.
+var ErrNoAlert = errors.New("no such alert is raised")
+
+// Acknowledgement says that a person has seen an alert.
+type Acknowledgement struct {
+	Key  string    `json:"key"` // of the alert
+	By   string    `json:"by"`
+	Note string    `json:"note,omitempty"`
+	At   time.Time `json:"at,omitzero"` // set by the daemon
+}
+
+// Policies is what is written about one fleet, beside what is in force.
+type Policies struct {
+	Fleet     string  `json:"fleet"`
+	File      string  `json:"file"`
+	Written   string  `json:"written"`   // YAML as it stands in the file, secrets blotted out; empty where it has no lines of its own
+	Effective string  `json:"effective"` // YAML with all defaults, and where each value comes from
+	Budget    *Budget `json:"budget,omitempty"`
+}
+
+// Budget is what a worker costs, and what a month may.
+type Budget struct {
+	WorkerHour float64 `json:"worker_hour,omitempty"`
+	Monthly    float64 `json:"monthly,omitempty"`
+	Currency   string  `json:"currency"`
+}
+
+// Usage is what one worker takes.
+type Usage struct {
+	CPU    fleet.Duration `json:"cpu"`    // time since it was started
+	Memory int64          `json:"memory"` // bytes resident
 }
 
 // OrderRequest is an operator's word as it is sent. For is how long a hold or a size lasts; nil means until released.
@@ -101,116 +146,3 @@ type Problem struct {
 }
 
 func (p *Problem) Error() string { return p.Detail }
-
-// maxBody bounds what a client may send.
-const maxBody = 64 << 10
-
-// API serves the backend.
-func API(b Backend) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, b.Overview(), nil)
-	})
-	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
-		q, err := eventQuery(r)
-		if err != nil {
-			answer(w, nil, err)
-			return
-		}
-		events, err := b.Events(r.Context(), q)
-		answer(w, events, err)
-	})
-	mux.HandleFunc("GET /api/v1/alerts", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, b.Alerts(), nil)
-	})
-	mux.HandleFunc("POST /api/v1/alerts/test", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, b.TestAlerts(r.Context()), nil)
-	})
-	mux.HandleFunc("GET /api/v1/fleets/{fleet}/explanation", func(w http.ResponseWriter, r *http.Request) {
-		at, err := queryTime(r, "at")
-		if err != nil {
-			answer(w, nil, err)
-			return
-		}
-		e, err := b.Explain(r.Context(), r.PathValue("fleet"), at)
-		answer(w, e, err)
-	})
-	mux.HandleFunc("POST /api/v1/fleets/{fleet}/orders", func(w http.ResponseWriter, r *http.Request) {
-		var req OrderRequest
-		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&req); err != nil {
-			answer(w, nil, bad("the order cannot be read: "+err.Error()))
-			return
-		}
-		o := engine.Order{Kind: req.Kind, Size: req.Size, Mode: req.Mode, By: req.By, Note: req.Note, At: time.Now().UTC()}
-		if o.Kind == engine.NoOrder || (o.Kind == engine.Pin && o.Size < 1) {
-			answer(w, nil, bad("an order needs a kind, and scale a size of at least 1"))
-			return
-		}
-		if req.For != nil {
-			o.Until = o.At.Add(time.Duration(*req.For))
-		}
-		st, err := b.Order(r.Context(), r.PathValue("fleet"), o)
-		answer(w, st, err)
-	})
-	return mux
-}
-
-func eventQuery(r *http.Request) (q record.EventQuery, err error) {
-	v := r.URL.Query()
-	q.Fleet = v.Get("fleet")
-	for _, k := range v["kind"] {
-		q.Kinds = append(q.Kinds, fleet.Kind(k))
-	}
-	if q.Since, err = queryTime(r, "since"); err != nil {
-		return q, err
-	}
-	if q.Until, err = queryTime(r, "until"); err != nil {
-		return q, err
-	}
-	for name, into := range map[string]*int64{"after": &q.After} {
-		if s := v.Get(name); s != "" {
-			if *into, err = strconv.ParseInt(s, 10, 64); err != nil || *into < 0 {
-				return q, bad(name + ": " + strconv.Quote(s) + " is no event id")
-			}
-		}
-	}
-	if s := v.Get("limit"); s != "" {
-		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > 10_000 {
-			return q, bad("limit: " + strconv.Quote(s) + " is no count from 1 to 10000")
-		}
-	}
-	return q, nil
-}
-
-func queryTime(r *http.Request, name string) (time.Time, error) {
-	s := r.URL.Query().Get(name)
-	if s == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return t, bad(name + ": " + strconv.Quote(s) + " is no time; write 2027-03-01T07:00:00Z")
-	}
-	return t.UTC(), nil
-}
-
-func bad(detail string) error {
-	return &Problem{Title: "Bad Request", Status: http.StatusBadRequest, Detail: detail}
-}
-
-func answer(w http.ResponseWriter, v any, err error) {
-	if err != nil {
-		p := &Problem{Title: "Internal Server Error", Status: http.StatusInternalServerError, Detail: err.Error()}
-		if !errors.As(err, &p) && errors.Is(err, control.ErrNoFleet) {
-			p = &Problem{Title: "Not Found", Status: http.StatusNotFound, Detail: err.Error()}
-		}
-		w.Header().Set("Content-Type", "application/problem+json")
-		w.WriteHeader(p.Status)
-		v = p
-	} else {
-		w.Header().Set("Content-Type", "application/json")
-	}
-	_ = json.NewEncoder(w).Encode(v) // the client may be gone
-}

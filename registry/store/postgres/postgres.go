@@ -15,24 +15,27 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"tidemark/registry"
 	"tidemark/registry/store"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// similar sets the threshold of <% for its own transaction, in the statement itself: behind PgBouncer each further one is
+// another turn to wait for. What resembles the whole name resembles a stretch of it too, so <% finds whatever % would.
+var similar = fmt.Sprintf(`SELECT f.id FROM
+	(SELECT CAST(? AS text) || left(set_config('pg_trgm.word_similarity_threshold', '%g', true), 0) AS wanted) w, farmer f `, registry.Alike)
+
 var dialect = store.Dialect{
 	Numbered:   true,
 	ForUpdate:  " FOR UPDATE",
 	SkipLocked: " FOR UPDATE SKIP LOCKED",
 	Kind:       kind,
-	Similar: `SELECT f.id FROM (SELECT CAST(? AS text) AS wanted) w, farmer f
-		WHERE f.name_key % w.wanted OR w.wanted <% f.name_key ORDER BY w.wanted <<-> f.name_key LIMIT ?`,
-	SimilarIn: `SELECT f.id FROM (SELECT CAST(? AS text) AS wanted) w, farmer f
-		WHERE f.village_key = ? AND (f.name_key % w.wanted OR w.wanted <% f.name_key) ORDER BY w.wanted <<-> f.name_key LIMIT ?`,
-	BeforeSimilar: "SET LOCAL pg_trgm.word_similarity_threshold = 0.4",
-	SimilarArg:    func(key string) string { return key },
-	Load:          load,
+	Similar:    similar + "WHERE w.wanted <% f.name_key ORDER BY w.wanted <<-> f.name_key LIMIT ?",
+	SimilarIn:  similar + "WHERE w.wanted <% f.name_key AND f.village_key = ? ORDER BY w.wanted <<-> f.name_key LIMIT ?",
+	SimilarArg: func(key string) string { return key },
+	Load:       load,
 }
 
 // connectTimeout is how long a connection may take to be made.

@@ -32,8 +32,8 @@ var dialect = store.Dialect{
 	// The plus keeps SQLite from searching the trigrams anew for each of the village's farmers.
 	SimilarIn: `SELECT rowid FROM farmer_trigram WHERE farmer_trigram MATCH ? AND +rowid IN (SELECT id FROM farmer WHERE village_key = ?)
 		ORDER BY rank LIMIT ?`,
-	SimilarArg:    anyTrigram,
-	Load:          load,
+	SimilarArg: anyTrigram,
+	Load:       load,
 }
 
 // Open opens the registry at path and brings its schema up to date; several processes may do so at once. The file must

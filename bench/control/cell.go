@@ -1,0 +1,184 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/queueing"
+	"tidemark/internal/fleet"
+	"tidemark/internal/foresee"
+	"tidemark/internal/foresee/load"
+	"tidemark/internal/foresee/measure"
+	"tidemark/internal/foresee/optimum"
+	"tidemark/internal/foresee/sim"
+)
+
+const (
+	service = 100 * time.Millisecond
+	within  = 500 * time.Millisecond
+	budget  = 0.001 // of the minutes may miss the objective
+)
+
+// cell is one condition that every policy is tried under.
+type cell struct {
+	trace trace
+	busy  float64 // workers at the 99.9th percentile of the load
+	cv    float64
+	boot  time.Duration
+	seeds int
+
+	law          *sim.Law
+	train, score *part
+}
+
+// part is a stretch of load, and what it needs.
+type part struct {
+	*load.Series
+	need  []int
+	plan  optimum.Plan
+	bound float64 // worker-hours
+}
+
+func newCell(t trace, series *load.Series, workers, cv float64, boot time.Duration, seeds int, most time.Duration) *cell {
+	c := &cell{trace: t, busy: workers, cv: cv, boot: boot, seeds: seeds, law: sim.Lognormal(service.Seconds(), cv)}
+	train, score := split(series, service, workers, most)
+	c.train, c.score = c.part(train), c.part(score)
+	return c
+}
+
+func (c *cell) part(s *load.Series) *part {
+	var law queueing.Service
+	sigma := math.Sqrt(math.Log1p(c.cv * c.cv))
+	law.Assume(func(q float64) float64 {
+		return service.Seconds() * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*q-1)-sigma*sigma/2)
+	}, service.Seconds())
+	p := &part{Series: s, need: optimum.Needs(s.Rates, queueing.Objective{Quantile: 0.95, Within: within.Seconds(), Drain: 60}, &law)}
+	problem := optimum.Problem{Need: p.need, Step: s.Step, Boot: c.boot}
+	p.plan, p.bound = problem.Exact(), problem.Bound(budget)
+	return p
+}
+
+// most is the size that nobody needs more than: the bounds are no help to anyone.
+func (c *cell) most() int { return 4 * max(slices.Max(c.train.need), slices.Max(c.score.need)) }
+
+// figures are what a policy came to in a cell, over the seeds.
+type figures struct {
+	Cost        float64 `json:"cost"` // worker-hours over the clairvoyant's
+	Violations  float64 `json:"violation_percent"`
+	Actions     float64 `json:"actions_a_day"`
+	Longest     float64 `json:"longest_violation_minutes"`
+	Under       float64 `json:"under_accuracy"`
+	Over        float64 `json:"over_accuracy"`
+	UnderTime   float64 `json:"under_timeshare"`
+	OverTime    float64 `json:"over_timeshare"`
+	Instability float64 `json:"instability"`
+	WorkerHours float64 `json:"worker_hours"`
+}
+
+// try plays a part under a policy or a controller, with the same arrivals and service times as all others have for each seed.
+func (c *cell) try(p *part, pol *policy.Fleet, probes []sim.Probe, start func() func(*engine.Input) int, seeds int) (figures, error) {
+	var f figures
+	for seed := range seeds {
+		m := measure.Meter{Limit: within.Seconds()}
+		moved := false
+		plan := sim.Plan{
+			Policy: pol, Probes: probes, Load: p.Series, Service: c.law, Boot: c.boot, Tick: tick, Initial: p.need[0] + 1, Seed: uint64(seed) + 1,
+			Decided: func(*fleet.Decision) { moved = true },
+		}
+		plan.Each = func(s *sim.Sample) {
+			at := min(int(s.Time.Sub(p.Start)-1)/int(p.Step), len(p.need)-1)
+			m.Add(measure.Tick{For: tick, Billed: s.Size.Workers() + s.Size.Draining, Serves: s.Size.Serving, Needed: p.need[at], P95: s.P95, Moved: moved})
+			moved = false
+		}
+		if start != nil {
+			plan.Control = start()
+		}
+		if _, err := sim.Run(plan); err != nil {
+			return f, err
+		}
+		s := m.Score()
+		n := float64(seeds)
+		f.Cost += s.WorkerHours / p.bound / n
+		f.WorkerHours += s.WorkerHours / n
+		f.Violations += s.ViolationShare() / n
+		f.Actions += s.ActionsADay() / n
+		f.Longest = max(f.Longest, float64(s.Longest))
+		f.Under += s.UnderAccuracy / n
+		f.Over += s.OverAccuracy / n
+		f.UnderTime += s.UnderTimeshare / n
+		f.OverTime += s.OverTimeshare / n
+		f.Instability += s.Instability / n
+	}
+	return f, nil
+}
+
+// better ranks settings: within the budget the cheapest, else the one that misses least.
+func better(a, b figures) bool {
+	over := func(f figures) float64 { return max(f.Violations-100*budget, 0) }
+	if over(a) != over(b) {
+		return over(a) < over(b)
+	}
+	return a.Cost < b.Cost
+}
+
+// settings of a peer in this cell. A fixed fleet's are around what the busiest of the training needed.
+func (c *cell) settings(p *peer) []float64 {
+	if p.start != nil {
+		return p.settings
+	}
+	return []float64{1, 1.15, 1.3, 1.6, 2}
+}
+
+func (c *cell) controller(p *peer, setting float64) func() func(*engine.Input) int {
+	return func() func(*engine.Input) int {
+		if p.start != nil {
+			return p.start(setting, c.boot)
+		}
+		sorted := slices.Sorted(slices.Values(c.train.need))
+		return fixed(int(math.Ceil(setting * float64(sorted[len(sorted)*999/1000]))))
+	}
+}
+
+// tune tries a peer's settings on the training part.
+func (c *cell) tune(p *peer, pol *policy.Fleet, probes []sim.Probe) (all []figures, best int, err error) {
+	for i, s := range c.settings(p) {
+		f, err := c.try(c.train, pol, probes, c.controller(p, s), 1)
+		if err != nil {
+			return nil, 0, err
+		}
+		all = append(all, f)
+		if better(f, all[best]) {
+			best = i
+		}
+	}
+	return all, best, nil
+}
+
+// margins are by how much more load a clairvoyant reckons with, so that chance does not make the queue miss the objective.
+var margins = []float64{1, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5}
+
+// keeps is the cheapest fleet sized by someone who knows the rate at every moment to come, and not which requests will come by chance, and that keeps the objective
+// in all but the budget of the minutes: what no policy can be expected to beat.
+func (c *cell) keeps(pol *policy.Fleet, probes []sim.Probe) (best figures, err error) {
+	for _, margin := range margins {
+		p := c.part(c.score.Scaled(margin))
+		f, err := c.try(c.score, pol, probes, func() func(*engine.Input) int {
+			return foreknown(p.plan.Serves, c.score.Start, c.score.Step, c.boot)
+		}, c.seeds)
+		if err != nil {
+			return best, err
+		}
+		best = f
+		if f.Violations <= 100*budget {
+			break
+		}
+	}
+	return best, nil
+}
+
+func (c *cell) work() foresee.Work {
+	return foresee.Work{Service: service, CV: c.cv, CPU: 1, Boot: c.boot}
+}

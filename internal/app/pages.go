@@ -1,0 +1,143 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"tidemark/internal/config"
+	"tidemark/internal/control"
+	"tidemark/internal/decide/alert"
+	"tidemark/internal/fleet"
+	"tidemark/internal/observe/procfs"
+	"tidemark/internal/record"
+	"tidemark/internal/show/web"
+	"tidemark/internal/show/web/dashboard"
+)
+
+// pageServer is the dashboard's listener.
+type pageServer struct {
+	address string
+	server  *http.Server
+}
+
+// openPages returns the server of the dashboard: the one that runs, if it listens at the same place, or a new one. nil: none is
+// configured.
+func (a *App) openPages(address string) (*pageServer, error) {
+	if address == "" {
+		return nil, nil
+	}
+	if a.pages != nil && a.pages.address == address {
+		return a.pages, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("the dashboard: %w; write another port in listen if a program needs this one", err)
+	}
+	s := &pageServer{address: address, server: web.NewServer(web.Guard(dashboard.New(a.api, a)))}
+	a.wg.Go(func() {
+		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.opts.Log("the dashboard: " + err.Error())
+		}
+	})
+	return s, nil
+}
+
+// close ends the server, and pages that are being watched: they come again. Twice is harmless.
+func (s *pageServer) close() {
+	if s != nil {
+		_ = s.server.Close() // it listens no more, in any case
+	}
+}
+
+// Decisions asks the journal.
+func (a *App) Decisions(ctx context.Context, name string, before time.Time, limit int) ([]fleet.Decision, error) {
+	list, err := a.journal.Decisions(ctx, name, time.Time{}, before, limit)
+	if err != nil || len(list) > 0 {
+		return list, err
+	}
+	known, err := a.journal.Fleets(ctx)
+	if err == nil && !slices.Contains(known, name) {
+		err = control.ErrNoFleet
+	}
+	return nil, err
+}
+
+// Series asks the journal.
+func (a *App) Series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error) {
+	return a.journal.Series(ctx, q)
+}
+
+// Policies is what is written about a fleet, and what is in force.
+func (a *App) Policies(name string) (*web.Policies, error) {
+	a.mu.Lock()
+	cfg := a.cfg
+	a.mu.Unlock()
+	i := slices.IndexFunc(cfg.Fleets, func(f config.Fleet) bool { return f.Name == name })
+	if i < 0 {
+		return nil, control.ErrNoFleet
+	}
+	p := &web.Policies{Fleet: name, File: cfg.File, Effective: cfg.EffectiveFleet(i)}
+	p.Written, _ = cfg.Written(i) // empty where there is none
+	if b := cfg.Fleets[i].Budget; b.WorkerHour > 0 || b.Monthly > 0 {
+		p.Budget = &web.Budget{WorkerHour: b.WorkerHour, Monthly: b.Monthly, Currency: b.Currency}
+	}
+	return p, nil
+}
+
+// Usage reads what the workers that are processes of this machine take.
+func (a *App) Usage(st *control.Status) map[string]web.Usage {
+	out := map[string]web.Usage{}
+	for _, w := range st.Workers {
+		if w.PID == 0 {
+			continue
+		}
+		if p, err := procfs.ReadProcess(w.PID); err == nil { // one that has ended takes nothing
+			out[w.ID] = web.Usage{CPU: fleet.Duration(p.CPU), Memory: p.Memory}
+		}
+	}
+	return out
+}
+
+// Acknowledge records that somebody has seen an alert.
+func (a *App) Acknowledge(ctx context.Context, ack web.Acknowledgement) error {
+	raised := a.watch.Notices()
+	i := slices.IndexFunc(raised, func(n alert.Notice) bool { return n.Key == ack.Key && n.Firing() })
+	if i < 0 {
+		return web.ErrNoAlert
+	}
+	n := &raised[i]
+	if err := a.tell(ctx, fleet.Event{Time: ack.At, Fleet: n.Fleet, Kind: fleet.EventAlertSeen, Signal: n.Signal, State: n.Key, By: ack.By, Note: ack.Note}); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.seen[ack.Key] = ack
+	a.mu.Unlock()
+	return nil
+}
+
+// acknowledged is who has seen an alert since it was raised; nil when nobody has.
+func (a *App) acknowledged(n *alert.Notice) *web.Acknowledgement {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ack, ok := a.seen[n.Key]; ok && !ack.At.Before(n.Started) {
+		return &ack
+	}
+	return nil
+}
+
+// recallSeen reads from the journal what was acknowledged under daemons before.
+func (a *App) recallSeen(ctx context.Context) error {
+	events, err := a.journal.Events(ctx, record.EventQuery{Kinds: []fleet.Kind{fleet.EventAlertSeen}, Limit: 1000})
+	if err != nil {
+		return err
+	}
+	for _, e := range slices.Backward(events) { // oldest first: the latest counts
+		a.seen[e.State] = web.Acknowledgement{Key: e.State, By: e.By, Note: e.Note, At: e.Time}
+	}
+	return nil
+}

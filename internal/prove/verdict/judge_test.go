@@ -1,0 +1,133 @@
+package verdict
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"tidemark/internal/fleet"
+	"tidemark/internal/prove/outcome"
+)
+
+// played is a run of ten minutes whose API answers within p95 for 95 % of the requests, in truth; share of them fail. Its slow and
+// quick seconds follow each other, as those of a queue do.
+func played(seed uint64, p95, share float64) *outcome.Run {
+	rng := rand.New(rand.NewPCG(seed, 77))
+	const sigma, drift, memory = 0.5, 0.1, 0.7
+	run := &outcome.Run{
+		Scenario: "simulated", Started: time.Date(2027, 3, 1, 8, 0, 0, 0, time.UTC), Length: fleet.Duration(10 * time.Minute), Slot: fleet.Duration(time.Second),
+		Compress: 1, Generator: outcome.Generator{Requests: 1},
+	}
+	run.Ended = run.Started.Add(10 * time.Minute)
+	// The logarithm of a time is a normal with both variances together.
+	middle := math.Log(p95) - 1.6449*math.Hypot(sigma, drift)
+	step := outcome.Step{Name: "lookup", Kind: outcome.API}
+	second := drift * rng.NormFloat64()
+	for at := range 600 {
+		second = memory*second + drift*math.Sqrt(1-memory*memory)*rng.NormFloat64()
+		slot := outcome.Slot{At: at, Failed: map[outcome.Class]uint64{}}
+		for range 20 {
+			slot.Count++
+			slot.Latency.Record(math.Exp(middle + second + sigma*rng.NormFloat64()))
+			if rng.Float64() < share {
+				slot.Failed[outcome.FailedServer]++
+			}
+		}
+		run.Generator.Requests += slot.Count
+		step.Slots = append(step.Slots, slot)
+	}
+	run.Steps = []outcome.Step{step}
+	return run
+}
+
+var apiP95 = outcome.Criterion{Name: "API p95", Measure: outcome.Latency, Of: string(outcome.API), Quantile: 0.95, Limit: 0.5, Variation: 0.1}
+
+// Runs whose truth is known: a service that is really too slow seldom passes, and one that really holds seldom fails. Each bound is
+// one-sided at 95 %, so 5 % of such runs may be judged wrongly; 10 % are allowed for the chance of 100 runs.
+func TestFalseVerdictsAreRare(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		truth float64
+		wrong []Status
+	}{
+		{"at the limit: passed without variation", 0.5, []Status{Passed}},
+		{"at the limit and its variation: passed", 0.55, []Status{Passed, Within}},
+		{"at the limit and its variation: failed", 0.55, []Status{Failed}},
+		{"far beyond: anything but failed", 0.7, []Status{Passed, Within, Undecided}},
+		{"far within: anything but passed", 0.35, []Status{Within, Failed, Undecided}},
+	} {
+		const runs = 100
+		wrong := 0
+		for seed := range uint64(runs) {
+			v := Judge([]*outcome.Run{played(seed, c.truth, 0)}, []outcome.Criterion{apiP95}, nil)
+			if slices.Contains(c.wrong, v.Status) {
+				wrong++
+			}
+		}
+		t.Logf("p95 %g s, %s: %d of %d", c.truth, c.name, wrong, runs)
+		if wrong > runs/10 {
+			t.Errorf("p95 %g s, %s: %d of %d", c.truth, c.name, wrong, runs)
+		}
+	}
+}
+
+// The worst criterion is the verdict, and each has its exit code; a run that the generator spoilt proves nothing.
+func TestJudge(t *testing.T) {
+	errors := outcome.Criterion{Name: "errors", Measure: outcome.ErrorRate, Limit: 0.01}
+	dropped := played(1, 0.3, 0)
+	dropped.Generator.Dropped = 3
+	late := played(1, 0.3, 0)
+	late.Generator.Limits = []string{"it started requests late"}
+	cut := played(1, 0.3, 0)
+	cut.Cut = "interrupted"
+	for _, c := range []struct {
+		name string
+		run  *outcome.Run
+		want Status
+		code int
+	}{
+		{"good", played(1, 0.3, 0), Passed, 0},
+		{"within variation", played(1, 0.525, 0), Within, 0},
+		{"slow", played(1, 0.8, 0), Failed, 1},
+		{"failing", played(1, 0.3, 0.1), Failed, 1},
+		{"close", played(1, 0.55, 0), Undecided, 2},
+		{"dropped", dropped, Invalid, 3},
+		{"late", late, Invalid, 3},
+		{"partial", cut, Invalid, 3},
+	} {
+		v := Judge([]*outcome.Run{c.run}, []outcome.Criterion{apiP95, errors}, nil)
+		if v.Status != c.want || v.Code() != c.code {
+			t.Errorf("%s: %s (exit code %d), want %s (%d): %+v", c.name, v.Status, v.Code(), c.want, c.code, v.Criteria)
+		}
+		if bad := c.want != Passed && c.want != Within; bad && len(v.Actions) == 0 {
+			t.Errorf("%s: nobody is told what to do", c.name)
+		}
+	}
+	if v := Judge([]*outcome.Run{played(1, 0.3, 0)}, []outcome.Criterion{{Name: "sync", Measure: outcome.Duration, Of: "sync", Quantile: 0.95, Limit: 120}}, nil); v.Status == Passed {
+		t.Error("what was never measured passed")
+	}
+}
+
+// Against a baseline: five runs that are a third slower than five earlier ones are told, five alike are not.
+func TestBaseline(t *testing.T) {
+	five := func(from uint64, p95 float64) (all []*outcome.Run) {
+		for n := range uint64(5) {
+			all = append(all, played(from+n, p95, 0))
+		}
+		return all
+	}
+	before := five(100, 0.3)
+	slower := Judge(five(200, 0.4), []outcome.Criterion{apiP95}, before).Criteria[0].Baseline
+	same := Judge(five(300, 0.3), []outcome.Criterion{apiP95}, before).Criteria[0].Baseline
+	if slower == nil || same == nil {
+		t.Fatal("no comparison")
+	}
+	if slower.Status != Failed || slower.Shift.Value < 0.07 || slower.Shift.Value > 0.13 {
+		t.Errorf("a third slower: %+v", slower)
+	}
+	if same.Status == Failed || math.Abs(same.Shift.Value) > 0.03 {
+		t.Errorf("alike: %+v", same)
+	}
+}

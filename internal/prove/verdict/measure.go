@@ -1,0 +1,172 @@
+package verdict
+
+import (
+	"strings"
+	"time"
+
+	"tidemark/internal/decide/signal"
+	"tidemark/internal/fleet"
+	"tidemark/internal/prove/outcome"
+)
+
+// measure is how a criterion's figure is taken from a run.
+type measure struct {
+	unit    fleet.Unit
+	atLeast bool
+	of      func(run *outcome.Run, c outcome.Criterion, seed uint64) sample
+}
+
+// sample is one run's figure.
+type sample struct {
+	Interval
+	samples int
+	unit    *fleet.Unit // where the run tells it
+}
+
+var measures = map[outcome.Measure]measure{
+	outcome.Latency:      {unit: fleet.Seconds, of: latency},
+	outcome.Duration:     {unit: fleet.Seconds, of: duration},
+	outcome.Signal:       {unit: fleet.Percent, of: resource},
+	outcome.ErrorRate:    {of: errorRate},
+	outcome.Availability: {atLeast: true, of: availability},
+	outcome.Throughput:   {atLeast: true, of: throughput},
+}
+
+// judged are the slots from the end of the warm-up to the end of the load.
+func judged(run *outcome.Run) (from, to int) {
+	slot := time.Duration(run.Slot)
+	if slot <= 0 {
+		return 0, 0
+	}
+	from = int((time.Duration(run.WarmUp) + slot - 1) / slot)
+	return from, max(int((time.Duration(run.Length)+slot-1)/slot), from)
+}
+
+// Matches says whether a step is of what a criterion names: api, page, a step, journey/step, or empty for all.
+func Matches(s *outcome.Step, of string) bool {
+	switch {
+	case of == "" || string(s.Kind) == of || s.Name == of:
+		return true
+	}
+	journey, step, found := strings.Cut(of, "/")
+	return found && s.Journey == journey && s.Name == step
+}
+
+// eachSlot hands over the slots that are judged, by their number from 0.
+func eachSlot(run *outcome.Run, of string, f func(at int, s *outcome.Slot)) {
+	from, to := judged(run)
+	for i := range run.Steps {
+		step := &run.Steps[i]
+		if !Matches(step, of) {
+			continue
+		}
+		for j := range step.Slots {
+			if s := &step.Slots[j]; s.At >= from && s.At < to {
+				f(s.At-from, s)
+			}
+		}
+	}
+}
+
+func quantileOf(windows []signal.Histogram, q float64, seed uint64) sample {
+	l := newLevels(windows)
+	n := 0
+	if len(l.middle) > 0 {
+		n = l.whole(len(l.middle) - 1)
+	}
+	return sample{Interval: l.quantile(q, seed), samples: n}
+}
+
+func latency(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
+	from, to := judged(run)
+	windows := make([]signal.Histogram, to-from)
+	eachSlot(run, c.Of, func(at int, s *outcome.Slot) { windows[at].Add(&s.Latency.Histogram) })
+	return quantileOf(windows, c.Quantile, seed)
+}
+
+func duration(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
+	from, to := judged(run)
+	windows := make([]signal.Histogram, to-from)
+	for _, j := range run.Journeys {
+		if c.Of != "" && j.Name != c.Of {
+			continue
+		}
+		for i := range j.Slots {
+			if s := &j.Slots[i]; s.At >= from && s.At < to {
+				windows[s.At-from].Add(&s.Duration.Histogram)
+			}
+		}
+	}
+	return quantileOf(windows, c.Quantile, seed)
+}
+
+func resource(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
+	from, to := judged(run)
+	sum, n := make([]float64, to-from), make([]float64, to-from)
+	var out sample
+	for i := range run.Fleets {
+		for _, s := range run.Fleets[i].Signals {
+			if s.Signal != c.Of {
+				continue
+			}
+			out.unit = &s.Unit
+			for _, r := range s.Readings {
+				at := int(r.Time.Sub(run.Started)/time.Duration(run.Slot)) - from
+				if r.Quality == fleet.Fresh && at >= 0 && at < to-from {
+					sum[at] += r.Value
+					n[at]++
+					out.samples++
+				}
+			}
+		}
+	}
+	out.Interval = ratio(sum, n, false, seed)
+	return out
+}
+
+func errorRate(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
+	from, to := judged(run)
+	failed, all := make([]float64, to-from), make([]float64, to-from)
+	var out sample
+	eachSlot(run, c.Of, func(at int, s *outcome.Slot) {
+		failed[at] += float64(s.Failures())
+		all[at] += float64(s.Count)
+		out.samples += int(s.Count)
+	})
+	out.Interval = ratio(failed, all, true, seed)
+	return out
+}
+
+func availability(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
+	from, to := judged(run)
+	asked, up := make([]float64, to-from), make([]float64, to-from)
+	eachSlot(run, c.Of, func(at int, s *outcome.Slot) {
+		if s.Count > 0 {
+			asked[at] = 1
+		}
+		if s.Failures() < s.Count {
+			up[at] = 1
+		}
+	})
+	var out sample
+	for _, a := range asked {
+		out.samples += int(a)
+	}
+	out.Interval = ratio(up, asked, true, seed)
+	return out
+}
+
+func throughput(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
+	from, to := judged(run)
+	done, seconds := make([]float64, to-from), make([]float64, to-from)
+	var out sample
+	for i := range seconds {
+		seconds[i] = time.Duration(run.Slot).Seconds()
+	}
+	eachSlot(run, c.Of, func(at int, s *outcome.Slot) {
+		done[at] += float64(s.Count - s.Failures())
+		out.samples += int(s.Count)
+	})
+	out.Interval = ratio(done, seconds, false, seed)
+	return out
+}

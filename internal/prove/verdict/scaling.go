@@ -1,0 +1,362 @@
+package verdict
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"tidemark/internal/decide/signal"
+	"tidemark/internal/fleet"
+	"tidemark/internal/prove/outcome"
+)
+
+// scalingRules judge what the daemon did during one run, by its journal's events.
+var scalingRules = map[outcome.Measure]func(run *outcome.Run, c outcome.Criterion) (Status, string, float64){
+	outcome.Triggers:    triggers,
+	outcome.TimeToScale: timeToScale,
+	outcome.Improvement: improvement,
+	outcome.Flapping:    flapping,
+	outcome.Returned:    returned,
+	outcome.GuardsHeld:  guardsHeld,
+}
+
+// scaled judges a criterion of the scaling: the worst of the runs counts.
+func scaled(c outcome.Criterion, runs []*outcome.Run) Result {
+	r := Result{Criterion: c, Status: Unneeded}
+	if c.Measure == outcome.TimeToScale || c.Measure == outcome.Returned {
+		r.Unit = fleet.Seconds
+	}
+	rule, known := scalingRules[c.Measure]
+	if !known {
+		r.Status, r.Why = Undecided, fmt.Sprintf("nothing measures %q", c.Measure)
+		return r
+	}
+	worst := math.NaN()
+	for i, run := range runs {
+		status, why, value := Undecided, "nothing is known of the scaling: the daemon was not heard", math.NaN()
+		if len(run.Fleets) > 0 {
+			status, why, value = rule(run, c)
+		}
+		if len(runs) > 1 {
+			why = fmt.Sprintf("run %d: %s", i+1, why)
+		}
+		if i == 0 || worse(r.Status, status) != r.Status {
+			r.Why = why
+		}
+		r.Status = worse(r.Status, status)
+		if !math.IsNaN(value) {
+			r.PerRun = append(r.PerRun, Interval{value, value, value})
+			if math.IsNaN(worst) || value > worst {
+				worst = value
+			}
+		}
+	}
+	if !math.IsNaN(worst) {
+		r.Figure = &Interval{worst, worst, worst}
+	}
+	return r
+}
+
+// grown are the actions that made a fleet larger: decided here and not in shadow.
+func grown(run *outcome.Run, kind fleet.Kind) (out []fleet.Event) {
+	for _, e := range run.Events {
+		if e.Kind == kind && e.To > e.From && (e.Decision == nil || !e.Decision.Shadow) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// periodAssumed is the usual length of an evaluation period.
+const periodAssumed = time.Minute
+
+// triggers: each scale-out rests on a rule that breached as often as it must, and no rule that may act breached for longer than its periods
+// without an alarm.
+func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
+	fired := 0
+	for _, e := range grown(run, fleet.EventDecision) {
+		if e.Decision == nil {
+			continue
+		}
+		for _, r := range e.Decision.Reasons {
+			if r.Code != fleet.RuleOut {
+				continue
+			}
+			fired++
+			if r.Breaching < r.M {
+				return Failed, fmt.Sprintf("%s asked for more with %d of %d datapoints breaching, at least %d must", r.Policy, r.Breaching, r.N, r.M), math.NaN()
+			}
+		}
+	}
+	for i := range run.Fleets {
+		f := &run.Fleets[i]
+		for _, rule := range f.Rules {
+			if rule.Change <= 0 || (rule.Mode != fleet.On && rule.Mode != fleet.ScaleOutOnly) {
+				continue
+			}
+			alarmed := slices.ContainsFunc(run.Events, func(e fleet.Event) bool {
+				return e.Kind == fleet.EventAlarm && e.State == fleet.Alarm.String() && e.Fleet == f.Name && e.Policy == rule.Policy && e.Signal == rule.Signal
+			})
+			if alarmed {
+				fired++
+				continue
+			}
+			if most := longestBreach(f, rule); most > time.Duration(rule.N+1)*periodAssumed {
+				return Failed, fmt.Sprintf("%s was %s %s for %s and %s raised no alarm", rule.Signal, rule.Operator, rule.Unit.Format(rule.Threshold), fleet.Elapsed(most), rule.Policy), math.NaN()
+			}
+		}
+	}
+	if fired == 0 {
+		return Unneeded, "no rule that adds workers was breached for its evaluation periods", math.NaN()
+	}
+	return Passed, "", math.NaN()
+}
+
+// longestBreach is the longest time for which every reading of a rule's signal breached.
+func longestBreach(f *outcome.Fleet, rule outcome.Rule) (most time.Duration) {
+	for _, s := range f.Signals {
+		if s.Signal != rule.Signal {
+			continue
+		}
+		var since time.Time
+		for _, r := range s.Readings {
+			switch {
+			case r.Quality != fleet.Fresh || !rule.Operator.Holds(r.Value, rule.Threshold):
+				since = time.Time{}
+			case since.IsZero():
+				since = r.Time
+			default:
+				most = max(most, r.Time.Sub(since))
+			}
+		}
+	}
+	return most
+}
+
+func timeToScale(run *outcome.Run, c outcome.Criterion) (Status, string, float64) {
+	for _, e := range run.Events {
+		if e.Kind == fleet.EventActionFailed && e.To > e.From {
+			return Failed, fmt.Sprintf("the action %d -> %d was given up after %s: %s", e.From, e.To, fleet.Elapsed(time.Duration(e.Duration)), e.Note), math.NaN()
+		}
+	}
+	var worst *fleet.Event
+	done := grown(run, fleet.EventActionDone)
+	for i := range done {
+		if e := &done[i]; e.Parts != nil && (worst == nil || e.Duration > worst.Duration) {
+			worst = e
+		}
+	}
+	if worst == nil {
+		if len(grown(run, fleet.EventDecision)) > len(done) {
+			return Undecided, "a scale-up was decided and the run ended before its worker served", math.NaN()
+		}
+		return Unneeded, "no alarm led to a scale-up", math.NaN()
+	}
+	p := worst.Parts
+	part := func(d fleet.Duration) string { return fleet.Elapsed(time.Duration(d)) }
+	why := fmt.Sprintf("slowest %d -> %d: breach to alarm %s, to decision %s, to action %s, to serving %s", worst.From, worst.To,
+		part(p.BreachToAlarm), part(p.AlarmToDecision), part(p.DecisionToAction), part(p.ActionToServing))
+	total := time.Duration(worst.Duration).Seconds()
+	return compare(Interval{total, total, total}, c.Limit, c.Variation, false), why, total
+}
+
+const (
+	cpuAfter = 85 // percent: what the requirements alert on after a scale-up
+	around   = time.Minute
+	sameLoad = 0.1 // share by which load may have risen for before and after to be comparable
+)
+
+// improvement: after each scale-up worker CPU or p95 fell, and CPU is at most 85 %.
+func improvement(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
+	status, why := Unneeded, "no scale-up"
+	done := grown(run, fleet.EventActionDone)
+	for i, e := range done {
+		decided := e.Time
+		if e.Parts != nil {
+			decided = e.Time.Add(-time.Duration(e.Parts.DecisionToAction + e.Parts.ActionToServing))
+		}
+		from, to := e.Time, e.Time.Add(around)
+		if i+1 < len(done) && done[i+1].Time.Before(to) {
+			to = done[i+1].Time
+		}
+		if end := run.Started.Add(time.Duration(run.Length)); end.Before(to) {
+			to = end
+		}
+		before, after := stretch(run, e.Fleet, decided.Add(-around), decided), stretch(run, e.Fleet, from, to)
+		s := Passed
+		var w string
+		figures := fmt.Sprintf("%d -> %d: CPU %s to %s, p95 %s to %s, load %s/s to %s/s", e.From, e.To, show(fleet.Percent, before.cpu), show(fleet.Percent, after.cpu),
+			show(fleet.Seconds, before.p95), show(fleet.Seconds, after.p95), show(fleet.Number, before.rate), show(fleet.Number, after.rate))
+		better := after.cpu < before.cpu || after.p95 < before.p95
+		switch {
+		case math.IsNaN(before.rate) || math.IsNaN(after.rate) || (math.IsNaN(after.cpu) && math.IsNaN(after.p95)):
+			s, w = Undecided, "too little is known before and after "+figures
+		case after.cpu > cpuAfter:
+			s, w = Failed, fmt.Sprintf("CPU above %d %% after the scale-up %s", cpuAfter, figures)
+		case !better && after.rate > before.rate*(1+sameLoad):
+			s, w = Undecided, "the load rose meanwhile: "+figures
+		case !better:
+			s, w = Failed, "neither CPU nor p95 improved: "+figures
+		default:
+			w = figures
+		}
+		if i == 0 || worse(status, s) != status {
+			why = w
+		}
+		status = worse(status, s)
+	}
+	return status, why, math.NaN()
+}
+
+// state is how a fleet and its service fared for a while. NaN is not known.
+type state struct{ cpu, p95, rate float64 }
+
+func stretch(run *outcome.Run, name string, from, to time.Time) state {
+	s := state{math.NaN(), math.NaN(), math.NaN()}
+	for i := range run.Fleets {
+		if run.Fleets[i].Name == name {
+			s.cpu = meanOf(&run.Fleets[i], "cpu", from, to)
+		}
+	}
+	var h signal.Histogram
+	slot, first := time.Duration(run.Slot), -1
+	for i := range run.Steps {
+		for j := range run.Steps[i].Slots {
+			one := &run.Steps[i].Slots[j]
+			start := run.Started.Add(time.Duration(one.At) * slot)
+			if !start.Before(from) && start.Add(slot).Before(to.Add(1)) {
+				h.Add(&one.Latency.Histogram)
+				first = max(first, 0)
+			}
+		}
+	}
+	if first >= 0 {
+		s.p95, s.rate = h.Quantile(0.95), float64(h.Count())/to.Sub(from).Seconds()
+	}
+	return s
+}
+
+// meanOf is the mean of a signal's fresh readings.
+func meanOf(f *outcome.Fleet, name string, from, to time.Time) float64 {
+	sum, n := 0.0, 0
+	for _, s := range f.Signals {
+		if s.Signal != name {
+			continue
+		}
+		for _, r := range s.Readings {
+			if r.Quality == fleet.Fresh && !r.Time.Before(from) && !r.Time.After(to) {
+				sum += r.Value
+				n++
+			}
+		}
+	}
+	return sum / float64(n) // NaN when there are none
+}
+
+// flapping counts changes of direction, fleet by fleet.
+func flapping(run *outcome.Run, c outcome.Criterion) (Status, string, float64) {
+	last, turns, changes := map[string]bool{}, map[string]int{}, 0
+	for _, e := range run.Events {
+		if e.Kind != fleet.EventDecision || e.From == e.To || (e.Decision != nil && e.Decision.Shadow) {
+			continue
+		}
+		changes++
+		up := e.To > e.From
+		if was, seen := last[e.Fleet]; seen && was != up {
+			turns[e.Fleet]++
+		}
+		last[e.Fleet] = up
+	}
+	if changes == 0 {
+		return Unneeded, "the size was never changed", math.NaN()
+	}
+	most := 0
+	for _, n := range turns {
+		most = max(most, n)
+	}
+	v := float64(most)
+	return compare(Interval{v, v, v}, c.Limit, c.Variation, false), fmt.Sprintf("%d changes of size, %d of direction", changes, most), v
+}
+
+// returned: the fleet was back at its minimum in time after the load's end.
+func returned(run *outcome.Run, c outcome.Criterion) (Status, string, float64) {
+	end := run.Started.Add(time.Duration(run.Length))
+	status, why, longest := Unneeded, "no fleet's size is known", math.NaN()
+	for i := range run.Fleets {
+		f := &run.Fleets[i]
+		above, back, seen := false, time.Time{}, time.Time{}
+		for _, s := range f.Sizes {
+			if !s.Size.Known {
+				continue
+			}
+			seen = s.Time
+			if s.Size.Workers() > f.Bounds.Min {
+				above, back = true, time.Time{}
+			} else if back.IsZero() {
+				back = s.Time
+			}
+		}
+		s := Passed
+		var w string
+		switch {
+		case seen.IsZero():
+			s, w = Undecided, f.Name+": its size is not known"
+		case !above:
+			s, w = Unneeded, f.Name+" never left its minimum"
+		case !back.IsZero():
+			took := max(back.Sub(end), 0)
+			if math.IsNaN(longest) || took.Seconds() > longest {
+				longest = took.Seconds()
+			}
+			w = fmt.Sprintf("%s was back at %d, %s after the load's end", f.Name, f.Bounds.Min, fleet.Elapsed(took))
+			if c.Limit > 0 {
+				s = compare(Interval{took.Seconds(), took.Seconds(), took.Seconds()}, c.Limit, c.Variation, false)
+			}
+		case c.Limit > 0 && seen.Sub(end).Seconds() < c.Limit*(1+c.Variation):
+			s, w = Undecided, fmt.Sprintf("%s was not back, and was watched for only %s after the load's end", f.Name, fleet.Elapsed(max(seen.Sub(end), 0)))
+		default:
+			s, w = Failed, fmt.Sprintf("%s was still above its minimum of %d, %s after the load's end", f.Name, f.Bounds.Min, fleet.Elapsed(max(seen.Sub(end), 0)))
+		}
+		if i == 0 || worse(status, s) != status {
+			why = w
+		}
+		status = worse(status, s)
+	}
+	return status, why, longest
+}
+
+// ordered are the reasons that grow a fleet past a guard by right: its minimum, and an operator's word.
+var ordered = []fleet.Code{fleet.BelowMin, fleet.OrderPin, fleet.GuardOverruled}
+
+// guardsHeld: while a guard held nothing was scaled out, and no fleet left its bounds.
+func guardsHeld(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
+	type guard struct{ fleet, name string }
+	holds, times := map[guard]string{}, 0
+	for _, e := range run.Events {
+		switch {
+		case e.Kind == fleet.EventGuard && e.State == "holds":
+			holds[guard{e.Fleet, e.Policy}] = e.Note
+			times++
+		case e.Kind == fleet.EventGuard:
+			delete(holds, guard{e.Fleet, e.Policy})
+		case e.Kind == fleet.EventDecision && e.To > e.From && e.Decision != nil && !e.Decision.Shadow:
+			for g, note := range holds {
+				if g.fleet == e.Fleet && !slices.ContainsFunc(e.Decision.Reasons, func(r fleet.Reason) bool { return slices.Contains(ordered, r.Code) }) {
+					return Failed, fmt.Sprintf("%s was scaled %d -> %d while the guard %s held (%s)", e.Fleet, e.From, e.To, g.name, note), math.NaN()
+				}
+			}
+		}
+	}
+	for i := range run.Fleets {
+		for _, s := range run.Fleets[i].Sizes {
+			if n := s.Size.Workers(); s.Size.Known && run.Fleets[i].Bounds.Max > 0 && n > run.Fleets[i].Bounds.Max {
+				return Failed, fmt.Sprintf("%s had %d workers, and its maximum is %d", run.Fleets[i].Name, n, run.Fleets[i].Bounds.Max), math.NaN()
+			}
+		}
+	}
+	if times == 0 {
+		return Unneeded, "no guard had to hold; no fleet left its bounds", math.NaN()
+	}
+	return Passed, fmt.Sprintf("guards held %d times, and nothing was scaled out meanwhile", times), math.NaN()
+}

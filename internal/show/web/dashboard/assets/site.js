@@ -1,0 +1,54 @@
+// Keeps a page up to date: the server sends its sections as they change. Without this script the page can be read all the same.
+"use strict";
+(() => {
+  const source = document.body.dataset.live;
+  const bar = document.getElementById("link");
+  const say = (text, bad) => { bar.textContent = text; bar.className = bad ? "bad" : "good"; bar.hidden = !text; };
+  const clock = () => new Date().toLocaleTimeString("en-GB");
+
+  // Who gives orders is remembered, so that it need not be typed each time.
+  for (const by of document.querySelectorAll("input[name=by]")) {
+    if (!by.value) by.value = localStorage.getItem("by") || "";
+    by.addEventListener("change", () => localStorage.setItem("by", by.value));
+  }
+
+  // A section takes the place of the one before. What was opened stays open, and what had the focus keeps it.
+  const put = (html) => {
+    const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
+    const old = fresh && document.getElementById(fresh.id);
+    if (!old) return;
+    const open = [...old.querySelectorAll("details[open][id]")].map((d) => d.id);
+    const focus = old.contains(document.activeElement) ? document.activeElement.id || document.activeElement.closest("[id]").id : "";
+    old.replaceWith(document.adoptNode(fresh));
+    for (const id of open) { const d = document.getElementById(id); if (d) d.open = true; }
+    if (focus) {
+      const e = document.getElementById(focus);
+      if (e) (e.matches("a, button, input, select, summary, [tabindex]") ? e : e.querySelector("summary, a, button") || e).focus({ preventScroll: true });
+    }
+  };
+
+  if (!source || !window.EventSource) return;
+  let stream, lost = "", hello = "", again = 0, stopped = false;
+  const connect = () => {
+    stream = new EventSource(source);
+    stream.addEventListener("hello", (e) => {
+      const [daemon, assets] = e.data.split(" ");
+      if (hello && hello.split(" ")[1] !== assets) { location.reload(); return; }
+      if (hello && hello.split(" ")[0] !== daemon) say("Tidemark was started anew; this page is up to date again since " + clock() + ".", false);
+      else if (lost) say("Connected again at " + clock() + ".", false);
+      hello = e.data;
+      lost = "";
+    });
+    stream.addEventListener("section", (e) => put(e.data));
+    stream.onerror = () => {
+      stream.close();
+      if (stopped) return;
+      if (!lost) lost = clock();
+      say("No connection to Tidemark since " + lost + ": this page shows what was the case then. Trying again.", true);
+      again = setTimeout(connect, 2000);
+    };
+  };
+  addEventListener("pagehide", () => { stopped = true; clearTimeout(again); if (stream) stream.close(); });
+  addEventListener("pageshow", (e) => { if (e.persisted) { stopped = false; connect(); } });
+  connect();
+})();

@@ -1,0 +1,297 @@
+// Package dashboard is the daemon's pages: what each fleet does and why, and the operator's orders. The server writes them whole, so
+// that they can be read without a script; a small one keeps them up to date by server-sent events. They load nothing from elsewhere.
+//
+// What is shown comes from web.Backend, and what is done goes the way of the API: a page can nothing that the API cannot.
+package dashboard
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"tidemark/internal/control"
+	"tidemark/internal/fleet"
+	"tidemark/internal/show/chart"
+	"tidemark/internal/show/text"
+	"tidemark/internal/show/web"
+)
+
+//go:embed templates assets
+var files embed.FS
+
+// asset is a file that pages load. Its path changes with it, so that browsers may keep it for good.
+type asset struct {
+	Path, kind string
+	text       []byte
+}
+
+var (
+	style  = load("site.css", "text/css; charset=utf-8", chart.Style)
+	script = load("site.js", "text/javascript; charset=utf-8", "")
+	icon   = load("icon.svg", "image/svg+xml", "")
+)
+
+func load(name, kind, before string) asset {
+	text, err := files.ReadFile("assets/" + name)
+	if err != nil {
+		panic(err) // it is part of the program
+	}
+	text = append([]byte(before), text...)
+	sum := sha256.Sum256(text)
+	return asset{"/assets/" + hex.EncodeToString(sum[:6]) + "/" + name, kind, text}
+}
+
+// site serves the pages.
+type site struct {
+	api    *web.API
+	b      web.Backend
+	mux    *http.ServeMux
+	charts charts
+}
+
+// view is a kind of page that shows something: its template, the sections of it that change, and how what it shows is found.
+type view struct {
+	pattern  string
+	template string
+	live     []string
+	build    func(*site, context.Context, *http.Request) (*page, error)
+}
+
+var views = []view{
+	{"/{$}", "overview", []string{"raised", "fleets"}, (*site).overview},
+	{"/fleets/{fleet}", "fleet", []string{"state", "timeline", "alarms", "decisions", "workers"}, (*site).fleet},
+	{"/fleets/{fleet}/policies", "policies", nil, (*site).policies},
+	{"/fleets/{fleet}/decisions", "decisions", nil, (*site).decisions},
+	{"/fleets/{fleet}/order", "order", nil, (*site).confirmOrder},
+	{"/events", "events", []string{"events"}, (*site).events},
+	{"/alerts", "alerts", []string{"alerts"}, (*site).alerts},
+	{"/alerts/acknowledge", "acknowledge", nil, (*site).confirmSeen},
+}
+
+// New returns the pages and, under the same root, the API.
+func New(api *web.API, b web.Backend) http.Handler {
+	s := &site{api: api, b: b, mux: http.NewServeMux()}
+	s.charts.kept = map[string]*drawn{}
+	s.mux.Handle("/", api)
+	for _, a := range []asset{style, script, icon} {
+		s.mux.HandleFunc("GET "+a.Path, func(w http.ResponseWriter, _ *http.Request) {
+			h := w.Header()
+			h.Set("Content-Type", a.kind)
+			h.Set("Cache-Control", "public, max-age=31536000, immutable")
+			_, _ = w.Write(a.text) // the client may be gone
+		})
+	}
+	for _, v := range views {
+		s.mux.HandleFunc("GET "+v.pattern, func(w http.ResponseWriter, r *http.Request) { s.show(w, r, &v) })
+	}
+	s.mux.HandleFunc("POST /fleets/{fleet}/order", s.order)
+	s.mux.HandleFunc("POST /alerts/acknowledge", s.acknowledge)
+	for _, v := range views {
+		if v.live != nil {
+			s.mux.HandleFunc("GET /live"+v.pattern, func(w http.ResponseWriter, r *http.Request) { s.live(w, r, &v) })
+		}
+	}
+	return s
+}
+
+func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if _, pattern := s.mux.Handler(r); pattern == "/" && !s.api.Serves(r) {
+		s.fail(w, r, &web.Problem{Status: http.StatusNotFound, Detail: "there is no such page"})
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// page is what every template is given.
+type page struct {
+	Title    string
+	Here     string // path, for the navigation
+	Live     string // where its news come from; empty: it does not change
+	Overview web.Overview
+	Zone     *time.Location
+	Now      time.Time
+	Said     string
+	Data     any
+}
+
+// page begins a page.
+func (s *site) page(title string) *page {
+	o := s.b.Overview()
+	zone, err := time.LoadLocation(o.TimeZone)
+	if err != nil {
+		zone = time.UTC // the configuration was checked: its zone files are gone
+	}
+	return &page{Title: title, Overview: o, Zone: zone, Now: time.Now().UTC()}
+}
+
+// show writes a page.
+func (s *site) show(w http.ResponseWriter, r *http.Request, v *view) {
+	p, err := v.build(s, r.Context(), r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if v.live != nil {
+		p.Live = "/live" + r.URL.Path
+		if r.URL.RawQuery != "" {
+			p.Live += "?" + r.URL.RawQuery
+		}
+	}
+	s.write(w, r, http.StatusOK, v.template, p)
+}
+
+func (s *site) write(w http.ResponseWriter, r *http.Request, status int, name string, p *page) {
+	p.Here = r.URL.Path
+	var b bytes.Buffer
+	if err := templates[name].ExecuteTemplate(&b, "frame", p); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError) // every template is tested
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(b.Len()))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // the client may be gone
+}
+
+// fail shows why there is no page.
+func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
+	problem := web.ProblemOf(err)
+	p := s.page(problem.Title)
+	p.Data = problem.Detail
+	s.write(w, r, problem.Status, "error", p)
+}
+
+// live sends the sections of a page as they change.
+func (s *site) live(w http.ResponseWriter, r *http.Request, v *view) {
+	path := strings.TrimPrefix(r.URL.Path, "/live")
+	name := path + "?" + r.URL.Query().Encode()
+	// What is rendered here is sent to all who watch the same page, so that it must not end with the one who came first.
+	whole := r.Clone(context.Background())
+	whole.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
+	if _, err := v.build(s, r.Context(), whole); err != nil {
+		web.Answer(w, r, nil, err)
+		return
+	}
+	var mu sync.Mutex
+	sent := map[string][32]byte{}
+	render := func(all bool) []web.Message {
+		mu.Lock()
+		defer mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		p, err := v.build(s, ctx, whole)
+		if err != nil {
+			return nil // the journal is busy, or the fleet is gone: the page stays as it is, and says how old it is
+		}
+		out := []web.Message{message("now", strconv.FormatInt(p.Now.Unix(), 10))}
+		for _, section := range v.live {
+			var b bytes.Buffer
+			if templates[v.template].ExecuteTemplate(&b, section, p) != nil {
+				continue
+			}
+			sum := sha256.Sum256(b.Bytes())
+			if all || sum != sent[section] {
+				sent[section] = sum
+				out = append(out, message("section", b.String()))
+			}
+		}
+		return out
+	}
+	s.api.Feed().Serve(w, r, name, func(web.Change) []web.Message { return render(false) }, func() (web.Past, error) {
+		hello := fmt.Sprintf("%d %s%s", s.b.Overview().Since.UnixNano(), style.Path, script.Path)
+		return web.Past{First: append([]web.Message{message("hello", hello)}, render(true)...)}, nil
+	})
+}
+
+// message is one event of a stream.
+func message(name, text string) web.Message {
+	return web.Message{Text: []byte("event: " + name + "\ndata: " + strings.ReplaceAll(text, "\n", "\ndata: ") + "\n\n")}
+}
+
+// templates are the pages by name, each with the frame and the parts that all share.
+var templates = func() map[string]*template.Template {
+	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/frame.html", "templates/parts.html"))
+	all := map[string]*template.Template{}
+	names := []string{"error"}
+	for _, v := range views {
+		names = append(names, v.template)
+	}
+	for _, name := range names {
+		all[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+name+".html"))
+	}
+	return all
+}()
+
+var functions = template.FuncMap{
+	"elapsed": func(d any) string {
+		switch d := d.(type) {
+		case time.Duration:
+			return fleet.Elapsed(d)
+		case fleet.Duration:
+			return fleet.Elapsed(time.Duration(d))
+		}
+		return ""
+	},
+	"words":    func(e fleet.Event) string { return text.Event(&e) },
+	"trouble":  func(e fleet.Event) bool { return text.Trouble(&e) },
+	"sentence": func(r fleet.Reason, at time.Time) string { return r.Sentence(at) },
+	"bytes":    func(n int64) string { return fleet.Bytes.Format(float64(n)) },
+	"path":     url.PathEscape,
+}
+
+// Style, Script and Icon are what every page loads.
+func (p *page) Style() asset  { return style }
+func (p *page) Script() asset { return script }
+func (p *page) Icon() asset   { return icon }
+
+// At says whether the page belongs to an entry of the navigation.
+func (p *page) At(path string) bool {
+	return p.Here == path || path != "/" && strings.HasPrefix(p.Here+"/", path+"/")
+}
+
+// Fleets are their names.
+func (p *page) Fleets() (out []string) {
+	for _, st := range p.Overview.Fleets {
+		out = append(out, st.Fleet)
+	}
+	return out
+}
+
+// When is a time in the instance's zone, with UTC when pointed at.
+func (p *page) When(t time.Time) template.HTML {
+	if t.IsZero() {
+		return "–"
+	}
+	local := t.In(p.Zone)
+	shown := local.Format("2006-01-02 15:04:05")
+	if now := p.Now.In(p.Zone); now.Year() == local.Year() && now.YearDay() == local.YearDay() {
+		shown = local.Format("15:04:05")
+	}
+	utc := t.UTC()
+	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s, %s">%s</time>`, utc.Format(time.RFC3339), utc.Format("2006-01-02 15:04:05 UTC"), local.Format("MST -07:00"), shown)) // digits only
+}
+
+// Ago is how long ago a time was.
+func (p *page) Ago(t time.Time) string { return fleet.Elapsed(max(p.Now.Sub(t), 0)) }
+
+// state finds a fleet.
+func (p *page) state(name string) (*control.Status, error) {
+	for _, st := range p.Overview.Fleets {
+		if st.Fleet == name {
+			return st, nil
+		}
+	}
+	return nil, control.ErrNoFleet
+}

@@ -1,0 +1,281 @@
+package dashboard
+
+import (
+	"context"
+	"fmt"
+	"html/template"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"tidemark/internal/control"
+	"tidemark/internal/fleet"
+	"tidemark/internal/record"
+	"tidemark/internal/show/chart"
+	"tidemark/internal/show/text"
+)
+
+// zoom is how much of the past a timeline shows.
+type zoom struct {
+	Name string
+	span time.Duration
+}
+
+const day = 24 * time.Hour
+
+var zooms = []zoom{{"1h", time.Hour}, {"6h", 6 * time.Hour}, {"1d", day}, {"1w", 7 * day}, {"30d", 30 * day}, {"90d", 90 * day}, {"1y", 365 * day}}
+
+func findZoom(name string) zoom {
+	if i := slices.IndexFunc(zooms, func(z zoom) bool { return z.Name == name }); i >= 0 {
+		return zooms[i]
+	}
+	return zooms[0]
+}
+
+// Bounds of what is drawn.
+const (
+	mostPoints = 300 // of a line
+	mostMarks  = 120
+	atOnce     = 3 // series that are read at the same time
+)
+
+// timeline is the past of a fleet, drawn.
+type timeline struct {
+	From, To time.Time
+	Charts   []template.HTML
+	KPI      kpi
+}
+
+// kpi sums up what a timeline shows.
+type kpi struct {
+	Ups, Downs, Failed int
+	Longest, Median    time.Duration // time to scale; 0: none
+	WorkerHours        float64
+	Known              bool // the size was recorded
+	Cost               float64
+	Currency           string // empty: no price is known
+}
+
+// charts keeps what was drawn: whoever looks at the same within the same moment gets the same.
+type charts struct {
+	mu   sync.Mutex
+	kept map[string]*drawn
+}
+
+type drawn struct {
+	once sync.Once
+	at   time.Time
+	of   *timeline
+	err  error
+}
+
+// timeline draws a fleet's past up to a moment; the zero time is now. The present moves in steps that can be seen.
+func (s *site) timeline(ctx context.Context, p *page, st *control.Status, z zoom, until time.Time) (*timeline, error) {
+	end := until
+	if end.IsZero() {
+		end = st.Time
+		if end.IsZero() {
+			end = p.Now
+		}
+		if step := z.span / (2 * mostPoints); step > time.Duration(st.Tick) {
+			end = end.Truncate(step).Add(step)
+		}
+	}
+	key := fmt.Sprint(st.Fleet, " ", z.Name, " ", end.UnixNano(), " ", p.Overview.Since.UnixNano())
+	s.charts.mu.Lock()
+	d := s.charts.kept[key]
+	if d == nil {
+		for k, old := range s.charts.kept {
+			if len(s.charts.kept) > 64 || p.Now.Sub(old.at) > 10*time.Minute {
+				delete(s.charts.kept, k)
+			}
+		}
+		d = &drawn{at: p.Now}
+		s.charts.kept[key] = d
+	}
+	s.charts.mu.Unlock()
+	d.once.Do(func() { d.of, d.err = s.draw(context.WithoutCancel(ctx), p, st, end.Add(-z.span), end) })
+	if d.err != nil {
+		s.charts.mu.Lock()
+		delete(s.charts.kept, key)
+		s.charts.mu.Unlock()
+	}
+	return d.of, d.err
+}
+
+// draw reads a span of a fleet's past and draws it.
+func (s *site) draw(ctx context.Context, p *page, st *control.Status, from, to time.Time) (*timeline, error) {
+	names := []string{record.SizeSignal}
+	var policies []string
+	for _, o := range st.Objectives {
+		policies = append(policies, o.Policy)
+	}
+	for _, f := range st.Forecasts {
+		policies = append(policies, f.Policy)
+	}
+	policies = policies[:min(len(policies), 5)] // there are six colours
+	for _, id := range policies {
+		names = append(names, record.PolicySignal(id))
+	}
+	for i := range st.Signals {
+		names = append(names, st.Signals[i].Name)
+	}
+	all, err := s.series(ctx, st.Fleet, names, from, to)
+	if err != nil {
+		return nil, err
+	}
+	events, err := s.b.Events(ctx, record.EventQuery{Fleet: st.Fleet, Since: from, Until: to.Add(time.Second), Limit: 2000, Kinds: []fleet.Kind{
+		fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventSizeChanged, fleet.EventOrder}})
+	if err != nil {
+		return nil, err
+	}
+	out := &timeline{From: from, To: to}
+	x := chart.Axis{Scale: chart.Time, Zone: p.Zone, Min: chart.At(from), Max: chart.At(to)}
+	size := chart.Chart{Title: "Workers", About: "The size of the fleet over time, and what changed it.", X: x, Y: chart.Axis{Max: float64(st.Bounds.Max + 1)}, Height: 120,
+		Thresholds: []chart.Threshold{{Name: fmt.Sprintf("max %d", st.Bounds.Max), Value: float64(st.Bounds.Max)}, {Name: fmt.Sprintf("min %d", st.Bounds.Min), Value: float64(st.Bounds.Min)}}}
+	size.Series = append(size.Series, line("workers", chart.Step, all[0]))
+	for i, id := range policies {
+		if len(all[1+i]) > 0 {
+			size.Series = append(size.Series, line(id+" alone", chart.Step, all[1+i]))
+		}
+	}
+	size.Marks = marks(events)
+	out.Charts = append(out.Charts, size.HTML())
+	for i := range st.Signals {
+		out.Charts = append(out.Charts, signalChart(st, &st.Signals[i], all[1+len(policies)+i], x))
+	}
+	out.KPI = sumUp(events, all[0])
+	s.price(st.Fleet, &out.KPI)
+	return out, nil
+}
+
+// series reads several series, a few at a time.
+func (s *site) series(ctx context.Context, of string, names []string, from, to time.Time) ([][]record.Point, error) {
+	out, errs := make([][]record.Point, len(names)), make([]error, len(names))
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(atOnce, len(names)) {
+		wg.Go(func() {
+			for i := range next {
+				out[i], errs[i] = s.b.Series(ctx, record.SeriesQuery{Fleet: of, Signal: names[i], Since: from, Until: to.Add(time.Nanosecond), MaxPoints: mostPoints})
+			}
+		})
+	}
+	for i := range names {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err // one says enough
+		}
+	}
+	return out, nil
+}
+
+// step is the time that a point stands for: the median of the time between two.
+func step(points []record.Point) time.Duration {
+	if len(points) < 2 {
+		return 0
+	}
+	gaps := make([]time.Duration, len(points)-1)
+	for i := range gaps {
+		gaps[i] = points[i+1].Time.Sub(points[i].Time)
+	}
+	slices.Sort(gaps)
+	return gaps[len(gaps)/2]
+}
+
+func line(name string, kind chart.Kind, points []record.Point) chart.Series {
+	s := chart.Series{Name: name, Kind: kind, Gap: 3 * step(points).Seconds()}
+	for _, p := range points {
+		s.Points = append(s.Points, chart.Point{X: chart.At(p.Time), Y: p.Mean}) // NaN where nothing was measured
+	}
+	return s
+}
+
+// signalChart draws one signal with the thresholds of its rules, and where points stand for many readings their range.
+func signalChart(st *control.Status, sig *control.SignalStatus, points []record.Point, x chart.Axis) template.HTML {
+	c := chart.Chart{Title: sig.Name, About: fmt.Sprintf("The signal %s over time, with the thresholds of its rules.", sig.Name), X: x, Y: chart.Axis{Unit: sig.Unit}, Height: 90,
+		Series: []chart.Series{line(sig.Name, chart.Line, points)}}
+	var reach []chart.Range
+	for _, p := range points {
+		if p.N > 1 {
+			reach = append(reach, chart.Range{X: chart.At(p.Time), Low: p.Min, High: p.Max})
+		}
+	}
+	if len(reach) > 1 {
+		c.Bands = []chart.Band{{Name: "lowest to highest", Points: reach}}
+	}
+	for i := range st.Rules {
+		if r := &st.Rules[i]; r.Signal == sig.Name {
+			t := chart.Threshold{Name: fmt.Sprintf("%s %s: %+d", r.Operator, r.Unit.Format(r.Threshold), r.Change), Value: r.Threshold}
+			if !slices.Contains(c.Thresholds, t) {
+				c.Thresholds = append(c.Thresholds, t)
+			}
+		}
+	}
+	for _, o := range st.Objectives {
+		if o.Signal == sig.Name {
+			c.Thresholds = append(c.Thresholds, chart.Threshold{Name: "objective " + fleet.Seconds.Format(o.Within), Value: o.Within})
+		}
+	}
+	return c.HTML()
+}
+
+// marks are what changed the size, the latest where there are many.
+func marks(events []fleet.Event) (out []chart.Mark) {
+	for i := range events {
+		e := &events[i]
+		if e.Kind == fleet.EventActionDone || len(out) == mostMarks {
+			continue // its decision is marked
+		}
+		words := text.Event(e)
+		if e.Kind == fleet.EventDecision && e.Decision != nil {
+			words = text.Scaling(e.Decision)
+		}
+		out = append(out, chart.Mark{X: chart.At(e.Time), Text: words, Bad: text.Trouble(e)})
+	}
+	return out
+}
+
+func sumUp(events []fleet.Event, size []record.Point) (k kpi) {
+	var took []time.Duration
+	for i := range events {
+		e := &events[i]
+		switch {
+		case e.Kind == fleet.EventActionFailed:
+			k.Failed++
+		case e.Kind != fleet.EventActionDone:
+		case e.To < e.From:
+			k.Downs++
+		default:
+			k.Ups++
+			if e.Parts != nil {
+				took = append(took, time.Duration(e.Duration))
+			}
+		}
+	}
+	if len(took) > 0 {
+		slices.Sort(took)
+		k.Longest, k.Median = took[len(took)-1], took[len(took)/2]
+	}
+	each := step(size).Hours()
+	for _, p := range size {
+		if !math.IsNaN(p.Mean) {
+			k.WorkerHours += p.Mean * each
+			k.Known = true
+		}
+	}
+	return k
+}
+
+// price says what the workers cost, where the configuration has a price.
+func (s *site) price(of string, k *kpi) {
+	p, err := s.b.Policies(of)
+	if err == nil && p.Budget != nil && k.Known {
+		k.Cost, k.Currency = k.WorkerHours*p.Budget.WorkerHour, p.Budget.Currency
+	}
+}
