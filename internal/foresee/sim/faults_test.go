@@ -14,6 +14,9 @@ import (
 // What goes wrong does what it would do to a real fleet at either level, never takes it out of its bounds, and is the same again with
 // the same seed.
 func TestFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: plays many runs")
+	}
 	for _, level := range []Level{Requests, Fluid} {
 		played := func(faults Faults, each func(*Sample)) *Result {
 			p := plan(t, "daily", 24*time.Hour, 60)

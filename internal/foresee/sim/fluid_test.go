@@ -8,6 +8,9 @@ import (
 
 // The fluid level is the request level without its chance: within 15 % of the mean over seeds in p95, size and actions.
 func TestFluidAgainstRequests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: plays many runs")
+	}
 	for _, c := range []struct {
 		load string
 		over time.Duration

@@ -72,13 +72,12 @@ func server(t testing.TB) string {
 	return "http://" + address
 }
 
-// Ten thousand phones on 3G, each with a connection of its own that is kept open, take less than 1 GB.
-func TestTenThousandShapedConnections(t *testing.T) {
-	if testing.Short() {
-		t.Skip("slow: opens ten thousand connections")
-	}
+// Ten thousand phones on 3G, each with a connection of its own that is kept open, take less than 1 GB. A benchmark, as the race detector,
+// under which tests run, takes several times the memory.
+func BenchmarkTenThousandShapedConnections(b *testing.B) {
 	const phones = 10_000
-	p := plan(t, server(t), fmt.Sprintf(`
+	for b.Loop() {
+		p := plan(b, server(b), fmt.Sprintf(`
 name: test
 duration: 12s
 timeout: 30s
@@ -87,23 +86,23 @@ limits: {connections: %d}
 journeys: [{name: visit, steps: [{name: get, path: /}, {name: again, path: /, think: 8s-12s}]}]
 load: [{journey: visit, users: %d, spread: 10s, pause: 20s, network: 3g}]
 `, phones, phones))
-	o, err := Play(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := total(o)
-	most := mostOpen(t, p)
-	t.Logf("%d connections open at most, %d requests, failed %v, %d MB resident at most, %s of CPU", most, sum.Count, sum.Failed, o.Generator.Memory>>20, time.Duration(o.Generator.CPU))
-	if most < phones || sum.Count != 2*phones || len(sum.Failed) > 0 {
-		t.Errorf("%d connections open at most, %d requests, failed %v", most, sum.Count, sum.Failed)
-	}
-	if o.Generator.Memory == 0 || o.Generator.Memory > 1e9 {
-		t.Errorf("%d bytes resident", o.Generator.Memory)
+		o, err := Play(b.Context(), p)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum := total(o)
+		most := mostOpen(b, p)
+		b.ReportMetric(float64(most), "connections")
+		b.ReportMetric(float64(o.Generator.Memory>>20), "MB")
+		b.ReportMetric(time.Duration(o.Generator.CPU).Seconds(), "CPU-s")
+		if most < phones || sum.Count != 2*phones || len(sum.Failed) > 0 || o.Generator.Memory == 0 || o.Generator.Memory > 1e9 {
+			b.Errorf("%d connections open at most, %d requests, failed %v, %d bytes resident", most, sum.Count, sum.Failed, o.Generator.Memory)
+		}
 	}
 }
 
 // mostOpen asks the server.
-func mostOpen(t *testing.T, p Plan) int {
+func mostOpen(t testing.TB, p Plan) int {
 	t.Helper()
 	asked := plan(t, p.Target.String(), "name: ask\nduration: 1s\njourneys: [{name: ask, steps: [{name: ask, path: /open, extract: {open: {json: /open}}}]}]\nload: [{journey: ask, users: 1}]\n")
 	r, err := newRun(asked)

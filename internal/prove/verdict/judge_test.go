@@ -47,6 +47,9 @@ var apiP95 = outcome.Criterion{Name: "API p95", Measure: outcome.Latency, Of: st
 // Runs whose truth is known: a service that is really too slow seldom passes, and one that really holds seldom fails. Each bound is
 // one-sided at 95 %, so 5 % of such runs may be judged wrongly; 10 % are allowed for the chance of 100 runs.
 func TestFalseVerdictsAreRare(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: plays many runs")
+	}
 	for _, c := range []struct {
 		name  string
 		truth float64
