@@ -145,14 +145,14 @@ var errHistogram = errors.New("histogram: malformed bytes")
 func (h *Histogram) UnmarshalBinary(b []byte) error {
 	h.Reset()
 	i := uint64(0)
-	for len(b) > 0 {
+	for first := true; len(b) > 0; first = false {
 		gap, n := binary.Uvarint(b)
 		if n <= 0 {
 			return errHistogram
 		}
 		c, m := binary.Uvarint(b[n:])
-		if m <= 0 || c > math.MaxUint32 || gap >= buckets || i+gap >= buckets {
-			return errHistogram
+		if m <= 0 || c > math.MaxUint32 || gap >= buckets || i+gap >= buckets || gap == 0 && !first {
+			return errHistogram // a bucket that comes twice could hold more than it can count
 		}
 		b = b[n+m:]
 		i += gap
