@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"tidemark/internal/control"
 )
@@ -76,7 +75,7 @@ const attack = `"><script>alert('x')</script>`
 // Every page is whole, small, loads only what this server has, and shows what people wrote as text.
 func TestPages(t *testing.T) {
 	w, base := newPages(t)
-	w.until(t, func(st *control.Status) bool { return st.Size.Known })
+	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	order := url.Values{"kind": {"scale"}, "size": {"4"}, "for": {"1h"}, "by": {attack}, "note": {"because " + attack}}
 	confirm := ask(t, http.MethodGet, base+"/fleets/f/order?"+order.Encode(), nil)
 	if confirm.code != http.StatusOK || !strings.Contains(confirm.body, "Do this?") {
@@ -88,7 +87,7 @@ func TestPages(t *testing.T) {
 	if a := ask(t, http.MethodPost, base+"/fleets/f/order", order, "Sec-Fetch-Site", "same-origin"); a.code != http.StatusSeeOther {
 		t.Fatalf("the order: %d %s", a.code, a.body)
 	}
-	w.until(t, func(st *control.Status) bool { return st.Size.Serving == 4 })
+	w.eventually("four workers", func(st *control.Status) bool { return st.Size.Serving == 4 })
 	loads := regexp.MustCompile(`(?:src|href|action)="([^"]*)"`)
 	for _, path := range []string{
 		"/", "/fleets/f", "/fleets/f?zoom=1y", "/fleets/f/policies", "/fleets/f/decisions", "/fleets/f/order?" + order.Encode(), "/fleets/f/order?kind=scale&size=many",
@@ -132,7 +131,7 @@ func TestPages(t *testing.T) {
 // Other sites neither read nor order through a browser of this machine, and nobody sends more than there is to send.
 func TestPagesAreGuarded(t *testing.T) {
 	w, base := newPages(t)
-	w.until(t, func(st *control.Status) bool { return st.Size.Known })
+	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	form := url.Values{"kind": {"scale"}, "size": {"9"}, "by": {"eve"}, "note": {"x"}}
 	body := url.Values{strings.Repeat("x", 2<<20): {"y"}}
 	for name, c := range map[string]struct {
@@ -164,7 +163,7 @@ func TestPagesAreGuarded(t *testing.T) {
 // What the description of the API says is there is there, and answers in the kind that it says.
 func TestDescription(t *testing.T) {
 	w, base := newPages(t)
-	w.until(t, func(st *control.Status) bool { return st.Size.Known })
+	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	var doc struct {
 		OpenAPI string `json:"openapi"`
 		Paths   map[string]map[string]struct {
@@ -216,7 +215,7 @@ func TestDescription(t *testing.T) {
 // Events come as they are recorded, and a client that comes again misses none.
 func TestStream(t *testing.T) {
 	w, base := newPages(t)
-	w.until(t, func(st *control.Status) bool { return st.Size.Known })
+	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	stream := func(last string) (*http.Response, error) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/api/v1/stream", http.NoBody)
 		if err != nil {
@@ -250,26 +249,10 @@ func TestStream(t *testing.T) {
 // The figure to see is the first page's time on loopback; the bar is 100 ms.
 func BenchmarkOverview(b *testing.B) {
 	w, base := newPages(b)
-	w.until(b, func(st *control.Status) bool { return st.Size.Known })
+	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	for b.Loop() {
 		if a := ask(b, http.MethodGet, base+"/fleets/f", nil); a.code != http.StatusOK {
 			b.Fatal(a.code)
 		}
-	}
-}
-
-// until waits for the fleet to be in a state.
-func (w *world) until(t testing.TB, holds func(*control.Status) bool) {
-	t.Helper()
-	end := time.Now().Add(ages)
-	for {
-		o := w.Overview()
-		if len(o.Fleets) == 1 && holds(o.Fleets[0]) {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%+v", o.Fleets)
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }

@@ -9,8 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tidemark/internal/app"
-	"tidemark/internal/config"
 	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/foresee/sim"
@@ -77,11 +75,8 @@ would have followed. Raw readings are kept for a week unless retention.raw says 
 	f.StringVar(&o.until, "until", "", "up to this `time`")
 	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
 	f.BoolVar(&o.agreed, "all", false, "list changes of size that agree too")
-	f.BoolVar(&o.simulate, "simulate", false, "also play the journal's load in the simulator")
-	f.DurationVar(&o.work.Service, "service", 100*time.Millisecond, "mean service time, for --simulate")
-	f.Float64Var(&o.work.CV, "cv", 1, "its coefficient of variation")
-	f.Float64Var(&o.work.CPU, "cpu", 1, "share of the service time in which the worker computes, 0 to 1")
-	f.DurationVar(&o.work.Boot, "boot", 2*time.Second, "from the order until a new worker serves")
+	f.BoolVar(&o.simulate, "simulate", false, "also play the journal's load in the simulator, with --service, --cv, --cpu and --boot")
+	workFlags(f, &o.work)
 	return cmd
 }
 
@@ -150,15 +145,6 @@ func (c *command) backtest(ctx context.Context, o replay) (v text.View, out back
 		out.Simulated = append(out.Simulated, forecast)
 	}
 	return v, out, nil
-}
-
-// checked reads a configuration that must be without errors.
-func checked(path string) (*config.Config, error) {
-	cfg, problems, err := app.Check(path)
-	if err == nil && cfg == nil {
-		err = problems
-	}
-	return cfg, err
 }
 
 // days writes 30d as 720h, which is what time.ParseDuration knows.

@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"tidemark/internal/app"
+	"tidemark/internal/config"
 	"tidemark/internal/show/text"
 	"tidemark/internal/show/web"
 )
@@ -30,6 +32,14 @@ const (
 
 // errNo makes a command exit with 1: it worked, and the answer is no. What there is to say has been said.
 var errNo = errors.New("no")
+
+// coded is an error with an exit code of its own.
+type coded struct {
+	error
+	code int
+}
+
+func (e coded) Unwrap() error { return e.error }
 
 // version is set by the linker.
 var version = ""
@@ -161,4 +171,25 @@ func (c *command) versionCommand() *cobra.Command {
 			return nil
 		},
 	})
+}
+
+// checked reads a configuration that must be without errors.
+func checked(path string) (*config.Config, error) {
+	cfg, problems, err := app.Check(path)
+	if err == nil && cfg == nil {
+		err = problems
+	}
+	return cfg, err
+}
+
+// writeFile writes a file whole, if it has a name.
+func writeFile(path string, write func(io.Writer) error) error {
+	if path == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
 }

@@ -19,12 +19,9 @@ func (c *command) nginxSnippetCommand() *cobra.Command {
 signals are read from, and time-outs. It changes nothing: include the two files, run 'nginx -t', and reload nginx.`,
 		Example: "  tidemark nginx-snippet odoo-workers\n  tidemark nginx-snippet odoo-workers --dir /etc/nginx/tidemark",
 		RunE: func(_ *cobra.Command, args []string) error {
-			cfg, problems, err := app.Check(c.configPath())
+			cfg, err := checked(c.configPath())
 			if err != nil {
 				return err
-			}
-			if cfg == nil {
-				return problems
 			}
 			name := ""
 			if len(args) == 1 {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -19,7 +18,6 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"tidemark/internal/app"
 	"tidemark/internal/control"
 	"tidemark/internal/prove/external"
 	"tidemark/internal/prove/outcome"
@@ -261,12 +259,9 @@ func (c *command) asConfigured(o *loadtest) error {
 		}
 		return fmt.Errorf("read the configuration: %w", err)
 	}
-	cfg, problems, err := app.Check(c.configPath())
+	cfg, err := checked(c.configPath())
 	if err != nil {
 		return err
-	}
-	if cfg == nil {
-		return problems
 	}
 	sum := sha256.Sum256(text)
 	o.environment, o.digest, o.zone = cfg.Environment, hex.EncodeToString(sum[:]), cfg.Instance.TimeZone
@@ -287,13 +282,11 @@ func (c *command) judge(runs []*outcome.Run, o loadtest) error {
 	}
 	v := verdict.Judge(runs, runs[0].Criteria, baseline)
 	view := c.view(o.zone)
-	for file, write := range map[string]func(io.Writer) error{
-		o.html:  report.LoadTest(runs, v, view.Zone).Write,
-		o.junit: func(w io.Writer) error { return report.JUnit(w, runs, v) },
-	} {
-		if err := writeFile(file, write); err != nil {
-			return notRun(err)
-		}
+	if err := writeFile(o.html, func(w io.Writer) error { return report.LoadTest(runs, v, view.Zone).Write(w) }); err != nil {
+		return notRun(err)
+	}
+	if err := writeFile(o.junit, func(w io.Writer) error { return report.JUnit(w, runs, v) }); err != nil {
+		return notRun(err)
 	}
 	if c.json {
 		if err := c.writeJSON(judged{v, runs}); err != nil {
@@ -315,18 +308,6 @@ func (c *command) judge(runs []*outcome.Run, o loadtest) error {
 type judged struct {
 	Verdict *verdict.Verdict `json:"verdict"`
 	Runs    []*outcome.Run   `json:"runs"`
-}
-
-// writeFile writes a file whole, if it has a name.
-func writeFile(path string, write func(io.Writer) error) error {
-	if path == "" {
-		return nil
-	}
-	var b bytes.Buffer
-	if err := write(&b); err != nil {
-		return err
-	}
-	return os.WriteFile(path, b.Bytes(), 0o644)
 }
 
 // measuredBy is what other tools, or earlier runs, have measured.
@@ -367,14 +348,6 @@ func (m *measuredBy) runs(ctx context.Context, stderr io.Writer) ([]*outcome.Run
 	run.Criteria = external.Criteria(run)
 	return []*outcome.Run{run}, nil
 }
-
-// coded is an error with an exit code of its own.
-type coded struct {
-	error
-	code int
-}
-
-func (e coded) Unwrap() error { return e.error }
 
 // notRun is the error of a load test that was not run, or not to its end: 3, as 2 says "undecided".
 func notRun(err error) error { return coded{err, 3} }

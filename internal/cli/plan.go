@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tidemark/internal/app"
 	"tidemark/internal/config"
 	"tidemark/internal/decide/queueing"
 	"tidemark/internal/foresee"
@@ -93,12 +92,9 @@ func (c *command) measured(ctx context.Context, in *plan.Input, given map[string
 		}
 		return nil, nil, nil
 	}
-	cfg, problems, err := app.Check(c.configPath())
-	switch {
-	case err != nil:
+	cfg, err := checked(c.configPath())
+	if err != nil {
 		return nil, nil, err
-	case cfg == nil:
-		return nil, nil, problems
 	}
 	f, err := foresee.FleetNamed(cfg, name)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"tidemark/internal/app"
 	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/sim"
@@ -82,10 +82,7 @@ same arrivals.`,
 	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
 	f.DurationVar(&o.step, "step", 0, "length of a file's intervals (default: from its first two lines)")
 	f.StringVar(&o.start, "start", "", "`date` on which a named load starts, in the instance's zone (default: a Monday)")
-	f.DurationVar(&o.work.Service, "service", 100*time.Millisecond, "mean time that a worker takes for a request, without the wait")
-	f.Float64Var(&o.work.CV, "cv", 1, "coefficient of variation of the service time: 0 all alike, 1 usual, 2 a few take long")
-	f.Float64Var(&o.work.CPU, "cpu", 1, "share of the service time in which the worker computes, 0 to 1")
-	f.DurationVar(&o.work.Boot, "boot", 2*time.Second, "from the order until a new worker serves")
+	workFlags(f, &o.work)
 	f.DurationVar(&o.objective, "objective", 500*time.Millisecond, "response time that is judged against")
 	f.Float64Var(&o.quantile, "quantile", 0.95, "quantile of it")
 	f.IntVar(&o.seeds, "seeds", 1, "runs with other arrivals; more than one gives confidence intervals")
@@ -93,6 +90,14 @@ same arrivals.`,
 	f.TextVar(&o.level, "level", sim.Auto, "`level` of detail: request (one by one, exact), fluid (by rates, for years) or auto (request, unless that takes long)")
 	f.BoolVar(&o.decisions, "decisions", false, "list each change of size with its reason")
 	return cmd
+}
+
+// workFlags are what a request asks of a worker.
+func workFlags(f *pflag.FlagSet, w *foresee.Work) {
+	f.DurationVar(&w.Service, "service", 100*time.Millisecond, "mean time that a worker takes for a request, without the wait")
+	f.Float64Var(&w.CV, "cv", 1, "coefficient of variation of the service time: 0 all alike, 1 usual, 2 a few take long")
+	f.Float64Var(&w.CPU, "cpu", 1, "share of the service time in which the worker computes, 0 to 1")
+	f.DurationVar(&w.Boot, "boot", 2*time.Second, "from the order until a new worker serves")
 }
 
 func shapes() string {
@@ -121,12 +126,9 @@ func (c *command) simulate(o simulation) (out []*foresee.Forecast, zone string, 
 	}
 	var series *load.Series
 	for i, path := range append([]string{c.configPath()}, o.policies...) {
-		cfg, problems, err := app.Check(path)
+		cfg, err := checked(path)
 		if err != nil {
 			return nil, "", err
-		}
-		if cfg == nil {
-			return nil, "", problems
 		}
 		f, err := foresee.FleetNamed(cfg, o.fleet)
 		if err != nil {

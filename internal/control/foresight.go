@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"tidemark/internal/decide/forecast"
@@ -61,26 +60,12 @@ func (o *foresight) learn(ctx context.Context, opts *Options, p *policy.Fleet, f
 		o.err = fmt.Errorf("read the weeks before: %w", err)
 		return
 	}
-	step := stepOf(points)
+	step := record.StepOf(points)
 	for _, point := range points {
 		if end := point.Time.Add(step); point.N > 0 && !end.After(now) {
 			o.profile.Observe(forecast.Sample{End: end, Span: step, Rate: point.Mean})
 		}
 	}
-}
-
-// stepOf is the time that a point of a series stands for: the median of the time between two. Ticks out of turn are shorter, and
-// gaps longer.
-func stepOf(points []record.Point) time.Duration {
-	if len(points) < 2 {
-		return 0
-	}
-	gaps := make([]time.Duration, len(points)-1)
-	for i := range gaps {
-		gaps[i] = points[i+1].Time.Sub(points[i].Time)
-	}
-	slices.Sort(gaps)
-	return gaps[len(gaps)/2]
 }
 
 // outlook takes in this tick's readings and says what is expected.

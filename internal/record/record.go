@@ -3,6 +3,7 @@
 package record
 
 import (
+	"slices"
 	"time"
 
 	"tidemark/internal/fleet"
@@ -65,4 +66,18 @@ type Retention struct {
 	Hours     time.Duration // roll-ups of an hour; 5 years
 	Decisions time.Duration // decisions and events; 400 days
 	MaxBytes  int64         // the store's size; 2 GiB: the oldest raw readings go first
+}
+
+// StepOf is the time that a point of a series stands for: the median of the time between two. Ticks out of turn are shorter, and
+// gaps longer.
+func StepOf(points []Point) time.Duration {
+	if len(points) < 2 {
+		return 0
+	}
+	gaps := make([]time.Duration, len(points)-1)
+	for i := range gaps {
+		gaps[i] = points[i+1].Time.Sub(points[i].Time)
+	}
+	slices.Sort(gaps)
+	return gaps[len(gaps)/2]
 }

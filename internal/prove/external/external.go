@@ -143,13 +143,7 @@ func (g *gathered) seen(start time.Time, took time.Duration) {
 	for g.last.Sub(g.first) >= mostSlots*g.slot {
 		g.slot *= 2
 		for _, s := range g.steps {
-			merged := make(map[int64]*outcome.Slot, len(s.slots)/2+1)
-			for at, one := range s.slots {
-				into := merged[at/2]
-				if into == nil {
-					merged[at/2] = one
-					continue
-				}
+			s.slots = halved(s.slots, func(into, one *outcome.Slot) {
 				into.Count += one.Count
 				into.Bytes += one.Bytes
 				into.Latency.Add(&one.Latency.Histogram)
@@ -160,24 +154,29 @@ func (g *gathered) seen(start time.Time, took time.Duration) {
 					}
 					into.Failed[c] += n
 				}
-			}
-			s.slots = merged
+			})
 		}
 		for _, j := range g.journeys {
-			merged := make(map[int64]*outcome.JourneySlot, len(j.slots)/2+1)
-			for at, one := range j.slots {
-				into := merged[at/2]
-				if into == nil {
-					merged[at/2] = one
-					continue
-				}
+			j.slots = halved(j.slots, func(into, one *outcome.JourneySlot) {
 				into.Count += one.Count
 				into.Failed += one.Failed
 				into.Duration.Add(&one.Duration.Histogram)
-			}
-			j.slots = merged
+			})
 		}
 	}
+}
+
+// halved makes one slot of each two.
+func halved[S any](slots map[int64]*S, add func(into, one *S)) map[int64]*S {
+	merged := make(map[int64]*S, len(slots)/2+1)
+	for at, one := range slots {
+		if into := merged[at/2]; into != nil {
+			add(into, one)
+		} else {
+			merged[at/2] = one
+		}
+	}
+	return merged
 }
 
 // bad counts a line that could not be read.

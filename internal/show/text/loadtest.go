@@ -47,31 +47,13 @@ func Outcome(w io.Writer, o *outcome.Run) {
 	fmt.Fprintln(t, "JOURNEY\tSTEP\tREQUESTS\tFAILED\tP50\tP95\tP99")
 	for i := range o.Steps {
 		s := &o.Steps[i]
-		if len(s.Slots) == 0 {
-			continue
-		}
-		var all outcome.Histogram
-		var n, failed uint64
-		for j := range s.Slots {
-			all.Add(&s.Slots[j].Latency.Histogram)
-			n += s.Slots[j].Count
-			failed += s.Slots[j].Failures()
-		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\n", s.Journey, s.Name, n, failed, quantiles(&all))
+		row(t, s.Journey, s.Name, s.Slots, func(s *outcome.Slot) (uint64, uint64, *outcome.Histogram) { return s.Count, s.Failures(), &s.Latency })
 	}
 	for i := range o.Journeys {
 		j := &o.Journeys[i]
-		if len(j.Slots) == 0 {
-			continue
-		}
-		var all outcome.Histogram
-		var n, failed uint64
-		for k := range j.Slots {
-			all.Add(&j.Slots[k].Duration.Histogram)
-			n += j.Slots[k].Count
-			failed += j.Slots[k].Failed
-		}
-		fmt.Fprintf(t, "%s\t(whole)\t%d\t%d\t%s\n", j.Name, n, failed, quantiles(&all))
+		row(t, j.Name, "(whole)", j.Slots, func(s *outcome.JourneySlot) (uint64, uint64, *outcome.Histogram) {
+			return s.Count, s.Failed, &s.Duration
+		})
 	}
 	t.Flush() //nolint:errcheck // as all of this
 	g := &o.Generator
@@ -85,6 +67,21 @@ func Outcome(w io.Writer, o *outcome.Run) {
 			fmt.Fprintln(w, "- "+n)
 		}
 	}
+}
+
+// row sums up the slots of a step or of a journey; what never came has no row.
+func row[S any](w io.Writer, journey, step string, slots []S, of func(*S) (count, failed uint64, took *outcome.Histogram)) {
+	if len(slots) == 0 {
+		return
+	}
+	var all outcome.Histogram
+	var n, failed uint64
+	for i := range slots {
+		count, bad, took := of(&slots[i])
+		n, failed = n+count, failed+bad
+		all.Add(&took.Histogram)
+	}
+	fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", journey, step, n, failed, quantiles(&all))
 }
 
 func quantiles(h *outcome.Histogram) string {

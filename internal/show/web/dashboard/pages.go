@@ -198,12 +198,7 @@ func (s *site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 // drawRule draws the datapoints that an alarm looks at as bars, to one scale with the threshold.
 func drawRule(r *control.RuleStatus, zone *time.Location) rule {
 	out := rule{RuleStatus: *r}
-	top := r.Threshold
-	for _, d := range r.Datapoints {
-		if d.Real() {
-			top = max(top, d.Value)
-		}
-	}
+	top := highest(r)
 	if top <= 0 {
 		top = 1
 	}
@@ -222,6 +217,17 @@ func drawRule(r *control.RuleStatus, zone *time.Location) rule {
 	return out
 }
 
+// highest is the top of what is drawn of a rule: of the threshold and the datapoints.
+func highest(r *control.RuleStatus) float64 {
+	top := r.Threshold
+	for _, d := range r.Datapoints {
+		if d.Real() {
+			top = max(top, d.Value)
+		}
+	}
+	return top
+}
+
 func (p *point) draw(r *control.RuleStatus, d signal.Datapoint, top float64, zone *time.Location) {
 	p.Title = d.End.In(zone).Format("15:04:05") + " " + d.Quality.String()
 	if !d.Real() {
@@ -238,12 +244,7 @@ func (p *point) draw(r *control.RuleStatus, d signal.Datapoint, top float64, zon
 
 // Line is where the threshold is drawn.
 func (r rule) Line() int {
-	top := r.Threshold
-	for _, d := range r.Datapoints {
-		if d.Real() {
-			top = max(top, d.Value)
-		}
-	}
+	top := highest(&r.RuleStatus)
 	if top <= 0 {
 		return 28
 	}

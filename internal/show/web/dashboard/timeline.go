@@ -175,21 +175,8 @@ func (s *site) series(ctx context.Context, of string, names []string, from, to t
 	return out, nil
 }
 
-// step is the time that a point stands for: the median of the time between two.
-func step(points []record.Point) time.Duration {
-	if len(points) < 2 {
-		return 0
-	}
-	gaps := make([]time.Duration, len(points)-1)
-	for i := range gaps {
-		gaps[i] = points[i+1].Time.Sub(points[i].Time)
-	}
-	slices.Sort(gaps)
-	return gaps[len(gaps)/2]
-}
-
 func line(name string, kind chart.Kind, points []record.Point) chart.Series {
-	s := chart.Series{Name: name, Kind: kind, Gap: 3 * step(points).Seconds()}
+	s := chart.Series{Name: name, Kind: kind, Gap: 3 * record.StepOf(points).Seconds()}
 	for _, p := range points {
 		s.Points = append(s.Points, chart.Point{X: chart.At(p.Time), Y: p.Mean}) // NaN where nothing was measured
 	}
@@ -262,7 +249,7 @@ func sumUp(events []fleet.Event, size []record.Point) (k kpi) {
 		slices.Sort(took)
 		k.Longest, k.Median = took[len(took)-1], took[len(took)/2]
 	}
-	each := step(size).Hours()
+	each := record.StepOf(size).Hours()
 	for _, p := range size {
 		if !math.IsNaN(p.Mean) {
 			k.WorkerHours += p.Mean * each
