@@ -151,8 +151,8 @@ func TestRequirements(t *testing.T) {
 			}},
 		},
 		Safeguards: policy.Safeguards{
-			CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1,
-			RateCount: 1, RateWindow: 5 * time.Minute, ActionLimit: 3 * time.Minute,
+			Pace: policy.Pace{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1,
+				RateCount: 1, RateWindow: 5 * time.Minute}, ActionLimit: 3 * time.Minute,
 			Freezes: []policy.Freeze{{Name: "elections", From: time.Date(2027, 3, 1, 6, 0, 0, 0, rarotonga), To: time.Date(2027, 3, 2, 0, 0, 0, 0, rarotonga)}},
 		},
 	}

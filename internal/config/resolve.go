@@ -469,8 +469,8 @@ func (r *resolver) safeguards() {
 	r.count(r.at("safeguards.step.down"), s.Step.Down, maxWorkers)
 	r.between(r.at("safeguards.action_timeout"), s.ActionTimeout, max(r.tick, time.Second), time.Hour)
 	r.out.Safeguards = policy.Safeguards{
-		CooldownUp: s.Cooldown.ScaleUp, CooldownDown: s.Cooldown.ScaleDown, StepUp: s.Step.Up, StepDown: s.Step.Down,
-		RateCount: s.MaxScalingRate.count, RateWindow: s.MaxScalingRate.window, ActionLimit: s.ActionTimeout,
+		Pace: policy.Pace{CooldownUp: s.Cooldown.ScaleUp, CooldownDown: s.Cooldown.ScaleDown, StepUp: s.Step.Up, StepDown: s.Step.Down,
+			RateCount: s.MaxScalingRate.count, RateWindow: s.MaxScalingRate.window}, ActionLimit: s.ActionTimeout,
 	}
 	r.paces()
 	for i := range s.Freeze {

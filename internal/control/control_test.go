@@ -203,8 +203,8 @@ func cpuPolicy(name string) policy.Fleet {
 			{Operator: fleet.AtLeast, Threshold: 70, Change: 1, N: 3, M: 2},
 			{Operator: fleet.AtMost, Threshold: 30, Change: -1, N: 5, M: 4},
 		}}},
-		Safeguards: policy.Safeguards{CooldownUp: 5 * time.Minute, CooldownDown: 10 * time.Minute, StepUp: 1, StepDown: 1,
-			RateCount: 1, RateWindow: 5 * time.Minute, ActionLimit: 2 * time.Minute},
+		Safeguards: policy.Safeguards{Pace: policy.Pace{CooldownUp: 5 * time.Minute, CooldownDown: 10 * time.Minute, StepUp: 1, StepDown: 1,
+			RateCount: 1, RateWindow: 5 * time.Minute}, ActionLimit: 2 * time.Minute},
 	}
 }
 

@@ -80,7 +80,7 @@ func study(t *testing.T) Study {
 				{Signal: 0, Operator: fleet.AtLeast, Threshold: 70, Change: 1, N: 3, M: 2}, {Signal: 0, Operator: fleet.AtMost, Threshold: 30, Change: -1, N: 5, M: 4},
 				{Signal: 1, Operator: fleet.AtLeast, Threshold: 0.4, Change: 1, N: 2, M: 2}, {Signal: 2, Operator: fleet.AtLeast, Threshold: 5, Change: 1, N: 2, M: 2},
 			}}},
-			Safeguards: policy.Safeguards{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: 5 * time.Minute, ActionLimit: 3 * time.Minute},
+			Safeguards: policy.Safeguards{Pace: policy.Pace{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: 5 * time.Minute}, ActionLimit: 3 * time.Minute},
 		},
 	}
 	return Study{

@@ -158,7 +158,7 @@ func newWorld(t *testing.T, tick time.Duration) *world {
 			Policies: []policy.Policy{{ID: "load", Mode: fleet.On, Rules: []policy.Rule{
 				{Signal: 0, Operator: fleet.AtLeast, Threshold: 70, Change: 1, N: 2, M: 2}, {Signal: 0, Operator: fleet.AtMost, Threshold: 10, Change: -1, N: 2, M: 2},
 			}}},
-			Safeguards: policy.Safeguards{StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: time.Minute, ActionLimit: time.Minute},
+			Safeguards: policy.Safeguards{Pace: policy.Pace{StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: time.Minute}, ActionLimit: time.Minute},
 		},
 		Sources: []control.Source{w.figure(&w.load), w.figure(&w.errors)}, Target: w,
 	}})

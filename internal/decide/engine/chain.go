@@ -309,7 +309,7 @@ func (c *chain) safeguard() {
 		}
 		return
 	}
-	c.pace = c.p.Pace(c.modelled)
+	c.pace = c.p.PaceOf(c.modelled)
 	c.step(up)
 	c.rate()
 	c.cooldown(up)

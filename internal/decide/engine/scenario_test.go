@@ -100,8 +100,8 @@ func requirements() policy.Fleet {
 			}},
 		},
 		Safeguards: policy.Safeguards{
-			CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1,
-			RateCount: 1, RateWindow: 5 * time.Minute, ActionLimit: 2 * time.Minute,
+			Pace: policy.Pace{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1,
+				RateCount: 1, RateWindow: 5 * time.Minute}, ActionLimit: 2 * time.Minute,
 		},
 	}
 }

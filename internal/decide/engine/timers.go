@@ -29,7 +29,7 @@ func (t *Timers) record(now time.Time, up bool, keep int) {
 
 // keepRecent is how many scalings a rate limit may count.
 func keepRecent(p *policy.Fleet) int {
-	return max(p.RateCount, p.Pace(true).RateCount)
+	return max(p.RateCount, p.PaceOf(true).RateCount)
 }
 
 // rateLimit is the scaling from which the rate limit counts now, and when it lets the next one through; zero: at once.
@@ -77,7 +77,7 @@ func (t *Path) follow(p *policy.Fleet, now time.Time, current, need, lately int,
 	if t.Size == 0 {
 		t.Size = current
 	}
-	to, pace := t.Size, p.Pace(true)
+	to, pace := t.Size, p.PaceOf(true)
 	switch {
 	case need > t.Size:
 		to = need

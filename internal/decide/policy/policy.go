@@ -127,14 +127,8 @@ func (r Rule) Out() bool { return r.Change > 0 }
 
 // Safeguards limit what proposals may do. Zero durations and counts do not limit.
 type Safeguards struct {
-	CooldownUp   time.Duration // no scale-up within it after a scale-up
-	CooldownDown time.Duration // no scale-down within it after any change
-	StepUp       int           // most workers added by one decision
-	StepDown     int           // most workers removed by one decision
-	RateCount    int           // most scalings within RateWindow
-	RateWindow   time.Duration
-	// Modelled is the pace of what an objective or a forecast asks for; nil: that of the rules.
-	Modelled    *Pace
+	Pace                      // of the rules
+	Modelled    *Pace         // of what an objective or a forecast asks for; nil: that of the rules
 	ActionLimit time.Duration // an action that has not reached its size by then has failed
 	Freezes     []Freeze
 	Schedule    *schedule.Schedule // narrows the bounds by local time; nil: never
@@ -142,20 +136,22 @@ type Safeguards struct {
 	Supplies    []Supply
 }
 
-// Pace is how far and how often the size may change; the fields are those of Safeguards.
+// Pace is how far and how often the size may change.
 type Pace struct {
-	CooldownUp, CooldownDown time.Duration
-	StepUp, StepDown         int
-	RateCount                int
-	RateWindow               time.Duration
+	CooldownUp   time.Duration // no scale-up within it after a scale-up
+	CooldownDown time.Duration // no scale-down within it after any change
+	StepUp       int           // most workers added by one decision
+	StepDown     int           // most workers removed by one decision
+	RateCount    int           // most scalings within RateWindow
+	RateWindow   time.Duration
 }
 
-// Pace is that of the rules, or of a model.
-func (s *Safeguards) Pace(modelled bool) Pace {
+// PaceOf is that of the rules, or of a model.
+func (s *Safeguards) PaceOf(modelled bool) Pace {
 	if modelled && s.Modelled != nil {
 		return *s.Modelled
 	}
-	return Pace{s.CooldownUp, s.CooldownDown, s.StepUp, s.StepDown, s.RateCount, s.RateWindow}
+	return s.Pace
 }
 
 // Freeze is a window in which the size is left alone.

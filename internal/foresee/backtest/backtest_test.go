@@ -29,7 +29,7 @@ func rules(out float64) *policy.Fleet {
 		Policies: []policy.Policy{{ID: "cpu", Mode: fleet.On, Rules: []policy.Rule{
 			{Signal: 0, Operator: fleet.AtLeast, Threshold: out, Change: 1, N: 3, M: 2}, {Signal: 0, Operator: fleet.AtMost, Threshold: 30, Change: -1, N: 5, M: 4},
 		}}},
-		Safeguards: policy.Safeguards{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: 5 * time.Minute, ActionLimit: 3 * time.Minute},
+		Safeguards: policy.Safeguards{Pace: policy.Pace{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: 5 * time.Minute}, ActionLimit: 3 * time.Minute},
 	}
 }
 

@@ -31,7 +31,7 @@ func requirements() (*policy.Fleet, []Probe) {
 				{Signal: 1, Operator: fleet.AtLeast, Threshold: 0.4, Change: 1, N: 2, M: 2},
 			}},
 		},
-		Safeguards: policy.Safeguards{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: 5 * time.Minute, ActionLimit: 3 * time.Minute},
+		Safeguards: policy.Safeguards{Pace: policy.Pace{CooldownUp: 300 * time.Second, CooldownDown: 600 * time.Second, StepUp: 1, StepDown: 1, RateCount: 1, RateWindow: 5 * time.Minute}, ActionLimit: 3 * time.Minute},
 	}
 	return p, []Probe{{Reads: Utilisation, Value: 1}, {Reads: ResponseTime, Quantile: 0.95, Window: 5 * time.Minute}}
 }
