@@ -128,15 +128,9 @@ func (c *command) backtest(ctx context.Context, o replay) (v text.View, out back
 		if !o.simulate {
 			continue
 		}
-		series, notes, err := backtest.Rate(ctx, journal, tried, since, until)
-		switch {
-		case err != nil:
-			return v, out, err
-		case series == nil:
-			return v, out, fmt.Errorf("--simulate: %s has no signal of the arrival rate, such as {access_log: {field: rate}}: there is no load to play", f.Name)
-		}
-		for _, n := range notes {
-			fmt.Fprintln(c.err, "tidemark: "+n)
+		series, err := c.rate(ctx, journal, tried, since, until)
+		if err != nil {
+			return v, out, fmt.Errorf("--simulate: %w", err)
 		}
 		forecast, err := foresee.Study{Name: r.Name, Fleet: tried, Tick: cfg.Tick, Load: series, Work: o.work, Objective: sim.DefaultObjective(), Seeds: 1}.Run()
 		if err != nil {

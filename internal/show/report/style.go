@@ -27,6 +27,7 @@ td{vertical-align:top;border-bottom:1px solid var(--rule);padding:.3rem .6rem .3
 td:first-child{white-space:nowrap}
 td small{display:block;color:var(--faint)}
 th.n,td.n{text-align:right;white-space:nowrap}
+pre{background:var(--panel);border-radius:6px;padding:.6rem .8rem;overflow-x:auto;font-size:.82rem;line-height:1.45}
 .empty{color:var(--faint)}
 details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}
 footer{margin-top:2.5rem;padding-top:.6rem;border-top:1px solid var(--rule);color:var(--faint);font-size:.82rem}
