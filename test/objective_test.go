@@ -216,4 +216,3 @@ func seedFarmers(t *testing.T, db string) []string {
 	}
 	return uids
 }
-
