@@ -3,7 +3,9 @@ package test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +21,17 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Args[1] == "hold" { // a worker of TestFidelity; its folder comes last, for endAll
+		boot, err := time.ParseDuration(os.Args[3])
+		if err == nil {
+			err = hold(os.Args[2], boot)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code, err := build(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -56,11 +56,11 @@ type Reads uint8
 const (
 	Absent       Reads = iota // it is missing, as where its source is away
 	Constant                  // Probe.Value
-	Utilisation               // percent of the serving workers' time in which they had a request, since the last tick, times Probe.Value
+	Utilisation               // percent of the serving workers' time in which they had a request, over Probe.Window, times Probe.Value
 	ResponseTime              // Probe.Quantile of the response times over Probe.Window, in seconds
 	WaitTime                  // the same of the time before the service begins
 	ServiceTime               // the same of the service alone
-	ArrivalRate               // requests/s since the last tick
+	ArrivalRate               // requests/s over Probe.Window
 	Queued                    // requests that wait now
 	InFlight                  // requests that wait or are served now
 	Busy                      // workers that serve a request now
@@ -70,7 +70,7 @@ const (
 type Probe struct {
 	Reads    Reads
 	Quantile float64
-	Window   time.Duration
+	Window   time.Duration // that each reading looks back; 0: to the last tick
 	Value    float64
 }
 
@@ -136,6 +136,8 @@ type run struct {
 	now      float64
 	chance   *Random
 	tally    tally
+	sums     []sums // at the last ticks, as a ring: as far back as the probes look
+	tick     int
 	last     [][]fleet.Reading // of each signal, the latest readings, as a ring: those that come late are among them
 	result   Result
 	sample   Sample
@@ -165,6 +167,9 @@ type tally struct {
 	working float64 // workers that have a request then
 }
 
+// sums are what a run came to since its start.
+type sums struct{ seconds, arrived, busy, slots float64 } // slots: seconds of workers that serve
+
 // Run carries a plan out.
 func Run(p Plan) (*Result, error) {
 	if err := p.Check(); err != nil {
@@ -189,9 +194,15 @@ func Run(p Plan) (*Result, error) {
 			r.last[i] = make([]fleet.Reading, int(late/p.Tick)+2)
 		}
 	}
+	back := 1
+	for i := range p.Probes {
+		back = max(back, r.back(&p.Probes[i]))
+	}
+	r.sums = make([]sums, back+1)
 	end := p.Load.Duration().Seconds()
-	for tick := 1; r.now < end; tick++ {
-		to := min(float64(tick)*p.Tick.Seconds(), end)
+	for r.now < end {
+		r.tick++
+		to := min(float64(r.tick)*p.Tick.Seconds(), end)
 		now := r.Load.Start.Add(time.Duration(to * float64(time.Second)))
 		r.tally = r.fleet.play(to, now)
 		r.result.WorkerHours += r.tally.paid / 3600
@@ -214,12 +225,9 @@ func (r *run) decide(now time.Time) {
 	}
 	size := r.fleet.size()
 	r.input.Now, r.input.Size = now, size
-	utilisation := 0.0
-	if serving := float64(size.Serving+size.Draining) * r.Tick.Seconds(); serving > 0 {
-		utilisation = min(100*r.tally.busy/serving, 100)
-	}
+	r.sum(size)
 	for i := range r.Probes {
-		r.input.Readings[i] = r.read(i, now, utilisation)
+		r.input.Readings[i] = r.read(i, now)
 	}
 	if len(r.Faults) > 0 {
 		r.spoil(now)
@@ -233,7 +241,7 @@ func (r *run) decide(now time.Time) {
 	queued := int(r.tally.queued + 0.5)
 	r.result.LongestQueue = max(r.result.LongestQueue, queued)
 	if r.Each != nil {
-		r.sample = Sample{Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: utilisation, P95: r.sample.P95, Queued: queued}
+		r.sample = Sample{Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: r.since(1).utilisation(), P95: r.sample.P95, Queued: queued}
 		r.Each(&r.sample)
 	}
 	if !changes && len(r.Faults) == 0 {
@@ -265,8 +273,33 @@ func (r *run) judge() {
 	}
 }
 
+// back is how many ticks a probe looks back.
+func (r *run) back(p *Probe) int { return max(int(math.Round(float64(p.Window)/float64(r.Tick))), 1) }
+
+// sum takes in the last tick.
+func (r *run) sum(size fleet.Size) {
+	before := &r.sums[(r.tick-1)%len(r.sums)]
+	r.sums[r.tick%len(r.sums)] = sums{
+		seconds: r.now, arrived: before.arrived + r.tally.arrived, busy: before.busy + r.tally.busy,
+		slots: before.slots + float64(size.Serving+size.Draining)*(r.now-before.seconds),
+	}
+}
+
+// since is what the last ticks came to, or all when there were not so many.
+func (r *run) since(ticks int) sums {
+	to, from := &r.sums[r.tick%len(r.sums)], &r.sums[max(r.tick-ticks, 0)%len(r.sums)]
+	return sums{to.seconds - from.seconds, to.arrived - from.arrived, to.busy - from.busy, to.slots - from.slots}
+}
+
+func (s sums) utilisation() float64 {
+	if s.slots <= 0 {
+		return 0
+	}
+	return min(100*s.busy/s.slots, 100)
+}
+
 // read is what one signal says.
-func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
+func (r *run) read(i int, now time.Time) fleet.Reading {
 	probe, out := &r.Probes[i], fleet.Reading{Time: now, Quality: fleet.Fresh}
 	switch probe.Reads {
 	case Absent:
@@ -274,7 +307,7 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 	case Constant:
 		out.Value = probe.Value
 	case Utilisation:
-		out.Value = utilisation * probe.Value
+		out.Value = r.since(r.back(probe)).utilisation() * probe.Value
 	case ResponseTime, WaitTime, ServiceTime:
 		value, n := r.fleet.quantile(i, probe)
 		if n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
@@ -283,7 +316,8 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 		}
 		out.Value = value
 	case ArrivalRate:
-		out.Value = r.tally.arrived / r.Tick.Seconds()
+		over := r.since(r.back(probe))
+		out.Value = over.arrived / over.seconds
 	case Queued:
 		out.Value = r.tally.queued
 	case InFlight:
