@@ -63,16 +63,15 @@ func judge(ok bool) Verdict {
 
 // Report is a month.
 type Report struct {
-	Instance string        `json:"instance"`
-	Country  string        `json:"country,omitempty"`
-	TimeZone string        `json:"time_zone"`
-	Month    string        `json:"month"`
-	From     time.Time     `json:"from"`
-	To       time.Time     `json:"to"`
-	Until    time.Time     `json:"until"` // what is reported: up to To, or to when the report was made
-	Made     time.Time     `json:"made"`
-	Identity []config.Fact `json:"identity"`
-	Fleets   []Fleet       `json:"fleets"`
+	Instance string    `json:"instance"`
+	Country  string    `json:"country,omitempty"`
+	TimeZone string    `json:"time_zone"`
+	Month    string    `json:"month"`
+	From     time.Time `json:"from"`
+	To       time.Time `json:"to"`
+	Until    time.Time `json:"until"` // what is reported: up to To, or to when the report was made
+	Made     time.Time `json:"made"`
+	Fleets   []Fleet   `json:"fleets"`
 
 	Availability Availability `json:"availability"` // of the fleet that was available least
 	Money        *Money       `json:"cost"`         // nil: no fleet has a price, or they have several currencies
@@ -237,7 +236,7 @@ func Make(ctx context.Context, j Journal, cfg *config.Config, name string, now t
 	}
 	r := &Report{
 		Instance: cfg.Instance.Name, Country: cfg.Instance.Country, TimeZone: cfg.Instance.TimeZone, Month: name, From: from, To: to, Made: now, Until: to,
-		Identity: cfg.Identity(), Zone: zone, Tags: []TagCost{}, Refine: []Refinement{},
+		Zone: zone, Tags: []TagCost{}, Refine: []Refinement{},
 	}
 	if now.Before(to) {
 		r.Until = now
