@@ -16,6 +16,7 @@ import (
 	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/foresee/load"
+	"tidemark/internal/foresee/peer"
 	"tidemark/internal/foresee/sim"
 	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/foresight"
@@ -26,6 +27,7 @@ import (
 type simulation struct {
 	fleet     string
 	policies  []string
+	peers     []string
 	load      string
 	since     string // of the journal
 	until     string
@@ -60,7 +62,7 @@ requests are played one by one as they came and with the times that they took; o
 recorded of the fleet since --since. Signals that the simulator does not know (memory,
 pools, disks ...) are listed, and ask for nothing. With --policy, other configurations run beside the first one on the
 same arrivals.`,
-		Example: "  tidemark simulate -c tidemark.yaml --load daily --peak 60 --days 7\n  tidemark simulate -c tidemark.yaml --load trace.csv --service 80ms --cv 1.5 --seeds 8\n  tidemark simulate -c tidemark.yaml --load /var/log/nginx/dfr.access.log.1.gz --html report.html\n  tidemark simulate -c now.yaml --policy tried.yaml --load registration-drive --peak 60 --decisions\n  tidemark simulate -c tidemark.yaml --load daily --days 365 --json\n  tidemark simulate -c tidemark.yaml --load daily --fault lost-signals=1,at=9h,for=20m",
+		Example: "  tidemark simulate -c tidemark.yaml --load daily --peak 60 --days 7\n  tidemark simulate -c tidemark.yaml --load trace.csv --service 80ms --cv 1.5 --seeds 8\n  tidemark simulate -c tidemark.yaml --load /var/log/nginx/dfr.access.log.1.gz --html report.html\n  tidemark simulate -c now.yaml --policy tried.yaml --load registration-drive --peak 60 --decisions\n  tidemark simulate -c tidemark.yaml --load bursts --seeds 8 --peer hpa --peer steps --peer fixed:8 --peer clairvoyant\n  tidemark simulate -c tidemark.yaml --load journal --since 14d\n  tidemark simulate -c tidemark.yaml --load daily --days 365 --json\n  tidemark simulate -c tidemark.yaml --load daily --fault lost-signals=1,at=9h,for=20m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.serviceGiven = cmd.Flags().Changed("service") || cmd.Flags().Changed("cv")
 			forecasts, zone, err := c.simulate(cmd.Context(), o)
@@ -82,6 +84,7 @@ same arrivals.`,
 	f := cmd.Flags()
 	c.loadFlags(f, &o)
 	f.StringArrayVar(&o.policies, "policy", nil, "another configuration `file` to compare (may be repeated)")
+	f.StringArrayVar(&o.peers, "peer", nil, "another autoscaler to compare, as `NAME[:SETTING]` (may be repeated): "+strings.Join(peer.Names(), ", "))
 	f.StringVar(&o.load, "load", "daily", "a load's `name`, a file, or journal: what the fleet had, by its own records")
 	f.IntVar(&o.seeds, "seeds", 1, "runs with other arrivals; more than one gives confidence intervals")
 	f.StringArrayVar(&o.faultTexts, "fault", nil, "something that goes wrong, as `KIND=VALUE[,at=TIME][,for=TIME]` (may be repeated): "+strings.Join(sim.FaultNames(), ", "))
@@ -156,6 +159,7 @@ func (c *command) simulate(ctx context.Context, o simulation) (out []*foresee.Fo
 		return nil, "", err
 	}
 	var series *load.Series
+	var first foresee.Study
 	for i, path := range append([]string{c.configPath()}, o.policies...) {
 		cfg, err := checked(path)
 		if err != nil {
@@ -173,11 +177,22 @@ func (c *command) simulate(ctx context.Context, o simulation) (out []*foresee.Fo
 		}
 		study := foresee.Study{Name: filepath.Base(path), Fleet: f, Tick: cfg.Tick, Load: series, Work: o.work, Objective: o.target(), Faults: o.faults, Level: o.level, Seeds: o.seeds}
 		if c.watched() && o.seeds > 1 {
-			study.Progress = func(done, of int) { fmt.Fprintf(c.err, "\r%s: %d of %d runs ", study.Name, done, of) }
+			study.Progress = func(done, of int) { fmt.Fprintf(c.err, "\r%d of %d runs ", done, of) }
 		}
 		forecast, err := study.Run()
 		if err != nil {
 			return nil, "", fmt.Errorf("%s: %w", path, err)
+		}
+		out = append(out, forecast)
+		if i == 0 {
+			first = study
+		}
+	}
+	for _, name := range o.peers {
+		first.Name = name
+		forecast, err := first.Against(name)
+		if err != nil {
+			return nil, "", fmt.Errorf("--peer: %w", err)
 		}
 		out = append(out, forecast)
 	}

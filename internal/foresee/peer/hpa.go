@@ -1,13 +1,12 @@
-// Package horizontal is a model of the Kubernetes HPA (autoscaling/v2 with its defaults), fast enough to be tried in every condition. bench/peers holds
-// it against the real controller.
-package horizontal
+package peer
 
 import "math"
 
-// Sync is how often it is to be asked, in seconds, as the real one's --horizontal-pod-autoscaler-sync-period.
+// Sync is how often the HPA is to be asked, in seconds, as the real one's --horizontal-pod-autoscaler-sync-period.
 const Sync = 15
 
-// HPA is one autoscaler.
+// HPA is a model of the Kubernetes HPA (autoscaling/v2 with its defaults), fast enough to be tried in every condition. bench/peers holds it
+// against the real controller.
 type HPA struct {
 	recent []int // recommendations of the stabilisation window
 }
