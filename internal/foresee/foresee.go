@@ -395,6 +395,9 @@ func Estimate(values []float64) Figure {
 		factor = student[int(n)-2]
 	}
 	half := factor * math.Sqrt(square/(n-1)/n)
+	if half < 1e-9*math.Abs(mean) { // the last bits of figures that are equal
+		half = 0
+	}
 	return Figure{mean, mean - half, mean + half}
 }
 
