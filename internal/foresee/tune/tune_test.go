@@ -82,7 +82,8 @@ func run(t *testing.T, st Study) *Result {
 
 // A policy that reacts late is mended in the operator's own file, and it holds on days and under seeds that the search never saw.
 func TestALatePolicyIsMended(t *testing.T) {
-	st := study(t, rules, 6, 20e6)
+	st := study(t, rules, 4, 9e6)
+	cores = func() int { return 1 }
 	r := run(t, st)
 	if r.Recommended == nil {
 		t.Fatalf("nothing is recommended: %+v", r)
@@ -92,7 +93,7 @@ func TestALatePolicyIsMended(t *testing.T) {
 	if before.Violations.Mean < 1 || after.Violations.Mean > 0.5 || after.Violations.Mean > before.Violations.Mean/4 || after.Cost.Low < 0.9 {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
-	if r.Simulated > st.Budget || len(r.Train) != 3 || len(r.HoldOut) != 3 || r.Interrupted {
+	if r.Simulated > st.Budget || len(r.Train) != 2 || len(r.HoldOut) != 2 || r.Interrupted {
 		t.Errorf("%g of %g simulated, %v, %v", r.Simulated, st.Budget, r.Train, r.HoldOut)
 	}
 	for _, d := range r.Train {
@@ -113,10 +114,16 @@ func TestALatePolicyIsMended(t *testing.T) {
 			t.Errorf("the front turns at %d: %+v, %+v", i, r.Front[i-1].HoldOut, p.HoldOut)
 		}
 	}
-	// What was recommended is as good as nothing else that the search knows: asked again, it has next to nothing to add.
-	st.Data = []byte(apply(t, rules, r.Diff))
-	if again := run(t, st); again.Recommended != nil && again.Recommended.HoldOut.Cost.Mean < after.Cost.Mean-0.1 {
-		t.Errorf("asked again, it gains much: %+v", again.Recommended)
+	// With the same seed it recommends the same, to the byte, however many cores do the work.
+	cores = func() int { return 5 }
+	defer func() { cores = runtime.NumCPU }()
+	one, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	five, err := json.Marshal(run(t, st))
+	if err != nil || string(one) != string(five) {
+		t.Errorf("%v\n%s\nwith five cores:\n%s", err, one, five)
 	}
 }
 
@@ -161,26 +168,9 @@ func byHand(t *testing.T, text, diff string) string {
 	return text
 }
 
-// With the same seed it recommends the same, to the byte, however many cores do the work.
-func TestCoresDoNotMatter(t *testing.T) {
-	var answers []string
-	for _, n := range []int{1, 4} {
-		cores = func() int { return n }
-		b, err := json.Marshal(run(t, study(t, rules, 4, 8e6)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		answers = append(answers, string(b))
-	}
-	cores = runtime.NumCPU
-	if answers[0] != answers[1] {
-		t.Errorf("one core:\n%s\nfour:\n%s", answers[0], answers[1])
-	}
-}
-
 // Where a fleet cannot be sized otherwise, there is nothing to gain, and nothing is recommended.
 func TestNothingToGain(t *testing.T) {
-	r := run(t, study(t, strings.Replace(rules, "{min: 2, max: 10}", "{min: 9, max: 10}", 1), 4, 8e6))
+	r := run(t, study(t, strings.Replace(rules, "{min: 2, max: 10}", "{min: 9, max: 10}", 1), 4, 6e6))
 	if r.Recommended != nil || r.Diff != "" || len(r.Front) == 0 || r.Present.HoldOut == nil {
 		t.Errorf("%+v", r.Recommended)
 	}
@@ -196,13 +186,13 @@ func TestRefusals(t *testing.T) {
 		"has no fleet":     func(s *Study) { s.Fleet = "none" },
 		"must be positive": func(s *Study) { s.Loads[0].Work.Service = 0 },
 	} {
-		st := study(t, rules, 4, 8e6)
+		st := study(t, rules, 4, 6e6)
 		change(&st)
 		if _, err := st.Run(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q: %v", want, err)
 		}
 	}
-	st := study(t, rules, 4, 8e6)
+	st := study(t, rules, 4, 6e6)
 	st.Loads = study(t, rules, 1, 1).Loads
 	if _, err := st.Run(t.Context()); !errors.Is(err, ErrTooShort) {
 		t.Error(err)
@@ -213,7 +203,7 @@ func TestRefusals(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	st := study(t, rules, 4, 8e6)
+	st := study(t, rules, 4, 6e6)
 	st.Progress = func(p Progress) {
 		if p.Done > 0.6 {
 			stop()
