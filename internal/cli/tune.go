@@ -46,7 +46,7 @@ that the same seed recommends the same on any machine. Ctrl-C shows the best so 
 				return err
 			}
 			if r.Interrupted {
-				return errors.New("stopped before the budget was used: this is the best so far, and was not validated")
+				return errors.New("stopped before the budget was used: nothing was validated")
 			}
 			return nil
 		},

@@ -289,6 +289,54 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// An objective is tuned by its own numbers, rules that do nothing are not, and what one setting needs of another goes with it.
+func TestDimensions(t *testing.T) {
+	text := rules[:strings.Index(rules, "    policies:")] + `      rate: {proxy: {field: rate}, period: 60s}
+      s50: {proxy: {field: service_time}, statistic: p50, window: 5m}
+      s95: {proxy: {field: service_time}, statistic: p95, window: 5m}
+    policies:
+      - {id: slo, objective: {signal: p95, within: 400ms, drain: 1m, settle: 10m}, demand: {rate: rate, service_time: [s50, s95]}}
+      - {id: idle, mode: shadow, rules: [{signal: busy, operator: ">=", threshold: 80%, scale_change: +1}]}
+      - {id: busy, rules: [{signal: busy, operator: ">=", threshold: 80%, scale_change: +1, evaluation_periods: 3, datapoints_to_alarm: 2}]}
+    safeguards: {step: {up: 1}}
+`
+	st := study(t, text, 4, 1e9)
+	x, err := st.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := map[config.SettingKind]int{}
+	for i, d := range x.dims {
+		at[d.Kind] = i
+		if d.values[d.now] != d.Value || !slices.IsSorted(d.values) || strings.Contains(d.Path, "policies.1") {
+			t.Errorf("%s: %v, %d", d.Path, d.values, d.now)
+		}
+	}
+	for _, k := range []config.SettingKind{config.Within, config.Drain, config.Settle, config.Threshold, config.EvaluationPeriods, config.DatapointsToAlarm, config.ScaleChange, config.StepUp, config.Period} {
+		if _, ok := at[k]; !ok {
+			t.Errorf("%s is not tuned", k)
+		}
+	}
+	own := x.own()
+	own[at[config.ScaleChange]] += 2       // +3
+	own[at[config.DatapointsToAlarm]] += 3 // 5 of 3
+	c := x.make(own)
+	if c == nil {
+		t.Fatal("the candidate is refused")
+	}
+	if r := c.policy.Policies[2].Rules[0]; r.Change != 3 || c.policy.StepUp != 3 || r.M != 5 || r.N != 5 {
+		t.Errorf("%+v, step %d", r, c.policy.StepUp)
+	}
+	if x.make(own) != nil {
+		t.Error("the same candidate twice")
+	}
+	worse := x.own()
+	worse[at[config.ScaleChange]], worse[at[config.StepUp]] = 0, len(x.dims[at[config.StepUp]].values)-1
+	if x.make(worse) == nil {
+		t.Error("a larger step is refused")
+	}
+}
+
 // Judge sees a fleet that is too small for what it is, and does not judge what only warms up.
 func TestJudge(t *testing.T) {
 	st := study(t, rules, 4, 1)
