@@ -319,21 +319,21 @@ func TestDimensions(t *testing.T) {
 	}
 	own := x.own()
 	own[at[config.ScaleChange]] += 2       // +3
-	own[at[config.DatapointsToAlarm]] += 3 // 5 of 3
+	own[at[config.DatapointsToAlarm]] += 2 // 4 of 3
 	c := x.make(own)
 	if c == nil {
 		t.Fatal("the candidate is refused")
 	}
-	if r := c.policy.Policies[2].Rules[0]; r.Change != 3 || c.policy.StepUp != 3 || r.M != 5 || r.N != 5 {
+	if r := c.policy.Policies[2].Rules[0]; r.Change != 3 || c.policy.StepUp != 3 || r.M != 4 || r.N != 4 {
 		t.Errorf("%+v, step %d", r, c.policy.StepUp)
 	}
 	if x.make(own) != nil {
 		t.Error("the same candidate twice")
 	}
-	worse := x.own()
-	worse[at[config.ScaleChange]], worse[at[config.StepUp]] = 0, len(x.dims[at[config.StepUp]].values)-1
-	if x.make(worse) == nil {
-		t.Error("a larger step is refused")
+	late := x.own() // check would warn: five minutes pass before it scales out
+	late[at[config.DatapointsToAlarm]] += 3
+	if x.make(late) != nil {
+		t.Error("a candidate that is warned about where the operator's policy is not")
 	}
 }
 
