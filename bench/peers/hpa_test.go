@@ -31,7 +31,7 @@ import (
 	"k8s.io/kubernetes/pkg/controller/podautoscaler"
 	"k8s.io/kubernetes/pkg/controller/podautoscaler/metrics"
 
-	"tidemark/internal/foresee/peer"
+	"tidemark/internal/foresee/peer/horizontal"
 )
 
 const (
@@ -166,7 +166,7 @@ func TestModelIsTheRealController(t *testing.T) {
 				c := &cluster{boot: boot, replicas: 2, started: make([]time.Time, 2)}
 				shared := controller(ctx, c, target)
 				time.Sleep(time.Second)
-				var model peer.HPA
+				var model horizontal.HPA
 				modelled := cluster{boot: boot, started: make([]time.Time, 2)}
 				real, ours, apart, ticks := 0.0, 0.0, 0.0, 0
 				for begun := time.Now(); time.Since(begun) < 6*time.Hour; ticks++ {

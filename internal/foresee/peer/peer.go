@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/optimum"
+	"tidemark/internal/foresee/peer/horizontal"
 	"tidemark/internal/foresee/sim"
 )
 
@@ -42,14 +43,14 @@ type Peer struct {
 // Reactive are the peers that look at what is measured now. One that is slower than a tick is asked less often.
 var Reactive = []Peer{
 	{"hpa", "target CPU utilisation, percent", 80, []float64{40, 50, 60, 70, 80, 90}, func(target float64, tick time.Duration) Controller {
-		var h HPA
-		return every(Sync*time.Second, tick, func(in *engine.Input) int {
+		var h horizontal.HPA
+		return every(horizontal.Sync*time.Second, tick, func(in *engine.Input) int {
 			return h.Pods(in.Size.Workers(), in.Size.Serving, in.Readings[cpu].Value/target)
 		})
 	}},
 	{"keda", "requests in flight, a worker", 0.7, []float64{0.4, 0.5, 0.6, 0.7, 0.8, 1}, func(target float64, tick time.Duration) Controller {
-		var h HPA
-		return every(Sync*time.Second, tick, func(in *engine.Input) int {
+		var h horizontal.HPA
+		return every(horizontal.Sync*time.Second, tick, func(in *engine.Input) int {
 			n := in.Size.Workers()
 			return h.Total(n, in.Readings[inFlight].Value/float64(n)/target)
 		})

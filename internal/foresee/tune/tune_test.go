@@ -340,12 +340,12 @@ func TestDimensions(t *testing.T) {
 // Judge sees a fleet that is too small for what it is, and does not judge what only warms up.
 func TestJudge(t *testing.T) {
 	st := study(t, rules, 4, 1)
-	x, err := st.prepare()
-	if err == nil {
+	if _, err := st.prepare(); err == nil {
 		t.Fatal("a budget of one request is enough")
 	}
 	st.Budget = 1e9
-	if x, err = st.prepare(); err != nil {
+	x, err := st.prepare()
+	if err != nil {
 		t.Fatal(err)
 	}
 	c := x.make(x.own())
