@@ -1,5 +1,5 @@
 // Package horizontal is a model of the Kubernetes HPA (autoscaling/v2 with its defaults), fast enough to be tried in every condition. It imports
-// nothing, so that bench/peers, a module of its own, can hold it against the real controller.
+// nothing of the house, so that bench/peers, a module of its own, can hold it against the real controller.
 package horizontal
 
 import "math"
