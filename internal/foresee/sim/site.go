@@ -421,11 +421,11 @@ type database struct {
 	waiting queue[entry]
 }
 
-// mostQueries bounds the search for the number of queries at which most is done.
-const mostQueries = 10_000
+// MostQueries bounds the search for the number of queries at which most is done.
+const MostQueries = 10_000
 
 func newDatabase(law Database) database {
-	return database{law: law, peak: law.Peak(mostQueries), paces: []float64{1}, loads: []float64{0}}
+	return database{law: law, peak: law.Peak(MostQueries), paces: []float64{1}, loads: []float64{0}}
 }
 
 // tabulate extends the tables to n queries.
