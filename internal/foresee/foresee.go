@@ -56,7 +56,7 @@ func Probes(f *config.Fleet, w Work) (probes []sim.Probe, assumed []Assumption) 
 		case *procfs.Config:
 			if body.Field == procfs.CPU {
 				probe.Reads = sim.Computing
-				probe.Value = w.CPU
+				probe.Value, probe.Window = w.CPU, 0 // since the reading before
 			}
 		case *accesslog.Config:
 			probe.Reads = map[string]sim.Reads{"latency": sim.ResponseTime, "rate": sim.ArrivalRate}[body.Field]
@@ -75,7 +75,7 @@ func Probes(f *config.Fleet, w Work) (probes []sim.Probe, assumed []Assumption) 
 			probe.Value = 1
 		case *listenqueue.Config:
 			probe.Reads = map[string]sim.Reads{listenqueue.Queued: sim.Queued, listenqueue.BusyWorkers: sim.Busy, listenqueue.BusyPercent: sim.Utilisation}[body.Field]
-			probe.Value = 1
+			probe.Value, probe.Window = 1, 0
 		}
 		if probe.Reads == sim.Absent {
 			v := neutral(&f.Policy, i)

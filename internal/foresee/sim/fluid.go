@@ -235,7 +235,6 @@ func (f *fluid) play(end float64, _ time.Time) tally {
 		from = to
 	}
 	t.working, t.computing = t.busy/(end-f.now), t.busy
-	f.came = t.arrived
 	return t
 }
 
@@ -411,8 +410,6 @@ func (s *served) profile(workers int, utilisation float64) *profile {
 	}
 	return p
 }
-
-func (f *fluid) arrived(int) float64 { return f.came }
 
 func (f *fluid) finish(r *Result) {
 	f.flush()

@@ -57,11 +57,11 @@ type Reads uint8
 const (
 	Absent       Reads = iota // it is missing, as where its source is away
 	Constant                  // Probe.Value
-	Utilisation               // percent of the serving workers' time in which they had a request, since the last tick, times Probe.Value
+	Utilisation               // percent of the serving workers' time in which they had a request, over Probe.Window, times Probe.Value
 	ResponseTime              // Probe.Quantile of the response times over Probe.Window, in seconds
 	WaitTime                  // the same of the time before the service begins
 	ServiceTime               // the same of the service alone
-	ArrivalRate               // requests/s since the last tick
+	ArrivalRate               // requests/s over Probe.Window
 	Queued                    // requests that wait now
 	InFlight                  // requests that wait or are served now
 	Busy                      // workers that serve a request now
@@ -74,7 +74,7 @@ const (
 type Probe struct {
 	Reads    Reads
 	Quantile float64
-	Window   time.Duration
+	Window   time.Duration // that each reading looks back; 0: to the last tick
 	Value    float64
 	Route    int // of Site.Routes, counted from 1, whose times or rate it is; 0: all
 }
@@ -151,11 +151,12 @@ type run struct {
 	now      float64
 	chance   *Random
 	tally    tally
+	sums     []sums // at the last ticks, as a ring: as far back as the probes look
+	tick     int
 	last     [][]fleet.Reading // of each signal, the latest readings, as a ring: those that come late are among them
 	result   Result
 	sample   Sample
 	target   Probe // of the objective
-	failures failures
 	minute   int
 	jumped   time.Duration
 }
@@ -169,23 +170,29 @@ type model interface {
 	remove()           // a worker, which finishes what it has
 	// quantile is that of probe i, or of none (-1), and of how many samples.
 	quantile(i int, p *Probe) (value float64, samples uint64)
-	// arrived is how many requests of a route, counted from 1, came in the last tick.
-	arrived(route int) float64
 	finish(*Result)
 }
 
 // tally is what one tick came to.
 type tally struct {
-	arrived   float64 // requests
-	failed    float64 // requests, rejected or abandoned
-	busy      float64 // worker-seconds with a request
-	computing float64 // worker-seconds of these that are not spent waiting for the database
-	paid      float64 // worker-seconds
-	database  float64 // utilisation, 0..1, times seconds
-	queued    float64 // requests that wait at its end
-	working   float64 // workers that have a request then
-	pooled    float64 // queries that wait for a connection then
-	pool      float64 // connections that have a query then, 0..1 of all
+	arrived   float64   // requests
+	failed    float64   // requests, rejected or abandoned
+	busy      float64   // worker-seconds with a request
+	computing float64   // worker-seconds of these that are not spent waiting for the database
+	paid      float64   // worker-seconds
+	database  float64   // utilisation, 0..1, times seconds
+	queued    float64   // requests that wait at its end
+	working   float64   // workers that have a request then
+	pooled    float64   // queries that wait for a connection then
+	pool      float64   // connections that have a query then, 0..1 of all
+	routes    []float64 // requests of each that came since the start
+}
+
+// sums are what a run came to since its start.
+type sums struct {
+	seconds, arrived, failed, busy, computing float64
+	slots                                     float64   // seconds of workers that serve
+	routes                                    []float64 // requests of each that came
 }
 
 // Run carries a plan out.
@@ -208,7 +215,6 @@ func Run(p Plan) (*Result, error) {
 	} else {
 		r.fleet = levels[r.result.Level](r, initial)
 	}
-	r.failures.last = make([]float64, max(int(r.Target.Window/r.Tick), 1))
 	r.state.Fit(p.Policy)
 	r.input.Readings = make([]fleet.Reading, len(p.Probes))
 	if late := p.Faults.latest(); late > 0 {
@@ -217,15 +223,26 @@ func Run(p Plan) (*Result, error) {
 			r.last[i] = make([]fleet.Reading, int(late/p.Tick)+2)
 		}
 	}
+	back := r.back(&r.target)
+	for i := range p.Probes {
+		back = max(back, r.back(&p.Probes[i]))
+	}
+	r.sums = make([]sums, back+1)
+	if p.Site != nil {
+		for i := range r.sums {
+			r.sums[i].routes = make([]float64, len(p.Site.Routes))
+		}
+	}
 	end := p.Load.Duration().Seconds()
-	for tick := 1; r.now < end; tick++ {
-		to := min(float64(tick)*p.Tick.Seconds(), end)
+	for r.now < end {
+		r.tick++
+		to := min(float64(r.tick)*p.Tick.Seconds(), end)
 		now := r.Load.Start.Add(time.Duration(to * float64(time.Second)))
 		r.tally = r.fleet.play(to, now)
 		r.result.WorkerHours += r.tally.paid / 3600
 		r.result.Database += 100 * r.tally.database / end
-		r.failures.add(r.tally.failed)
 		r.now = to
+		r.sum(r.fleet.size())
 		r.judge()
 		r.decide(now)
 	}
@@ -244,12 +261,8 @@ func (r *run) decide(now time.Time) {
 	}
 	size := r.fleet.size()
 	r.input.Now, r.input.Size = now, size
-	utilisation, computing := 0.0, 0.0
-	if serving := float64(size.Serving+size.Draining) * r.Tick.Seconds(); serving > 0 {
-		utilisation, computing = min(100*r.tally.busy/serving, 100), min(100*r.tally.computing/serving, 100)
-	}
 	for i := range r.Probes {
-		r.input.Readings[i] = r.read(i, now, utilisation, computing)
+		r.input.Readings[i] = r.read(i, now)
 	}
 	if len(r.Faults) > 0 {
 		r.spoil(now)
@@ -263,7 +276,10 @@ func (r *run) decide(now time.Time) {
 	queued := int(r.tally.queued + 0.5)
 	r.result.LongestQueue = max(r.result.LongestQueue, queued)
 	if r.Each != nil {
-		r.sample = Sample{Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: utilisation, P95: r.sample.P95, Queued: queued, Failed: int(r.tally.failed), Database: 100 * r.tally.database / r.Tick.Seconds()}
+		r.sample = Sample{
+			Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: r.since(1).utilisation(), P95: r.sample.P95, Queued: queued,
+			Failed: int(r.tally.failed), Database: 100 * r.tally.database / r.Tick.Seconds(),
+		}
 		r.Each(&r.sample)
 	}
 	if !changes && len(r.Faults) == 0 {
@@ -286,13 +302,17 @@ func (r *run) judge() {
 	r.minute = minute
 	r.sample.P95 = math.NaN()
 	p95, n := r.fleet.quantile(-1, &r.target)
-	all := float64(n) + r.failures.sum
+	failed := 0.0
+	if r.Site != nil {
+		failed = r.since(r.back(&r.target)).failed
+	}
+	all := float64(n) + failed
 	if all < float64(max(r.Target.MinRequests, 1)) {
 		return
 	}
 	r.result.Minutes++
 	lost := false
-	if r.failures.sum > 0 { // took longer than any that was served
+	if failed > 0 { // took longer than any that was served
 		target := r.target
 		target.Quantile *= all / float64(max(n, 1))
 		lost = target.Quantile > 1
@@ -307,24 +327,40 @@ func (r *run) judge() {
 	}
 }
 
-// failures are those of the objective's window, tick by tick.
-type failures struct {
-	last []float64 // as a ring
-	at   int
-	sum  float64
+// back is how many ticks a probe looks back.
+func (r *run) back(p *Probe) int { return max(int(math.Round(float64(p.Window)/float64(r.Tick))), 1) }
+
+// sum takes in the last tick.
+func (r *run) sum(size fleet.Size) {
+	before := &r.sums[(r.tick-1)%len(r.sums)]
+	into := &r.sums[r.tick%len(r.sums)]
+	copy(into.routes, r.tally.routes)
+	*into = sums{
+		seconds: r.now, arrived: before.arrived + r.tally.arrived, failed: before.failed + r.tally.failed, busy: before.busy + r.tally.busy, computing: before.computing + r.tally.computing, routes: into.routes,
+		slots: before.slots + float64(size.Serving+size.Draining)*(r.now-before.seconds),
+	}
 }
 
-func (f *failures) add(n float64) {
-	if n == 0 && f.sum == 0 {
-		return
+// since is what the last ticks came to, or all when there were not so many.
+func (r *run) since(ticks int) sums {
+	to, from := &r.sums[r.tick%len(r.sums)], &r.sums[max(r.tick-ticks, 0)%len(r.sums)]
+	return sums{to.seconds - from.seconds, to.arrived - from.arrived, to.failed - from.failed, to.busy - from.busy, to.computing - from.computing, to.slots - from.slots, nil}
+}
+
+// came is how many requests of a route, counted from 1, came in the last ticks.
+func (r *run) came(route, ticks int) float64 {
+	return r.sums[r.tick%len(r.sums)].routes[route-1] - r.sums[max(r.tick-ticks, 0)%len(r.sums)].routes[route-1]
+}
+
+func (s sums) utilisation() float64 {
+	if s.slots <= 0 {
+		return 0
 	}
-	f.sum += n - f.last[f.at]
-	f.last[f.at] = n
-	f.at = (f.at + 1) % len(f.last)
+	return min(100*s.busy/s.slots, 100)
 }
 
 // read is what one signal says.
-func (r *run) read(i int, now time.Time, utilisation, computing float64) fleet.Reading {
+func (r *run) read(i int, now time.Time) fleet.Reading {
 	probe, out := &r.Probes[i], fleet.Reading{Time: now, Quality: fleet.Fresh}
 	switch probe.Reads {
 	case Absent:
@@ -332,9 +368,11 @@ func (r *run) read(i int, now time.Time, utilisation, computing float64) fleet.R
 	case Constant:
 		out.Value = probe.Value
 	case Utilisation:
-		out.Value = utilisation * probe.Value
+		out.Value = r.since(r.back(probe)).utilisation() * probe.Value
 	case Computing:
-		out.Value = computing * probe.Value
+		over := r.since(r.back(probe))
+		over.busy = over.computing
+		out.Value = over.utilisation() * probe.Value
 	case ResponseTime, WaitTime, ServiceTime:
 		value, n := r.fleet.quantile(i, probe)
 		if n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
@@ -343,11 +381,11 @@ func (r *run) read(i int, now time.Time, utilisation, computing float64) fleet.R
 		}
 		out.Value = value
 	case ArrivalRate:
-		came := r.tally.arrived
+		over := r.since(r.back(probe))
+		out.Value = over.arrived / over.seconds
 		if probe.Route > 0 {
-			came = r.fleet.arrived(probe.Route)
+			out.Value = r.came(probe.Route, r.back(probe)) / over.seconds
 		}
-		out.Value = came / r.Tick.Seconds()
 	case Queued:
 		out.Value = r.tally.queued
 	case InFlight:

@@ -102,9 +102,10 @@ type RouteResult struct {
 type site struct {
 	*run
 	routes    []route
-	share     float64 // the sum of all
-	own       float64 // the sum of all rates
-	idle      int     // workers
+	came      []float64 // requests of each
+	share     float64   // the sum of all
+	own       float64   // the sum of all rates
+	idle      int       // workers
 	busy      int
 	leaving   int    // of the busy ones: who is done first leaves
 	boots     agenda // when those that boot will serve
@@ -128,7 +129,6 @@ type site struct {
 type route struct {
 	Route
 	line      int
-	came      float64 // in this tick
 	requests  uint64
 	rejected  uint64
 	abandoned uint64
@@ -170,6 +170,7 @@ func newSite(r *run, initial int) model {
 		q.own += one.Rate
 		q.routes = append(q.routes, route{Route: one, line: slices.Index(priorities, one.Priority), ended: newEnded(&r.Plan, i+1)})
 	}
+	q.came = make([]float64, len(q.routes))
 	q.next = q.arrival()
 	return q
 }
@@ -208,9 +209,8 @@ func (q *site) play(end float64, now time.Time) tally {
 	q.ended.begin()
 	for i := range q.routes {
 		q.routes[i].ended.begin()
-		q.routes[i].came = 0
 	}
-	q.played = tally{}
+	q.played = tally{routes: q.came}
 	for {
 		at, what := q.next, arrives
 		if t := q.computing.first(); t < at {
@@ -281,7 +281,7 @@ func (q *site) arrive() {
 	}
 	q.next = q.arrival()
 	one := &q.routes[r]
-	one.came++
+	q.came[r]++
 	one.requests++
 	q.played.arrived++
 	if q.idle == 0 && q.waiting >= q.Site.Balancer.Queue {
@@ -393,8 +393,6 @@ func (q *site) quantile(_ int, p *Probe) (float64, uint64) {
 	}
 	return q.ended.quantile(p)
 }
-
-func (q *site) arrived(of int) float64 { return q.routes[of-1].came }
 
 func (q *site) finish(r *Result) {
 	r.Response, r.Wait = q.ended.response, q.ended.wait
