@@ -82,41 +82,41 @@ func (q *requests) play(end float64, now time.Time) tally {
 	return t
 }
 
-// arrive plays the arrivals of a stretch with one rate and returns the work that was begun.
-// While nobody waits and answers end within the tick, which is nearly always, it does what admit does, with all that it needs at hand.
+// arrive plays the arrivals of a stretch with one rate and returns the work that was begun. While nobody waits and answers end within
+// the tick, which is nearly always, it does what admit does with all that it needs at hand, and draws a request ahead: where the
+// processor guesses wrong how many workers are free before the one that took a request, it need not wait for the next one's tables.
 func (q *requests) arrive(from, to, gap, end float64) (work float64) {
 	arrivals, services := *q.arrivals, *q.services
 	unit, law, slow := q.unit, q.Service, q.slow
-	free, responses, waits := q.pool.free, &q.ended.inTick, &q.ended.waits
+	free, responses, waits := q.pool.free, &q.ended.inTick, q.ended.waiting()
 	plain := !q.ended.timed && q.waiting.n == 0
-	for t := from; ; {
+	t := from + gap*unit.of(uint32(arrivals.Next()>>32))
+	for t < to {
+		at, s := t, law.of(uint32(services.Next()>>32))
 		t += gap * unit.of(uint32(arrivals.Next()>>32))
-		if t >= to {
-			*q.arrivals, *q.services = arrivals, services
-			return work
-		}
-		s := law.of(uint32(services.Next() >> 32))
 		start := free[0]
-		if start < t {
-			start = t
+		if start < at {
+			start = at
 		}
 		done := start + s*slow
 		if !plain || done > end {
-			work += q.admit(t, s, end)
+			work += q.admit(at, s, end)
 			plain = plain && q.waiting.n == 0
 			continue
 		}
 		q.came++
 		work += s * slow
+		responses.Record(done - at)
+		waits.Record(start - at)
 		i := 1
 		for i < len(free) && free[i] < done {
 			free[i-1] = free[i]
 			i++
 		}
 		free[i-1] = done
-		responses.Record(done - t)
-		waits.Record(start - t)
 	}
+	*q.arrivals, *q.services = arrivals, services
+	return work
 }
 
 // replay plays what came one by one as it was, and returns the work that was begun.
@@ -207,6 +207,7 @@ type ended struct {
 	waits   signal.Histogram
 	served  signal.Histogram // service times, when a probe reads them
 	timed   bool             // a probe does
+	waited  bool             // a probe reads waits over a window
 	windows []window
 
 	response, wait signal.Histogram // of all
@@ -230,6 +231,7 @@ func newEnded(p *Plan, of int) ended {
 			continue
 		}
 		e.timed = e.timed || probe.Reads == ServiceTime
+		e.waited = e.waited || probe.Reads == WaitTime
 		if windowed(probe.Reads) {
 			e.window(probe.Reads, probe.Window)
 		}
@@ -256,8 +258,12 @@ func (e *ended) window(of Reads, length time.Duration) *signal.Sliding {
 // begin begins a tick.
 func (e *ended) begin() {
 	e.inTick.Reset()
-	e.waits.Reset()
-	e.served.Reset()
+	if e.waited {
+		e.waits.Reset()
+	}
+	if e.timed {
+		e.served.Reset()
+	}
 	at := e.tick % len(e.ends)
 	for _, l := range e.ends[at] {
 		e.add(l)
@@ -265,10 +271,18 @@ func (e *ended) begin() {
 	e.ends[at] = e.ends[at][:0]
 }
 
+// waiting is where waits go: to all at once, unless a window needs those of the tick.
+func (e *ended) waiting() *signal.Histogram {
+	if e.waited {
+		return &e.waits
+	}
+	return &e.wait
+}
+
 // add counts a request that ends in this tick.
 func (e *ended) add(l late) {
 	e.inTick.Record(l.response)
-	e.waits.Record(l.wait)
+	e.waiting().Record(l.wait)
 	if e.timed {
 		e.served.Record(l.response - l.wait)
 	}
@@ -303,7 +317,9 @@ func (e *ended) count(now time.Time) {
 		}
 	}
 	e.response.Add(&e.inTick)
-	e.wait.Add(&e.waits)
+	if e.waited {
+		e.wait.Add(&e.waits)
+	}
 }
 
 func (e *ended) quantile(p *Probe) (float64, uint64) {
