@@ -40,8 +40,12 @@ func (s *Series) Observe(sig *policy.Signal, now time.Time, r fleet.Reading, kee
 	if s.End.IsZero() {
 		s.End = periodEnd(now, sig.Period)
 	}
-	closed := 0
-	if now.After(s.End) {
+	closed, ends := 0, now.Compare(s.End)
+	if ends < 0 { // within the period, as nearly all are
+		s.add(sig, r)
+		return 0
+	}
+	if ends > 0 {
 		closed += s.close(sig, keep)
 		// Periods in which no tick fell are missing. More than keep of them need not be counted.
 		if gap := int(now.Sub(s.End)/sig.Period) - keep; gap > 0 {
@@ -52,7 +56,7 @@ func (s *Series) Observe(sig *policy.Signal, now time.Time, r fleet.Reading, kee
 		}
 	}
 	s.add(sig, r)
-	if !now.Before(s.End) {
+	if now.Equal(s.End) {
 		closed += s.close(sig, keep)
 	}
 	return closed

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"time"
 
 	"tidemark/internal/decide/engine"
@@ -153,6 +154,8 @@ type run struct {
 	tally    tally
 	sums     []sums // at the last ticks, as a ring: as far back as the probes look
 	tick     int
+	back     int               // ticks of the objective's window
+	probes   []reader          // of the plan
 	last     [][]fleet.Reading // of each signal, the latest readings, as a ring: those that come late are among them
 	result   Result
 	sample   Sample
@@ -223,11 +226,17 @@ func Run(p Plan) (*Result, error) {
 			r.last[i] = make([]fleet.Reading, int(late/p.Tick)+2)
 		}
 	}
-	back := r.back(&r.target)
+	r.back = r.ticks(&r.target)
+	back := r.back
 	for i := range p.Probes {
-		back = max(back, r.back(&p.Probes[i]))
+		probe := &p.Probes[i]
+		back = max(back, r.ticks(probe))
+		if probe.Reads == Constant {
+			r.input.Readings[i] = fleet.Reading{Value: probe.Value, Quality: fleet.Fresh}
+		}
+		r.probes = append(r.probes, reader{*probe, r.ticks(probe)})
 	}
-	r.sums = make([]sums, back+1)
+	r.sums = make([]sums, 1<<bits.Len(uint(back)))
 	if p.Site != nil {
 		for i := range r.sums {
 			r.sums[i].routes = make([]float64, len(p.Site.Routes))
@@ -261,8 +270,12 @@ func (r *run) decide(now time.Time) {
 	}
 	size := r.fleet.size()
 	r.input.Now, r.input.Size = now, size
-	for i := range r.Probes {
-		r.input.Readings[i] = r.read(i, now)
+	for i := range r.probes {
+		if probe := &r.probes[i]; probe.Reads == Constant && r.last == nil && len(r.Faults) == 0 {
+			r.input.Readings[i].Time = now
+		} else {
+			r.input.Readings[i] = r.read(i, probe, now)
+		}
 	}
 	if len(r.Faults) > 0 {
 		r.spoil(now)
@@ -304,7 +317,7 @@ func (r *run) judge() {
 	p95, n := r.fleet.quantile(-1, &r.target)
 	failed := 0.0
 	if r.Site != nil {
-		failed = r.since(r.back(&r.target)).failed
+		failed = r.since(r.back).failed
 	}
 	all := float64(n) + failed
 	if all < float64(max(r.Target.MinRequests, 1)) {
@@ -327,13 +340,19 @@ func (r *run) judge() {
 	}
 }
 
-// back is how many ticks a probe looks back.
-func (r *run) back(p *Probe) int { return max(int(math.Round(float64(p.Window)/float64(r.Tick))), 1) }
+// reader is a probe, and how many ticks it looks back.
+type reader struct {
+	Probe
+	back int
+}
+
+// ticks is how many ticks a probe looks back.
+func (r *run) ticks(p *Probe) int { return max(int(math.Round(float64(p.Window)/float64(r.Tick))), 1) }
 
 // sum takes in the last tick.
 func (r *run) sum(size fleet.Size) {
-	before := &r.sums[(r.tick-1)%len(r.sums)]
-	into := &r.sums[r.tick%len(r.sums)]
+	before := r.at(r.tick - 1)
+	into := r.at(r.tick)
 	copy(into.routes, r.tally.routes)
 	*into = sums{
 		seconds: r.now, arrived: before.arrived + r.tally.arrived, failed: before.failed + r.tally.failed, busy: before.busy + r.tally.busy, computing: before.computing + r.tally.computing, routes: into.routes,
@@ -341,15 +360,18 @@ func (r *run) sum(size fleet.Size) {
 	}
 }
 
+// at is what the run had come to at a tick; the ring's length is a power of two.
+func (r *run) at(tick int) *sums { return &r.sums[tick&(len(r.sums)-1)] }
+
 // since is what the last ticks came to, or all when there were not so many.
 func (r *run) since(ticks int) sums {
-	to, from := &r.sums[r.tick%len(r.sums)], &r.sums[max(r.tick-ticks, 0)%len(r.sums)]
+	to, from := r.at(r.tick), r.at(max(r.tick-ticks, 0))
 	return sums{to.seconds - from.seconds, to.arrived - from.arrived, to.failed - from.failed, to.busy - from.busy, to.computing - from.computing, to.slots - from.slots, nil}
 }
 
 // came is how many requests of a route, counted from 1, came in the last ticks.
 func (r *run) came(route, ticks int) float64 {
-	return r.sums[r.tick%len(r.sums)].routes[route-1] - r.sums[max(r.tick-ticks, 0)%len(r.sums)].routes[route-1]
+	return r.at(r.tick).routes[route-1] - r.at(max(r.tick-ticks, 0)).routes[route-1]
 }
 
 func (s sums) utilisation() float64 {
@@ -360,31 +382,31 @@ func (s sums) utilisation() float64 {
 }
 
 // read is what one signal says.
-func (r *run) read(i int, now time.Time) fleet.Reading {
-	probe, out := &r.Probes[i], fleet.Reading{Time: now, Quality: fleet.Fresh}
+func (r *run) read(i int, probe *reader, now time.Time) fleet.Reading {
+	out := fleet.Reading{Time: now, Quality: fleet.Fresh}
 	switch probe.Reads {
 	case Absent:
 		out.Quality = fleet.Missing
 	case Constant:
 		out.Value = probe.Value
 	case Utilisation:
-		out.Value = r.since(r.back(probe)).utilisation() * probe.Value
+		out.Value = r.since(probe.back).utilisation() * probe.Value
 	case Computing:
-		over := r.since(r.back(probe))
+		over := r.since(probe.back)
 		over.busy = over.computing
 		out.Value = over.utilisation() * probe.Value
 	case ResponseTime, WaitTime, ServiceTime:
-		value, n := r.fleet.quantile(i, probe)
+		value, n := r.fleet.quantile(i, &probe.Probe)
 		if n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
 			out.Quality = fleet.Sparse
 			break
 		}
 		out.Value = value
 	case ArrivalRate:
-		over := r.since(r.back(probe))
+		over := r.since(probe.back)
 		out.Value = over.arrived / over.seconds
 		if probe.Route > 0 {
-			out.Value = r.came(probe.Route, r.back(probe)) / over.seconds
+			out.Value = r.came(probe.Route, probe.back) / over.seconds
 		}
 	case Queued:
 		out.Value = r.tally.queued
