@@ -36,7 +36,7 @@ type Series struct {
 
 // Observe takes in the reading of a tick and reports how many datapoints it completed. keep is the number of datapoints to
 // hold on to.
-func (s *Series) Observe(sig *policy.Signal, now time.Time, r fleet.Reading, keep int) int {
+func (s *Series) Observe(sig *policy.Signal, now time.Time, r *fleet.Reading, keep int) int {
 	if s.End.IsZero() {
 		s.End = periodEnd(now, sig.Period)
 	}
@@ -71,7 +71,7 @@ func periodEnd(now time.Time, period time.Duration) time.Time {
 	return end
 }
 
-func (s *Series) add(sig *policy.Signal, r fleet.Reading) {
+func (s *Series) add(sig *policy.Signal, r *fleet.Reading) {
 	s.Best = max(s.Best, r.Quality)
 	if r.Quality != fleet.Fresh {
 		return

@@ -35,7 +35,7 @@ func newRequests(r *run, initial int) model {
 
 // play plays one tick: what waits, and what arrives until end. A request is handed to a worker only in the tick in which it
 // starts: by then it is known which workers there are, so that those that come later take their turn in the one queue.
-func (q *requests) play(end float64, now time.Time) tally {
+func (q *requests) play(end float64, now time.Time, t *tally) {
 	q.slow = q.Faults.slowed(q.now)
 	q.ended.begin()
 	q.came = 0
@@ -68,7 +68,7 @@ func (q *requests) play(end float64, now time.Time) tally {
 	for _, ready := range q.ready { // a worker that boots is not free, and not busy either
 		left -= max(ready-end, 0)
 	}
-	t := tally{arrived: float64(q.came), busy: work + q.ahead - left, paid: q.pay(end), queued: float64(q.waiting.n)}
+	t.arrived, t.busy, t.paid, t.queued = float64(q.came), work+q.ahead-left, q.pay(end), float64(q.waiting.n)
 	t.computing = t.busy
 	q.ahead = left
 	q.result.Requests += q.came
@@ -79,7 +79,6 @@ func (q *requests) play(end float64, now time.Time) tally {
 		}
 	}
 	t.working -= float64(len(q.ready))
-	return t
 }
 
 // arrive plays the arrivals of a stretch with one rate and returns the work that was begun. While nobody waits and answers end within

@@ -166,8 +166,8 @@ type run struct {
 
 // model is the virtual fleet itself, at one level of detail.
 type model interface {
-	// play goes on to end, on the wall clock that now shows then.
-	play(end float64, now time.Time) tally
+	// play goes on to end, on the wall clock that now shows then, and adds up what comes of it.
+	play(end float64, now time.Time, t *tally)
 	size() fleet.Size
 	add(ready float64) // a worker that will serve then
 	remove()           // a worker, which finishes what it has
@@ -247,7 +247,8 @@ func Run(p Plan) (*Result, error) {
 		r.tick++
 		to := min(float64(r.tick)*p.Tick.Seconds(), end)
 		now := r.Load.Start.Add(time.Duration(to * float64(time.Second)))
-		r.tally = r.fleet.play(to, now)
+		r.tally = tally{}
+		r.fleet.play(to, now, &r.tally)
 		r.result.WorkerHours += r.tally.paid / 3600
 		r.result.Database += 100 * r.tally.database / end
 		r.now = to
@@ -271,10 +272,10 @@ func (r *run) decide(now time.Time) {
 	size := r.fleet.size()
 	r.input.Now, r.input.Size = now, size
 	for i := range r.probes {
-		if probe := &r.probes[i]; probe.Reads == Constant && r.last == nil && len(r.Faults) == 0 {
-			r.input.Readings[i].Time = now
-		} else {
-			r.input.Readings[i] = r.read(i, probe, now)
+		reading := &r.input.Readings[i]
+		reading.Time = now
+		if probe := &r.probes[i]; probe.Reads != Constant || len(r.Faults) > 0 {
+			reading.Value, reading.Quality = r.read(i, probe)
 		}
 	}
 	if len(r.Faults) > 0 {
@@ -290,7 +291,7 @@ func (r *run) decide(now time.Time) {
 	r.result.LongestQueue = max(r.result.LongestQueue, queued)
 	if r.Each != nil {
 		r.sample = Sample{
-			Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: r.since(1).utilisation(), P95: r.sample.P95, Queued: queued,
+			Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: r.utilisation(1), P95: r.sample.P95, Queued: queued,
 			Failed: int(r.tally.failed), Database: 100 * r.tally.database / r.Tick.Seconds(),
 		}
 		r.Each(&r.sample)
@@ -317,7 +318,8 @@ func (r *run) judge() {
 	p95, n := r.fleet.quantile(-1, &r.target)
 	failed := 0.0
 	if r.Site != nil {
-		failed = r.since(r.back).failed
+		to, from := r.since(r.back)
+		failed = to.failed - from.failed
 	}
 	all := float64(n) + failed
 	if all < float64(max(r.Target.MinRequests, 1)) {
@@ -354,72 +356,64 @@ func (r *run) sum(size fleet.Size) {
 	before := r.at(r.tick - 1)
 	into := r.at(r.tick)
 	copy(into.routes, r.tally.routes)
-	*into = sums{
-		seconds: r.now, arrived: before.arrived + r.tally.arrived, failed: before.failed + r.tally.failed, busy: before.busy + r.tally.busy, computing: before.computing + r.tally.computing, routes: into.routes,
-		slots: before.slots + float64(size.Serving+size.Draining)*(r.now-before.seconds),
-	}
+	into.seconds, into.arrived, into.failed = r.now, before.arrived+r.tally.arrived, before.failed+r.tally.failed
+	into.busy, into.computing = before.busy+r.tally.busy, before.computing+r.tally.computing
+	into.slots = before.slots + float64(size.Serving+size.Draining)*(r.now-before.seconds)
 }
 
 // at is what the run had come to at a tick; the ring's length is a power of two.
 func (r *run) at(tick int) *sums { return &r.sums[tick&(len(r.sums)-1)] }
 
-// since is what the last ticks came to, or all when there were not so many.
-func (r *run) since(ticks int) sums {
-	to, from := r.at(r.tick), r.at(max(r.tick-ticks, 0))
-	return sums{to.seconds - from.seconds, to.arrived - from.arrived, to.failed - from.failed, to.busy - from.busy, to.computing - from.computing, to.slots - from.slots, nil}
+// since is what it has come to now, and some ticks ago, or at the start when there were not so many.
+func (r *run) since(ticks int) (to, from *sums) { return r.at(r.tick), r.at(max(r.tick-ticks, 0)) }
+
+// utilisation is that of the last ticks, in percent.
+func (r *run) utilisation(ticks int) float64 {
+	to, from := r.since(ticks)
+	return percent(to.busy-from.busy, to.slots-from.slots)
 }
 
-// came is how many requests of a route, counted from 1, came in the last ticks.
-func (r *run) came(route, ticks int) float64 {
-	return r.at(r.tick).routes[route-1] - r.at(max(r.tick-ticks, 0)).routes[route-1]
-}
-
-func (s sums) utilisation() float64 {
-	if s.slots <= 0 {
+func percent(used, slots float64) float64 {
+	if slots <= 0 {
 		return 0
 	}
-	return min(100*s.busy/s.slots, 100)
+	return min(100*used/slots, 100)
 }
 
 // read is what one signal says.
-func (r *run) read(i int, probe *reader, now time.Time) fleet.Reading {
-	out := fleet.Reading{Time: now, Quality: fleet.Fresh}
-	switch probe.Reads {
+func (r *run) read(i int, probe *reader) (value float64, quality fleet.Quality) {
+	switch to, from := r.since(probe.back); probe.Reads {
 	case Absent:
-		out.Quality = fleet.Missing
+		return 0, fleet.Missing
 	case Constant:
-		out.Value = probe.Value
+		value = probe.Value
 	case Utilisation:
-		out.Value = r.since(probe.back).utilisation() * probe.Value
+		value = percent(to.busy-from.busy, to.slots-from.slots) * probe.Value
 	case Computing:
-		over := r.since(probe.back)
-		over.busy = over.computing
-		out.Value = over.utilisation() * probe.Value
+		value = percent(to.computing-from.computing, to.slots-from.slots) * probe.Value
 	case ResponseTime, WaitTime, ServiceTime:
-		value, n := r.fleet.quantile(i, &probe.Probe)
-		if n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
-			out.Quality = fleet.Sparse
-			break
+		var n uint64
+		if value, n = r.fleet.quantile(i, &probe.Probe); n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
+			return 0, fleet.Sparse
 		}
-		out.Value = value
 	case ArrivalRate:
-		over := r.since(probe.back)
-		out.Value = over.arrived / over.seconds
+		came := to.arrived - from.arrived
 		if probe.Route > 0 {
-			out.Value = r.came(probe.Route, probe.back) / over.seconds
+			came = to.routes[probe.Route-1] - from.routes[probe.Route-1]
 		}
+		value = came / (to.seconds - from.seconds)
 	case Queued:
-		out.Value = r.tally.queued
+		value = r.tally.queued
 	case InFlight:
-		out.Value = r.tally.queued + r.tally.working
+		value = r.tally.queued + r.tally.working
 	case Busy:
-		out.Value = r.tally.working
+		value = r.tally.working
 	case PoolWaiting:
-		out.Value = r.tally.pooled
+		value = r.tally.pooled
 	case PoolTaken:
-		out.Value = 100 * r.tally.pool
+		value = 100 * r.tally.pool
 	}
-	return out
+	return value, fleet.Fresh
 }
 
 // control makes an action of what another controller asks for.

@@ -121,7 +121,7 @@ type site struct {
 	unit      *Law
 	next      float64 // arrival
 	at        float64 // of the last event
-	played    tally   // of this tick
+	played    *tally  // of this tick
 	ended     ended   // all
 }
 
@@ -204,29 +204,30 @@ const (
 	givesUp
 )
 
-func (q *site) play(end float64, now time.Time) tally {
+func (q *site) play(end float64, now time.Time, t *tally) {
 	q.database.slow = q.Faults.slowed(q.now)
 	q.ended.begin()
 	for i := range q.routes {
 		q.routes[i].ended.begin()
 	}
-	q.played = tally{routes: q.came}
+	q.played = t
+	t.routes = q.came
 	for {
 		at, what := q.next, arrives
-		if t := q.computing.first(); t < at {
-			at, what = t, computed
+		if then := q.computing.first(); then < at {
+			at, what = then, computed
 		}
-		if t := q.database.first(); t < at {
-			at, what = t, queried
+		if then := q.database.first(); then < at {
+			at, what = then, queried
 		}
-		if t := q.boots.first(); t < at {
-			at, what = t, booted
+		if then := q.boots.first(); then < at {
+			at, what = then, booted
 		}
 		longest := -1
 		for i := range q.lines {
 			if l := &q.lines[i]; l.n > 0 {
-				if t := q.jobs[l.peek()].arrival + q.patience; t < at {
-					at, what, longest = t, givesUp, i
+				if then := q.jobs[l.peek()].arrival + q.patience; then < at {
+					at, what, longest = then, givesUp, i
 				}
 			}
 		}
@@ -253,9 +254,8 @@ func (q *site) play(end float64, now time.Time) tally {
 	for i := range q.routes {
 		q.routes[i].ended.count(now)
 	}
-	q.played.queued, q.played.working = float64(q.waiting), float64(q.busy)
-	q.played.pooled, q.played.pool = float64(q.database.waiting.n), q.database.taken()
-	return q.played
+	t.queued, t.working = float64(q.waiting), float64(q.busy)
+	t.pooled, t.pool = float64(q.database.waiting.n), q.database.taken()
 }
 
 // advance lets time pass until something happens.
