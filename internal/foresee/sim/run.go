@@ -242,10 +242,10 @@ func Run(p Plan) (*Result, error) {
 			r.sums[i].routes = make([]float64, len(p.Site.Routes))
 		}
 	}
-	end := p.Load.Duration().Seconds()
+	end, step := p.Load.Duration().Seconds(), p.Tick.Seconds()
 	for r.now < end {
 		r.tick++
-		to := min(float64(r.tick)*p.Tick.Seconds(), end)
+		to := min(float64(r.tick)*step, end)
 		now := r.Load.Start.Add(time.Duration(to * float64(time.Second)))
 		r.tally = tally{}
 		r.fleet.play(to, now, &r.tally)

@@ -198,7 +198,7 @@ func TestDatabase(t *testing.T) {
 				}
 				return c.law.capacity(n)
 			}
-			all := steady(t, s, workers, 300, 15*time.Minute)
+			all := steady(t, s, workers, 150, 10*time.Minute)
 			agrees(t, fmt.Sprintf("%s, %d workers", c.name, workers), all, func(r *Result) float64 { return float64(r.Response.Count()) / r.Duration.Seconds() }, throughput(workers, 0.6*service, 0.4*service, pace))
 		}
 	}
