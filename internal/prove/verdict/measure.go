@@ -4,7 +4,6 @@ import (
 	"strings"
 	"time"
 
-	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 	"tidemark/internal/prove/outcome"
 )
@@ -19,6 +18,7 @@ type measure struct {
 // sample is one run's figure.
 type sample struct {
 	Interval
+	spells  float64 // that the run held: stretches that say something of their own
 	samples int
 	unit    *fleet.Unit // where the run tells it
 }
@@ -68,36 +68,38 @@ func eachSlot(run *outcome.Run, of string, f func(at int, s *outcome.Slot)) {
 	}
 }
 
-func quantileOf(windows []signal.Histogram, q float64, seed uint64) sample {
-	l := newLevels(windows)
+func quantileOf(windows int, all []cell, q float64, seed uint64) sample {
+	l := newLevels(windows, all)
 	n := 0
 	if len(l.middle) > 0 {
 		n = l.whole(len(l.middle) - 1)
 	}
-	return sample{Interval: l.quantile(q, seed), samples: n}
+	out := sample{samples: n}
+	out.Interval, out.spells = l.quantile(q, seed)
+	return out
 }
 
 func latency(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 	from, to := judged(run)
-	windows := make([]signal.Histogram, to-from)
-	eachSlot(run, c.Of, func(at int, s *outcome.Slot) { windows[at].Add(&s.Latency.Histogram) })
-	return quantileOf(windows, c.Quantile, seed)
+	var all []cell
+	eachSlot(run, c.Of, func(at int, s *outcome.Slot) { all = cells(all, at, &s.Latency.Histogram) })
+	return quantileOf(to-from, all, c.Quantile, seed)
 }
 
 func duration(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 	from, to := judged(run)
-	windows := make([]signal.Histogram, to-from)
+	var all []cell
 	for _, j := range run.Journeys {
 		if c.Of != "" && j.Name != c.Of {
 			continue
 		}
 		for i := range j.Slots {
 			if s := &j.Slots[i]; s.At >= from && s.At < to {
-				windows[s.At-from].Add(&s.Duration.Histogram)
+				all = cells(all, s.At-from, &s.Duration.Histogram)
 			}
 		}
 	}
-	return quantileOf(windows, c.Quantile, seed)
+	return quantileOf(to-from, all, c.Quantile, seed)
 }
 
 func resource(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
@@ -120,7 +122,7 @@ func resource(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 			}
 		}
 	}
-	out.Interval = ratio(sum, n, false, seed)
+	out.Interval, out.spells = ratio(sum, n, false, seed)
 	return out
 }
 
@@ -133,7 +135,7 @@ func errorRate(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 		all[at] += float64(s.Count)
 		out.samples += int(s.Count)
 	})
-	out.Interval = ratio(failed, all, true, seed)
+	out.Interval, out.spells = ratio(failed, all, true, seed)
 	return out
 }
 
@@ -152,7 +154,7 @@ func availability(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 	for _, a := range asked {
 		out.samples += int(a)
 	}
-	out.Interval = ratio(up, asked, true, seed)
+	out.Interval, out.spells = ratio(up, asked, true, seed)
 	return out
 }
 
@@ -167,6 +169,6 @@ func throughput(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 		done[at] += float64(s.Count - s.Failures())
 		out.samples += int(s.Count)
 	})
-	out.Interval = ratio(done, seconds, false, seed)
+	out.Interval, out.spells = ratio(done, seconds, false, seed)
 	return out
 }

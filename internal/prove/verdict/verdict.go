@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/prove/outcome"
@@ -171,6 +172,8 @@ func invalid(run *outcome.Run) (why []string) {
 func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Result {
 	r := Result{Criterion: c, Status: Undecided, Unit: m.unit, AtLeast: m.atLeast}
 	var figures []float64
+	few := math.Inf(1) // spells in a run
+	var spell time.Duration
 	for i, run := range runs {
 		s := m.of(run, c, uint64(i))
 		r.Samples += s.samples
@@ -188,6 +191,9 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 		}
 		r.PerRun = append(r.PerRun, s.Interval)
 		figures = append(figures, s.Value)
+		if s.spells < few {
+			few, spell = s.spells, time.Duration(float64(run.Length-run.WarmUp)/s.spells)
+		}
 	}
 	if len(figures) == 0 || len(figures) < len(runs) {
 		return r
@@ -203,8 +209,11 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 	}
 	r.Figure = &all
 	r.Status = compare(all, c.Limit, c.Variation, m.atLeast)
-	if r.Status == Undecided {
+	switch {
+	case r.Status == Undecided:
 		r.Why = doubt(r, m)
+	case !ok && few < enoughSpells:
+		r.Why = fmt.Sprintf("one run is not enough to rely on the bounds: slow and quick spells of about %s, and only %.0f of them in a run; play it longer, or five times", fleet.Elapsed(spell.Round(time.Second)), few)
 	}
 	if len(baseline) > 0 {
 		r.Baseline = against(m, c, figures, baseline)
