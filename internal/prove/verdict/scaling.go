@@ -106,7 +106,7 @@ func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 	if rested+raised == 0 {
 		return Unneeded, "no rule that adds workers was breached for its evaluation periods", math.NaN()
 	}
-	return Passed, fmt.Sprintf("%d alarms were raised as the policies say; %d times a rule in alarm asked for a worker that was added", raised, rested), math.NaN()
+	return Passed, fmt.Sprintf("alarms raised as the policies say: %d; scale-outs that rest on one: %d", raised, rested), math.NaN()
 }
 
 // stay is a stretch of time. A zero end is not known.
@@ -392,5 +392,5 @@ func guardsHeld(run *outcome.Run, _ outcome.Criterion) (Status, string, float64)
 	if times == 0 {
 		return Unneeded, "no guard had to hold; no fleet left its bounds", math.NaN()
 	}
-	return Passed, fmt.Sprintf("guards held %d times, and nothing was scaled out meanwhile", times), math.NaN()
+	return Passed, fmt.Sprintf("guards that began to hold: %d; nothing was scaled out meanwhile", times), math.NaN()
 }

@@ -211,9 +211,10 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 	r.Status = compare(all, c.Limit, c.Variation, m.atLeast)
 	switch {
 	case r.Status == Undecided:
-		r.Why = doubt(r, m)
-	case !ok && few < enoughSpells:
-		r.Why = fmt.Sprintf("one run is not enough to rely on the bounds: slow and quick spells of about %s, and only %.0f of them in a run; play it longer, or five times", fleet.Elapsed(spell.Round(time.Second)), few)
+		r.Why = doubt(&r, m)
+	case !ok && c.Quantile > 0 && few < enoughSpells && compare(all.twice(), c.Limit, c.Variation, m.atLeast) != r.Status:
+		r.Status = Undecided
+		r.Why = fmt.Sprintf("one run is not enough: it holds only %.0f slow and quick spells, of about %s, too few to rely on bounds so close to the limit. Play it longer, or five times", few, fleet.Elapsed(spell.Round(time.Second)))
 	}
 	if len(baseline) > 0 {
 		r.Baseline = against(m, c, figures, baseline)
@@ -242,7 +243,7 @@ func compare(i Interval, limit, variation float64, atLeast bool) Status {
 }
 
 // doubt says why a figure decides nothing.
-func doubt(r Result, m measure) string {
+func doubt(r *Result, m measure) string {
 	worst := r.Figure.High
 	if m.atLeast {
 		worst = r.Figure.Low
@@ -254,7 +255,22 @@ func doubt(r Result, m measure) string {
 	if math.IsInf(worst, 0) {
 		return "the run is too short to bound it"
 	}
-	return fmt.Sprintf("the limit lies within what is possible, %s to %s: a longer run, or five, would tell", show(r.Unit, r.Figure.Low), show(r.Unit, r.Figure.High))
+	return fmt.Sprintf("the limit lies within what is possible, %s to %s: a longer run, or five, would tell", r.Amount(r.Figure.Low), r.Amount(r.Figure.High))
+}
+
+// Amount writes a value of a criterion in its unit, "?" when it is not known.
+func (r *Result) Amount(v float64) string {
+	switch {
+	case math.IsInf(v, 0) || math.IsNaN(v):
+		return "?"
+	case r.Measure == outcome.ErrorRate || r.Measure == outcome.Availability:
+		return fmt.Sprintf("%.4g %%", v*100)
+	case r.Measure == outcome.Throughput:
+		return fmt.Sprintf("%.4g/s", v)
+	case r.Unit == fleet.Seconds && (v >= 1 || v == 0):
+		return fleet.Elapsed(time.Duration(v * float64(time.Second)).Round(10 * time.Millisecond))
+	}
+	return r.Unit.Format(v)
 }
 
 func show(u fleet.Unit, v float64) string {

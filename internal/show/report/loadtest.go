@@ -74,7 +74,7 @@ func facts(runs []*outcome.Run, zone *time.Location) (out []Fact) {
 
 func judgement(v *verdict.Verdict) Section {
 	s := Section{Title: "Verdict"}
-	s.Blocks = append(s.Blocks, Tiles{{Value: strings.ToUpper(text.StatusWords[v.Status]), Name: "the whole", Tone: statusTones[v.Status]}})
+	s.Blocks = append(s.Blocks, Tiles{{Value: strings.ToUpper(text.StatusWords[v.Status]), Name: "verdict", Tone: statusTones[v.Status]}})
 	for _, why := range v.Invalid {
 		s.Blocks = append(s.Blocks, Note{Bad, why})
 	}
@@ -248,7 +248,7 @@ func ofFleet(f *outcome.Fleet, x chart.Axis, marks []chart.Mark) (out []*chart.C
 		c := &chart.Chart{Title: f.Name + ": " + s.Signal, X: x, Y: chart.Axis{Unit: s.Unit}, Series: []chart.Series{{Name: s.Signal, Points: points}}, Height: 110}
 		for _, r := range f.Rules {
 			if r.Signal == s.Signal {
-				c.Thresholds = append(c.Thresholds, chart.Threshold{Name: r.Policy, Value: r.Threshold})
+				c.Thresholds = append(c.Thresholds, chart.Threshold{Name: r.Policy + " " + r.Condition(), Value: r.Threshold})
 			}
 		}
 		out = append(out, c)
