@@ -85,7 +85,7 @@ func judgement(v *verdict.Verdict) Section {
 		if r.Baseline != nil {
 			more = strings.TrimPrefix(more+"; "+text.Against(r), "; ")
 		}
-		t.Rows = append(t.Rows, Row{{Text: r.Name, More: more}, {Text: text.Asked(r)}, {Text: text.Measured(r)}, {Text: text.Bounds(r)}, {Text: text.StatusWords[r.Status], Tone: statusTones[r.Status]}})
+		t.Rows = append(t.Rows, Row{{Text: r.Name, More: more}, {Text: strings.ReplaceAll(text.Asked(r), " %", "\u00a0%")}, {Text: text.Measured(r)}, {Text: text.Bounds(r)}, {Text: text.StatusWords[r.Status], Tone: statusTones[r.Status]}})
 	}
 	s.Blocks = append(s.Blocks, t, Text("Each bound holds with 95 % confidence, by a block bootstrap over time or, with five runs or more, by the runs' own figures. Passed: the bound on the bad side keeps the limit. Within variation: it keeps what is tolerated. Failed: even the other bound does not. Else undecided."))
 	if len(v.Bottlenecks) > 0 {
