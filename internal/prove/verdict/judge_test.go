@@ -167,3 +167,25 @@ func TestBaseline(t *testing.T) {
 		t.Errorf("alike: %+v", same)
 	}
 }
+
+// An hour without a failure proves 99.5 %, however long its slots are; ten minutes of it down disprove it.
+func TestAvailabilityDoesNotDependOnTheSlots(t *testing.T) {
+	available := []outcome.Criterion{{Name: "availability", Measure: outcome.Availability, Limit: 0.995}}
+	for _, slot := range []int{1, 5, 25} {
+		for down, want := range map[int]Status{0: Passed, 600: Failed} {
+			run := &outcome.Run{Started: began, Length: fleet.Duration(time.Hour), Slot: fleet.Duration(time.Duration(slot) * time.Second), Generator: outcome.Generator{Requests: 36_000}}
+			step := outcome.Step{Name: "lookup", Kind: outcome.API}
+			for at := range 3600 / slot {
+				one := outcome.Slot{At: at, Count: uint64(10 * slot)}
+				if at*slot >= 1800 && at*slot < 1800+down {
+					one.Failed = map[outcome.Class]uint64{outcome.FailedConnect: one.Count}
+				}
+				step.Slots = append(step.Slots, one)
+			}
+			run.Steps = []outcome.Step{step}
+			if got := Judge([]*outcome.Run{run}, available, nil).Criteria[0]; got.Status != want || math.Abs(got.Figure.Value-(1-float64(down)/3600)) > 1e-9 {
+				t.Errorf("slots of %d s, %d s down: %+v", slot, down, got)
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -139,22 +140,28 @@ func errorRate(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 	return out
 }
 
+// availability counts seconds, so that it does not matter how long the slots are: a slot has as many as it is long, and no more than requests
+// came. They were up when one of its requests succeeded. What was down was down: only how much worse it may be is a matter of chance, so that
+// a run in which too much was down has failed.
 func availability(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 	from, to := judged(run)
-	asked, up := make([]float64, to-from), make([]float64, to-from)
+	count, succeeded := make([]uint64, to-from), make([]uint64, to-from)
 	eachSlot(run, c.Of, func(at int, s *outcome.Slot) {
-		if s.Count > 0 {
-			asked[at] = 1
-		}
-		if s.Failures() < s.Count {
-			up[at] = 1
-		}
+		count[at] += s.Count
+		succeeded[at] += s.Count - s.Failures()
 	})
+	asked, down := make([]float64, to-from), make([]float64, to-from)
 	var out sample
-	for _, a := range asked {
-		out.samples += int(a)
+	for at := range count {
+		asked[at] = min(math.Ceil(time.Duration(run.Slot).Seconds()), float64(count[at]))
+		if succeeded[at] == 0 {
+			down[at] = asked[at]
+		}
+		out.samples += int(asked[at])
 	}
-	out.Interval, out.spells = ratio(up, asked, true, seed)
+	lost, spells := ratio(down, asked, true, seed)
+	up := 1 - lost.Value
+	out.Interval, out.spells = Interval{up, max(1-lost.High, 0), up}, spells
 	return out
 }
 
