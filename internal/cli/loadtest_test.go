@@ -179,6 +179,14 @@ func TestLoadTestExitCodes(t *testing.T) {
 			t.Errorf("%s: exit %d, %s, %+v; want %d, %s, %d failures, %d errors", tt.name, code, status, junit, tt.code, tt.status, tt.fails, tt.wrong)
 		}
 	}
+	// A k6 that drops iterations: what it measured of the others proves nothing.
+	k6 := `{"metric":"http_reqs","type":"Point","data":{"time":"2026-11-28T02:00:00Z","value":1,"tags":{"name":"look up","status":"200"}}}
+{"metric":"http_req_duration","type":"Point","data":{"time":"2026-11-28T02:00:00Z","value":20,"tags":{"name":"look up","status":"200"}}}
+{"metric":"dropped_iterations","type":"Point","data":{"time":"2026-11-28T02:00:01Z","value":3,"tags":{"scenario":"default"}}}
+`
+	if code, status, junit := judgedBy(t, "--k6-json", write("k6.json", k6)); code != 3 || status != "invalid" || junit.Errors == 0 {
+		t.Errorf("dropped iterations: exit %d, %s, %+v", code, status, junit)
+	}
 	for _, tt := range []struct {
 		want string
 		args []string
