@@ -49,22 +49,7 @@ func steady(length string, rate int) string {
 	return fmt.Sprintf(header, length) + fmt.Sprintf("load: [{journey: visit, arrivals: even, rate: [{at: 0s, rate: %d}]}]\n", rate)
 }
 
-func total(o *outcome.Run) (sum outcome.Slot) {
-	sum.Failed = map[outcome.Class]uint64{}
-	for i := range o.Steps {
-		for j := range o.Steps[i].Slots {
-			s := &o.Steps[i].Slots[j]
-			sum.Count += s.Count
-			sum.Interrupted += s.Interrupted
-			sum.Latency.Add(&s.Latency.Histogram)
-			sum.Service.Add(&s.Service.Histogram)
-			for class, n := range s.Failed {
-				sum.Failed[class] += n
-			}
-		}
-	}
-	return sum
-}
+func total(o *outcome.Run) outcome.Slot { return Total(o, "") }
 
 func TestFixedDelay(t *testing.T) {
 	t.Parallel()
