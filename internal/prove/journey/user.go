@@ -87,6 +87,9 @@ func (p *Program) NewUser(site *Site, number int) (*User, error) {
 		u.kept[name] = "" // nothing yet
 	}
 	u.rng = rand.New(u.source)
+	if len(p.root.Templates()) == 0 {
+		return u, nil
+	}
 	root, err := p.root.Clone()
 	if err != nil {
 		return nil, err
