@@ -14,10 +14,12 @@ import (
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/observe/accesslog"
+	"tidemark/internal/prove/journey"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/rehearsal"
 	"tidemark/internal/prove/scenario"
 	"tidemark/internal/record"
+	"tidemark/test/servers"
 )
 
 const gunicornApp = `
@@ -79,7 +81,7 @@ func TestGunicornBehindNginx(t *testing.T) {
 	}
 	gunicorn, nginx := needs(t, "gunicorn"), needs(t, "nginx")
 	dir := t.TempDir()
-	back, front := freePort(t), freePort(t)
+	back, front := servers.FreePort(t), servers.FreePort(t)
 	write(t, filepath.Join(dir, "app.py"), gunicornApp)
 	write(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(nginxConf, dir, front, back, accesslog.Directive()))
 	write(t, filepath.Join(dir, "access.log"), "")
@@ -101,7 +103,7 @@ func TestGunicornBehindNginx(t *testing.T) {
 	write(t, config, fmt.Sprintf(gunicornConfig, dir))
 	d := startDaemon(t, config, filepath.Join(dir, "state", "tidemark.sock"))
 
-	o := playLoad(t, fmt.Sprintf("http://127.0.0.1:%d", front), gunicornLoad, scenario.Options{})
+	o := playLoad(t, fmt.Sprintf("http://127.0.0.1:%d", front), gunicornLoad, scenario.Options{}, nil)
 	events, err := d.client.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventActionDone, fleet.EventActionFailed, fleet.EventTargetLost}, Limit: 1000})
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +132,8 @@ func TestGunicornBehindNginx(t *testing.T) {
 	}
 }
 
-// playLoad plays a scenario to its end.
-func playLoad(t *testing.T, target, text string, options scenario.Options) *outcome.Run {
+// playLoad plays a scenario to its end. each hears of each request; it may be nil.
+func playLoad(t *testing.T, target, text string, options scenario.Options, each func(string, *journey.Request)) *outcome.Run {
 	t.Helper()
 	s, err := scenario.Parse("load.yaml", []byte(text), options)
 	if err != nil {
@@ -141,7 +143,7 @@ func playLoad(t *testing.T, target, text string, options scenario.Options) *outc
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := rehearsal.Play(t.Context(), rehearsal.Plan{Scenario: s, Target: u, Seed: 1})
+	o, err := rehearsal.Play(t.Context(), rehearsal.Plan{Scenario: s, Target: u, Seed: 1, Each: each})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"tidemark/internal/prove/rehearsal"
 	"tidemark/internal/prove/scenario"
 	"tidemark/internal/record"
+	"tidemark/test/servers"
 )
 
 // Time runs 60 times faster than in the requirements, except that a rate needs a window of some requests: 500 ms.
@@ -130,7 +129,7 @@ func playRamp(t *testing.T, rules, objective string) *ramp {
 	t.Helper()
 	dir := t.TempDir()
 	known := seedFarmers(t, filepath.Join(dir, "registry.db"))
-	front, first := freePort(t), freePorts(t, 12)
+	front, first := servers.FreePort(t), servers.FreePorts(t, 12)
 	config, socket := filepath.Join(dir, "tidemark.yaml"), filepath.Join(dir, "state", "tidemark.sock")
 	write(t, config, fmt.Sprintf(objectiveConfig, dir, program("registry"), first, first+11, front, rules, objective))
 	t.Cleanup(func() { endAll(t, dir) })
@@ -151,7 +150,7 @@ func playRamp(t *testing.T, rules, objective string) *ramp {
 		defer close(watched)
 		r.watch(ctx, d, start)
 	}()
-	r.load = playLoad(t, url, objectiveLoad, scenario.Options{Data: map[string]string{"farmers": known}})
+	r.load = playLoad(t, url, objectiveLoad, scenario.Options{Data: map[string]string{"farmers": known}}, nil)
 	stop()
 	<-watched
 	events, err := d.client.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventDecision}})
@@ -220,25 +219,4 @@ func seedFarmers(t *testing.T, db string) string {
 	file := filepath.Join(filepath.Dir(db), "farmers.csv")
 	write(t, file, text.String())
 	return file
-}
-
-// freePorts finds n ports in a row of 127.0.0.1 on which nobody listens now, and returns the first.
-func freePorts(t *testing.T, n int) int {
-	t.Helper()
-	var lc net.ListenConfig
-	for range 100 {
-		first := 20_000 + rand.IntN(10_000)
-		free := true
-		for p := first; p < first+n && free; p++ {
-			l, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", p))
-			if free = err == nil; free {
-				_ = l.Close()
-			}
-		}
-		if free {
-			return first
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
 }
