@@ -295,8 +295,8 @@ func answered(t testing.TB, method, text string) (answer, error) {
 		ours, theirs := net.Pipe()
 		go func() {
 			defer theirs.Close()
-			go io.Copy(io.Discard, theirs) //nolint:errcheck // it ends with the pipe
-			io.WriteString(theirs, text)   //nolint:errcheck // who has heard enough hangs up
+			go io.Copy(io.Discard, theirs)
+			io.WriteString(theirs, text) // whoever has heard enough hangs up
 		}()
 		return ours, nil
 	})
@@ -337,9 +337,9 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		r := bufio.NewReader(strings.NewReader(text))
-		resp, err := http.ReadResponse(r, &http.Request{Method: method})
+		resp, err := http.ReadResponse(r, &http.Request{Method: method}) //nolint:bodyclose // it is in memory
 		for err == nil && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
-			resp, err = http.ReadResponse(r, &http.Request{Method: method})
+			resp, err = http.ReadResponse(r, &http.Request{Method: method}) //nolint:bodyclose // it is in memory
 		}
 		if err != nil {
 			t.Fatalf("%+v, and net/http: %v", got, err)

@@ -91,7 +91,7 @@ func inMemory(t *testing.T, server *http.Server, play func(t *testing.T, dial ht
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			server.Serve(m) //nolint:errcheck // it ends by Close
+			server.Serve(m) // it ends by Close
 		}()
 		play(t, m.dial)
 		server.Close()
@@ -257,10 +257,10 @@ func TestInterruptedRunIsPartial(t *testing.T) {
 	var n atomic.Int64
 	var cancel func()
 	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		switch n := n.Add(1); {
-		case n == 31: // with the dry run's
+		switch n.Add(1) {
+		case 31: // with the dry run's
 			cancel()
-		case n == 11: // one that does not end
+		case 11: // one that does not end
 			<-r.Context().Done()
 		}
 	})}
