@@ -441,9 +441,23 @@ func (r *run) stream(begin, going context.Context, i int) {
 		r.live(begin, going, l)
 		return
 	}
-	var visitors pool
-	defer visitors.leave()
 	program := r.Scenario.Program(l.Journey)
+	visitors := pool{
+		paced: l.Connection == scenario.Kept,
+		hire:  func() (*visitor, error) { return r.visitor(program, l) },
+		visit: func(v *visitor, a arrival) {
+			defer r.open.Add(-1)
+			r.visitOnce(going, v, l, a.at, a.more)
+			if l.Connection != scenario.Kept {
+				v.hangUp()
+			}
+		},
+		failed: func(err error) {
+			r.open.Add(-1)
+			r.note("%s: %v", l.Journey, err)
+		},
+	}
+	defer visitors.leave()
 	arrive := func(at time.Duration, more map[string]any) {
 		full := r.open.Add(1) > int64(r.Scenario.Limits.Connections)
 		r.began(at, full)
@@ -451,16 +465,7 @@ func (r *run) stream(begin, going context.Context, i int) {
 			r.open.Add(-1)
 			return
 		}
-		visitors.send(arrival{at, more}, func() (*visitor, error) { return r.visitor(program, l) }, func(v *visitor, a arrival) {
-			defer r.open.Add(-1)
-			r.visitOnce(going, v, l, a.at, a.more)
-			if l.Connection != scenario.Kept {
-				v.hangUp()
-			}
-		}, func(err error) {
-			r.open.Add(-1)
-			r.note("%s: %v", l.Journey, err)
-		})
+		visitors.send(arrival{at, more})
 	}
 	for _, a := range r.Scenario.Arrivals(i) {
 		if a.At >= r.Scenario.Duration || !sleep(begin, r.start.Add(a.At)) {
