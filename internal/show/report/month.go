@@ -35,7 +35,7 @@ func Month(r *month.Report, config string) Page {
 	if r.Country != "" {
 		p.Facts = append(p.Facts, Fact{"Country", r.Country})
 	}
-	p.Facts = append(p.Facts, Fact{"Month", fmt.Sprintf("%s to %s", r.From.Format("2 January 2006"), r.Until.In(r.Zone).Add(-time.Second).Format("2 January 2006 MST"))})
+	p.Facts = append(p.Facts, Fact{"Month", fmt.Sprintf("%s to %s", r.From.Format("2 January 2006"), r.Until.In(r.Zone).Add(-time.Second).Format("2 January 2006"))})
 	if !r.Whole() {
 		p.Facts = append(p.Facts, Fact{"Not over", "figures are those up to " + r.Until.In(r.Zone).Format("2006-01-02 15:04")})
 	}
@@ -63,7 +63,14 @@ type writer struct {
 	config string
 }
 
-func took(d fleet.Duration) string { return fleet.Elapsed(time.Duration(d).Round(time.Second)) }
+// took writes a duration; what is long, without fractions of a second.
+func took(d fleet.Duration) string {
+	t := time.Duration(d)
+	if t >= 10*time.Second {
+		t = t.Round(time.Second)
+	}
+	return fleet.Elapsed(t)
+}
 
 func pct(v float64) string { return fleet.Percent.Format(v) }
 
@@ -424,7 +431,7 @@ func (w *writer) levels() []Block {
 			if l.Worst != nil {
 				worst.More = w.stamp(l.At)
 			}
-			t.Rows = append(t.Rows, Row{name, {Text: took(l.Within)}, {Text: figure(l.Kept, month.Floor), Tone: verdictTones[l.Verdict]}, {Text: took(l.Missed)}, {Text: took(l.Unknown)}, worst, {Text: verdictWords[l.Verdict], Tone: verdictTones[l.Verdict]}})
+			t.Rows = append(t.Rows, Row{name, {Text: took(l.Within)}, {Text: figure(l.Kept, month.Floor), Tone: verdictTones[l.Verdict]}, judged(&l, l.Missed), judged(&l, l.Unknown), worst, {Text: verdictWords[l.Verdict], Tone: verdictTones[l.Verdict]}})
 			if len(l.Days) > 0 {
 				out = append(out, Text(fmt.Sprintf("%s%s was missed for an hour or more on %s.", w.of(f), month.LevelNames[l.Name], strings.Join(l.Days, ", "))))
 			}
@@ -437,6 +444,14 @@ func (w *writer) levels() []Block {
 		}
 	}
 	return append([]Block{t}, out...)
+}
+
+// judged is a duration of a level that was measured.
+func judged(l *month.Level, d fleet.Duration) Cell {
+	if l.Kept == nil {
+		return Cell{Text: "not known"}
+	}
+	return Cell{Text: took(d)}
 }
 
 // series is a chart of the month by hour.
