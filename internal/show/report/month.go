@@ -196,29 +196,26 @@ func (w *writer) availableSentence() string {
 	return s
 }
 
+// levelWords are the service levels in a sentence for anybody.
+var levelWords = map[string]string{"api": "answers to phones and programs (95 of 100 within %s)", "pages": "pages (within %s)", "sync": "synchronisation of phones (within %s)"}
+
 func (w *writer) fleetSentences(f *month.Fleet) (out []string) {
-	var kept, missed, unknown []string
+	by := map[month.Verdict][]string{}
 	for _, l := range f.Levels {
-		is := fmt.Sprintf("%s (within %s)", month.LevelNames[l.Name], took(l.Within))
-		switch l.Verdict {
-		case month.Met:
-			kept = append(kept, is)
-		case month.Missed:
-			missed = append(missed, fmt.Sprintf("%s, kept for %s of the time", is, month.Floor(*l.Kept)))
-		case month.Unknown:
-			unknown = append(unknown, is)
+		is := fmt.Sprintf(levelWords[l.Name], took(l.Within))
+		if l.Kept != nil {
+			is += fmt.Sprintf(", for %s of the time", month.Floor(*l.Kept))
 		}
+		by[l.Verdict] = append(by[l.Verdict], is)
 	}
-	var parts []string
 	for _, p := range []struct {
-		what string
-		list []string
-	}{{"kept", kept}, {"not kept", missed}, {"not measured", unknown}} {
-		if len(p.list) > 0 {
-			parts = append(parts, p.what+": "+strings.Join(p.list, ", "))
+		verdict month.Verdict
+		what    string
+	}{{month.Met, "Came in time: "}, {month.Missed, "Did not come in time as often as is required: "}, {month.Unknown, "Not measured: "}} {
+		if list := by[p.verdict]; len(list) > 0 {
+			out = append(out, w.of(f)+p.what+strings.Join(list, "; ")+".")
 		}
 	}
-	out = append(out, w.of(f)+sentence("service levels "+strings.Join(parts, "; ")))
 	s := &f.Scaling
 	text := fmt.Sprintf("the number of workers was changed %s (%d up, %d down)", timesOf(s.Ups+s.Downs), s.Ups, s.Downs)
 	if f.Size != nil {
