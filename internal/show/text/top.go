@@ -49,7 +49,7 @@ func Top(v View, g Glance, width, height, chosen int) []string {
 	for _, st := range g.Fleets {
 		names = max(names, min(len([]rune(st.Fleet)), 24))
 	}
-	add(v.dim, "  %-*s  %-12s %7s %6s  %-14s %s", names, "FLEET", "WORKERS", "MIN-MAX", "WANTED", "MODE", "WHY")
+	add(v.dim, "  %-*s  %-9s %7s %6s  %-14s %s", names, "FLEET", "WORKERS", "MIN-MAX", "WANTED", "MODE", "WHY")
 	chosen = max(min(chosen, len(g.Fleets)-1), 0)
 	first := 0 // of those shown, where there are more than half a screen
 	most := len(g.Fleets)
@@ -66,7 +66,7 @@ func Top(v View, g Glance, width, height, chosen int) []string {
 		if st.Short > 0 || !st.Size.Known || st.ActionErr != "" {
 			paint = v.Bad
 		}
-		add(paint, "%s %-*s  %-12s %7s %6s  %-14s %s", mark, names, cut(st.Fleet, names), sizeWords(st), fmt.Sprintf("%d-%d", st.Bounds.Min, st.Bounds.Max), wanted(st), st.Mode, Standing(st))
+		add(paint, "%s %-*s  %-9s %7s %6s  %-14s %s", mark, names, cut(st.Fleet, names), sizeWords(st), fmt.Sprintf("%d-%d", st.Bounds.Min, st.Bounds.Max), wanted(st), st.Mode, Standing(st))
 	}
 	if hidden := len(g.Fleets) - most; hidden > 0 {
 		add(v.dim, "  and %d more: the arrows lead there", hidden)
@@ -74,6 +74,9 @@ func Top(v View, g Glance, width, height, chosen int) []string {
 	if len(g.Fleets) > 0 {
 		st := g.Fleets[chosen]
 		add(none, "")
+		for _, line := range wrap(st.Fleet+": "+Standing(st), width-2, 2) {
+			add(none, "  %s", line)
+		}
 		room := len(st.Signals)
 		if height > 0 {
 			room = max(height-len(rows)-6, 2)
@@ -207,6 +210,18 @@ func signalRows(v View, st *control.Status, room int) (out []painted) {
 		out = append(out, l.painted)
 	}
 	return out
+}
+
+// wrap breaks a text at spaces into at most so many lines; the last has the rest.
+func wrap(s string, width, most int) (out []string) {
+	for len(out) < most-1 && len([]rune(s)) > width {
+		at := strings.LastIndex(string([]rune(s)[:max(width, 0)]), " ")
+		if at <= 0 {
+			break
+		}
+		out, s = append(out, s[:at]), s[at+1:]
+	}
+	return append(out, s)
 }
 
 // cut shortens a line to what there is room for. What a terminal would obey is not let through.
