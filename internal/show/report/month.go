@@ -97,7 +97,11 @@ func (w *writer) of(f *month.Fleet) string {
 func (w *writer) short() []Block {
 	tiles := Tiles{}
 	a := &w.Availability
-	tiles = append(tiles, Tile{figure(a.Percent, month.Floor), "available", fmt.Sprintf("required: %s", pct(a.Required)), verdictTones[a.Verdict]})
+	more := "required: " + pct(a.Required)
+	if share := unknownShare(w.Report); share >= 5 && a.Percent != nil {
+		more += fmt.Sprintf("; of the %s that was seen", pct(100-share))
+	}
+	tiles = append(tiles, Tile{figure(a.Percent, month.Floor), "available", more, verdictTones[a.Verdict]})
 	kept, worst := month.Met, ""
 	for _, f := range w.Fleets {
 		if l := f.Levels[0]; l.Kept != nil && (worst == "" || l.Verdict == month.Missed) {
@@ -186,7 +190,11 @@ func (w *writer) availableSentence() string {
 	if a.Percent == nil {
 		return "Whether the service was available is not known: there are no readings of this month."
 	}
-	s := fmt.Sprintf("The service was available %s of the time; at least %s is required, so this was %s.", month.Floor(*a.Percent), pct(a.Required), verdictWords[a.Verdict])
+	s := "The service"
+	if share := unknownShare(w.Report); share >= 5 {
+		s = fmt.Sprintf("In the %s of the month that was seen, the service", pct(100-share))
+	}
+	s += fmt.Sprintf(" was available %s of the time; at least %s is required, so this was %s.", month.Floor(*a.Percent), pct(a.Required), verdictWords[a.Verdict])
 	if a.Down > 0 {
 		s += fmt.Sprintf(" It was disturbed for %s in all; up to %s would be allowed.", took(a.Down), took(a.Allowed))
 	}
@@ -252,14 +260,14 @@ func timesOf(n int) string {
 
 func (w *writer) costSentence(m *month.Money) string {
 	s := fmt.Sprintf("The workers cost %s", amount(m.Spent, m.Currency))
+	if !w.Whole() {
+		s += " so far"
+	}
 	if m.Unseen != nil && *m.Unseen >= 0.005 {
 		s += fmt.Sprintf(", and about %s more in the time without readings", amount(*m.Unseen, m.Currency))
 	}
-	if !w.Whole() {
-		s += " so far"
-		if m.Projected != nil {
-			s += fmt.Sprintf("; the whole month is projected to come to %s", amount(*m.Projected, m.Currency))
-		}
+	if !w.Whole() && m.Projected != nil {
+		s += fmt.Sprintf("; the whole month is projected to come to %s", amount(*m.Projected, m.Currency))
 	}
 	switch {
 	case m.Budget <= 0:
@@ -269,7 +277,7 @@ func (w *writer) costSentence(m *month.Money) string {
 	case m.Verdict == month.Met:
 		s += fmt.Sprintf(", within the budget of %s", amount(m.Budget, m.Currency))
 	default:
-		s += fmt.Sprintf(" of a budget of %s", amount(m.Budget, m.Currency))
+		s += fmt.Sprintf("; too little is known to set that against the budget of %s", amount(m.Budget, m.Currency))
 	}
 	if w.Whole() && m.Next != nil {
 		s += fmt.Sprintf(". If the last week's size goes on, the next month comes to %s", amount(*m.Next, m.Currency))
@@ -347,7 +355,7 @@ func (w *writer) actions() (out []string) {
 		add("Write the date of the last load test that passed into the configuration.")
 	}
 	if share := unknownShare(w.Report); share >= 5 {
-		add("Find out why nothing was recorded for %s of the month.", pct(share))
+		add("If Tidemark was to run all the month, find out why nothing was recorded for %s of it.", pct(share))
 	}
 	if out == nil {
 		add("Nothing is out of order. Go through the checklist of the monthly review.")
