@@ -41,6 +41,8 @@ fleets:
       service_p95: {proxy: {field: service_time}, statistic: p95, period: 1s, window: 5s}
       service_p99: {proxy: {field: service_time}, statistic: p99, period: 1s, window: 5s, min_samples: 20}
       queued:      {proxy: {field: queued}, period: 250ms}
+      cpu:         {procfs: {field: cpu}, statistic: avg, period: 1s}
+      memory:      {procfs: {field: memory_pss}, period: 1s}
     policies:
       - id: rules
         mode: %[6]s

@@ -48,6 +48,9 @@ func (d *Date) UnmarshalText(b []byte) (err error) {
 // MarshalText writes a day.
 func (d Date) MarshalText() ([]byte, error) { return []byte(d.Format(time.DateOnly)), nil }
 
+// MarshalJSON writes a day; without it, that of time.Time would write a moment.
+func (d Date) MarshalJSON() ([]byte, error) { return []byte(d.Format(`"` + time.DateOnly + `"`)), nil }
+
 // Growth is steady: the load is (1 + Percent/100)^(t/Years) times today's after t years. Low and High are the range, as percent too.
 type Growth struct {
 	Percent float64 `yaml:"percent" json:"percent"`

@@ -108,7 +108,7 @@ func (in *Input) Measure(ctx context.Context, j Journal, f *config.Fleet, given 
 	work, requests, n := 0.0, 0.0, 0
 	perRate := byTime(rates)
 	for _, p := range m.series(cpu) {
-		size, r := sizes[p.Time.Unix()], perRate[p.Time.Unix()]
+		size, r := sizes[p.Time.UnixNano()], perRate[p.Time.UnixNano()]
 		if size > 0 && r > 0 {
 			work, requests, n = work+p.Mean/100*size, requests+r, n+1
 		}
@@ -119,7 +119,7 @@ func (in *Input) Measure(ctx context.Context, j Journal, f *config.Fleet, given 
 	pss := field("memory_pss")
 	most, n := 0.0, 0
 	for _, p := range m.series(pss) {
-		if size := sizes[p.Time.Unix()]; size > 0 {
+		if size := sizes[p.Time.UnixNano()]; size > 0 {
 			most, n = max(most, p.Mean/size), n+1
 		}
 	}
@@ -200,7 +200,7 @@ func highest(points []record.Point) float64 {
 func byTime(points []record.Point) map[int64]float64 {
 	out := map[int64]float64{}
 	for _, p := range points {
-		out[p.Time.Unix()] = p.Mean
+		out[p.Time.UnixNano()] = p.Mean
 	}
 	return out
 }

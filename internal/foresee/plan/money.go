@@ -63,8 +63,8 @@ type Cost struct {
 // Overrun is when the budget is exceeded; zero: not within the plan.
 type Overrun struct {
 	Monthly  float64 `json:"monthly"`
-	Expected Date    `json:"exceeded"`
-	Earliest Date    `json:"earliest"`
+	Expected Date    `json:"exceeded,omitzero"`
+	Earliest Date    `json:"earliest,omitzero"`
 }
 
 func (in *Input) hour(s Size) float64 {
