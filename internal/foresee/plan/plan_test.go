@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -96,6 +97,27 @@ func TestOutgrown(t *testing.T) {
 	}
 	if a, b := p.Costs[0], p.Costs[59]; a.Expected != b.Expected {
 		t.Errorf("the machine's price changes from %g to %g", a.Expected, b.Expected)
+	}
+}
+
+// A day is a day in JSON, and one that is not foreseen is not there.
+func TestJSON(t *testing.T) {
+	p := made(t, func(in *Input) { in.Prices.Budget = 1e6 })
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Plan
+	if err := json.Unmarshal(b, &back); err != nil {
+		t.Fatal(err)
+	}
+	if text := string(b); strings.Contains(text, "0001-01-01") || strings.Contains(text, "T00:00") || !strings.Contains(text, `"budget":{"monthly":1000000}`) {
+		t.Errorf("%s", text)
+	}
+	for i, l := range back.Limits {
+		if w := p.Limits[i]; l.Resource != w.Resource || !l.Outgrown.Equal(w.Outgrown.Time) || !l.Earliest.Equal(w.Earliest.Time) {
+			t.Errorf("%+v became %+v", w, l)
+		}
 	}
 }
 
