@@ -118,8 +118,10 @@ func (m *model) money(p *Plan) {
 		p.Savings = append(p.Savings, s)
 	}
 	saving("following the load instead of the peak's size all the time", (float64(m.instances(p.Peak, each))-m.following(1, each))*monthHours)
-	saving("the off-peak ceiling on a fixed size", p.OffPeak.Fixed)
-	saving("the off-peak ceiling on top of following the load", p.OffPeak.OnTop)
+	if p.OffPeak.Fits {
+		saving("the off-peak ceiling on a fixed size", p.OffPeak.Fixed)
+		saving("the off-peak ceiling on top of following the load", p.OffPeak.OnTop)
+	}
 	if rented {
 		for _, r := range p.Reserve {
 			p.Savings = append(p.Savings, Saving{What: fmt.Sprintf("reserving %d instances and the database for %s", r.Instances, r.Name), Cash: r.Saves + r.Database})

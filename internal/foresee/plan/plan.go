@@ -314,6 +314,7 @@ func (m *model) rightSize(peak float64) Sizing {
 	best := math.Inf(1)
 	mean := peak * m.series.Mean()
 	cpu := mean * in.Request.CPU.Seconds()
+	fewest := m.following(1, most) // as the CPU and the least number of instances leave
 	for each := 1; each <= min(fit, most); each++ {
 		o := Option{PerInstance: each, Most: m.instances(peak, each), Instances: m.following(1, each)}
 		o.Average = 100 * cpu / (o.Instances * spec.VCPUs)
@@ -322,6 +323,9 @@ func (m *model) rightSize(peak float64) Sizing {
 		s.Options = append(s.Options, o)
 		if away := math.Abs(o.Average - middle); away < best-1e-9 && (f.PerInstance == 0 || f.PerInstance == each) {
 			best, s.PerInstance = away, each
+		}
+		if each >= f.PerInstance && o.Instances <= fewest+1e-9 {
+			break // more workers on an instance change nothing
 		}
 	}
 	if s.PerInstance == 0 {
