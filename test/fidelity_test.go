@@ -29,6 +29,7 @@ import (
 	"tidemark/internal/prove"
 	"tidemark/internal/record"
 	"tidemark/internal/record/sqlite"
+	"tidemark/test/servers"
 )
 
 // The requirements' kind of policy in compressed time; a worker takes half a second until it listens.
@@ -97,7 +98,7 @@ func TestFidelity(t *testing.T) {
 		t.Skip("slow: plays a minute of load on a real fleet")
 	}
 	dir := t.TempDir()
-	front, first := freePort(t), freePorts(t, 12)
+	front, first := servers.FreePort(t), servers.FreePorts(t, 12)
 	file, socket := filepath.Join(dir, "tidemark.yaml"), filepath.Join(dir, "state", "tidemark.sock")
 	self, err := os.Executable()
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -124,17 +123,6 @@ func write(t *testing.T, path, content string) {
 
 func daemonCommand(config string) *exec.Cmd {
 	return exec.Command(program("tidemark"), "run", "-c", config)
-}
-
-// freePort is a port of 127.0.0.1 on which nobody listens now.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // endAll ends what a daemon leaves running by design: each process that names dir in its command line.

@@ -92,7 +92,7 @@ func TestLaws(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
-	var q queue
+	var q queue[request]
 	want := 0
 	for i := range 5000 {
 		q.push(request{at: float64(i)})
