@@ -30,8 +30,8 @@ type Work struct {
 	CV      float64       // its coefficient of variation
 	// Quantile, unless nil, are measured service times, in seconds, in the place of a lognormal law with this mean and CV.
 	Quantile func(q float64) float64
-	CPU     float64       // the share of it in which the worker computes, 0..1
-	Boot    time.Duration // from an action's start until the worker serves
+	CPU      float64       // the share of it in which the worker computes, 0..1
+	Boot     time.Duration // from an action's start until the worker serves
 }
 
 // Law is that of the service times, for the simulator.

@@ -96,7 +96,7 @@ func (in *Input) Measure(ctx context.Context, j Journal, f *config.Fleet, given 
 	if peak, over := highest(rates); peak > 0 && said("load.peak", fmt.Sprintf("%s over %s", rate, over), len(rates)) {
 		in.Load.Peak = peak
 		if given["start"] == "" {
-			in.Start = Date{rates[len(rates)-1].Time.Truncate(24 * time.Hour)}
+			in.Start = Date{Time: rates[len(rates)-1].Time.Truncate(24 * time.Hour)}
 		}
 	}
 	if s, n := m.service(); s != nil && n > 0 && given["request.service_time"] == "" && given["request.cv"] == "" {

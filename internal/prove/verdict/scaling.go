@@ -181,10 +181,10 @@ func timeToScale(run *outcome.Run, c outcome.Criterion) (Status, string, float64
 }
 
 const (
-	cpuAfter = 85 // percent: what the requirements alert on after a scale-up
+	cpuAfter = 85          // percent: what the requirements alert on after a scale-up
 	around   = time.Minute // before and after, at full length
 	atLeast  = 5           // slots, where a run is compressed
-	sameLoad = 0.1 // share by which load may have risen for before and after to be comparable
+	sameLoad = 0.1         // share by which load may have risen for before and after to be comparable
 )
 
 // improvement: after each scale-up worker CPU or p95 fell, p95 did not rise, and CPU is at most 85 %.

@@ -99,7 +99,9 @@ const minute = time.Minute
 
 // Every criterion of the scaling, with what passes, what fails, what cannot be told, and what was not needed.
 func TestScalingCriteria(t *testing.T) {
-	ruleOut := func(breaching int) fleet.Reason { return fleet.Reason{Code: fleet.RuleOut, Policy: "p", Breaching: breaching, M: 2, N: 3} }
+	ruleOut := func(breaching int) fleet.Reason {
+		return fleet.Reason{Code: fleet.RuleOut, Policy: "p", Breaching: breaching, M: 2, N: 3}
+	}
 	unheard := story{&outcome.Run{Started: began, Length: fleet.Duration(10 * minute), Slot: fleet.Duration(time.Second), Compress: 1}}
 	shadow := tell()
 	shadow.Fleets[0].Rules[0].Mode = fleet.Shadow
