@@ -24,6 +24,7 @@ import (
 	"tidemark/internal/record"
 	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/web"
+	"tidemark/internal/show/web/access"
 )
 
 // Options are what the caller knows and the configuration does not.
@@ -57,6 +58,8 @@ type App struct {
 	pages   *pageServer                    // nil when there is no dashboard
 	seen    map[string]web.Acknowledgement // of alerts, by key
 	telling *telling
+
+	sessions *access.Sessions // of the dashboard
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -141,6 +144,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if a.pushes, err = a.openPushes(a.cfg.Push); err != nil {
 		return err
 	}
+	a.sessions = access.OpenSessions(filepath.Join(dir, "sessions.json"), a.opts.Log)
 	if a.pages, err = a.openPages(a.cfg.Listen); err != nil {
 		return err
 	}
@@ -218,7 +222,7 @@ func (a *App) listen() error {
 	mux := http.NewServeMux()
 	mux.Handle("/", a.api)
 	mux.Handle(push.Pattern, &a.shared.pushed)
-	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
+	a.server = &http.Server{Handler: web.Owner(mux), ConnContext: web.Peer, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
 	a.wg.Go(func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			a.opts.Log("the operator's socket: " + err.Error())

@@ -3,22 +3,104 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
+
+	"go.yaml.in/yaml/v4"
 )
 
-// listen checks where the dashboard is. Who can open it can give orders, so that only this machine is listened to.
-func (d *decoder) listen(address string) {
-	const path = "listen"
-	if !d.written(path) || !d.ok(path) {
+// Listen is where the dashboard and its API are, and who may use them. The zero value is nowhere.
+type Listen struct {
+	Address string    `yaml:"address,required" example:"127.0.0.1:8460"` // and port
+	TLS     TLS       `yaml:"tls"`
+	Users   string    `yaml:"users_file"` // who may sign in; 'tidemark user' and 'tidemark token' write it
+	SignIn  signInFor `yaml:"sign_in"`
+}
+
+// TLS names the files of a certificate and its private key, in PEM. The certificate's has its chain in it, the server's own first.
+type TLS struct {
+	Certificate string `yaml:"certificate,required" example:"/etc/tidemark/tls.crt"`
+	Key         string `yaml:"key,required" example:"/etc/tidemark/tls.key"`
+}
+
+func (l Listen) absent() bool { return l.Address == "" }
+func (t TLS) absent() bool    { return t == TLS{} }
+
+// Open reports whether everything may be seen without signing in.
+func (l *Listen) Open() bool { return l.SignIn != signInForAll }
+
+// Port is where it listens.
+func (l *Listen) Port() uint16 {
+	at, _ := netip.ParseAddrPort(l.Address) // it was checked
+	return at.Port()
+}
+
+// signInFor is what one has to sign in for.
+type signInFor string
+
+const (
+	signInForOrders signInFor = "orders"
+	signInForAll    signInFor = "everything"
+)
+
+func (f *signInFor) UnmarshalText(b []byte) error {
+	known := []string{string(signInForOrders), string(signInForAll)}
+	i, err := oneOf("thing to sign in for", string(b), known)
+	*f = signInFor(known[i])
+	return err
+}
+
+// decode reads an address alone, or the fields.
+func (l *Listen) decode(d *decoder, path string, n *yaml.Node) {
+	if n.Kind != yaml.ScalarNode || isNull(n) {
+		d.decodeFields(path, n, l)
 		return
 	}
-	at, err := netip.ParseAddrPort(address)
+	at := join(path, "address")
+	d.places[at] = d.places[path]
+	l.Address = d.expand(at, n.Value)
+}
+
+// listen checks where the dashboard is, and that nobody from outside of this machine sees or orders anything in clear or unknown.
+func (d *decoder) listen(dir, state string, l *Listen) {
+	if !d.written("listen") {
+		return
+	}
+	address := "listen.address"
+	if d.places[address].value == d.places["listen"].value { // it stands there alone
+		address = "listen"
+	}
+	at, err := netip.ParseAddrPort(l.Address)
+	outside := err == nil && !at.Addr().Unmap().IsLoopback()
+	if d.ok(address) {
+		switch {
+		case err != nil || at.Port() == 0:
+			d.fail(address, quote(address, l.Address)+" is no address and port", "write 127.0.0.1:8460")
+		case outside && !d.written("listen.tls"):
+			d.fail(address, at.Addr().String()+" can be reached from outside of this machine, and passwords would be sent in clear",
+				fmt.Sprintf("write listen: {address: %q, tls: {certificate: /etc/tidemark/tls.crt, key: /etc/tidemark/tls.key}}; or 127.0.0.1:%[2]d, and open it from elsewhere by 'ssh -L %[2]d:127.0.0.1:%[2]d HOST'", at, at.Port()))
+		}
+	}
+	for _, file := range []*string{&l.TLS.Certificate, &l.TLS.Key, &l.Users} {
+		if *file != "" {
+			*file = absolute(dir, *file)
+		}
+	}
+	if !d.written("listen.users_file") {
+		l.Users = filepath.Join(state, "users")
+		d.given["listen.users_file"] = "state_dir"
+	}
+	const signIn = "listen.sign_in"
 	switch {
-	case err != nil || at.Port() == 0:
-		d.fail(path, quote(path, address)+" is no address and port", "write 127.0.0.1:8460")
-	case !at.Addr().IsLoopback():
-		d.fail(path, at.Addr().String()+" can be reached from outside of this machine, which needs TLS and sign-in, and these are not supported yet by this version",
-			fmt.Sprintf("write 127.0.0.1:%[1]d, and open it from elsewhere by 'ssh -L %[1]d:127.0.0.1:%[1]d HOST'", at.Port()))
+	case !d.ok(signIn):
+	case !d.written(signIn):
+		l.SignIn = signInForOrders
+		if outside {
+			l.SignIn = signInForAll
+			d.given[signIn] = "address"
+		}
+	case outside && l.SignIn == signInForOrders && d.ok(address):
+		d.fail(signIn, "orders would let everybody who reaches "+at.Addr().String()+" see everything", "write everything, or delete it")
 	}
 }
 
