@@ -17,6 +17,7 @@ import (
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/prove"
 	"tidemark/internal/record"
+	"tidemark/test/servers"
 )
 
 const gunicornApp = `
@@ -71,7 +72,7 @@ func TestGunicornBehindNginx(t *testing.T) {
 	}
 	gunicorn, nginx := needs(t, "gunicorn"), needs(t, "nginx")
 	dir := t.TempDir()
-	back, front := freePort(t), freePort(t)
+	back, front := servers.FreePort(t), servers.FreePort(t)
 	write(t, filepath.Join(dir, "app.py"), gunicornApp)
 	write(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(nginxConf, dir, front, back, accesslog.Directive()))
 	write(t, filepath.Join(dir, "access.log"), "")

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"tidemark/internal/fleet"
 	"tidemark/internal/prove"
 	"tidemark/internal/record"
+	"tidemark/test/servers"
 )
 
 // Time runs 60 times faster than in the requirements, except that a rate needs a window of some requests: 500 ms.
@@ -118,7 +118,7 @@ func playRamp(t *testing.T, rules, objective string) *ramp {
 	t.Helper()
 	dir := t.TempDir()
 	known := seedFarmers(t, filepath.Join(dir, "registry.db"))
-	front, first := freePort(t), freePorts(t, 12)
+	front, first := servers.FreePort(t), servers.FreePorts(t, 12)
 	config, socket := filepath.Join(dir, "tidemark.yaml"), filepath.Join(dir, "state", "tidemark.sock")
 	write(t, config, fmt.Sprintf(objectiveConfig, dir, program("registry"), first, first+11, front, rules, objective))
 	t.Cleanup(func() { endAll(t, dir) })
@@ -215,25 +215,4 @@ func seedFarmers(t *testing.T, db string) []string {
 		uids = append(uids, f.UID)
 	}
 	return uids
-}
-
-// freePorts finds n ports in a row of 127.0.0.1 on which nobody listens now, and returns the first.
-func freePorts(t *testing.T, n int) int {
-	t.Helper()
-	var lc net.ListenConfig
-	for range 100 {
-		first := 20_000 + rand.IntN(10_000)
-		free := true
-		for p := first; p < first+n && free; p++ {
-			l, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", p))
-			if free = err == nil; free {
-				_ = l.Close()
-			}
-		}
-		if free {
-			return first
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
 }

@@ -35,18 +35,7 @@ type Input struct {
 }
 
 // Date is a day, written as 2027-01-01.
-type Date struct{ time.Time }
-
-// UnmarshalText reads a day.
-func (d *Date) UnmarshalText(b []byte) (err error) {
-	if d.Time, err = time.Parse(time.DateOnly, string(b)); err != nil {
-		return &config.FieldError{Msg: fmt.Sprintf("%q is no date", b), Fix: "write one such as 2027-01-01"}
-	}
-	return nil
-}
-
-// MarshalText writes a day.
-func (d Date) MarshalText() ([]byte, error) { return []byte(d.Format(time.DateOnly)), nil }
+type Date = config.Date
 
 // Growth is steady: the load is (1 + Percent/100)^(t/Years) times today's after t years. Low and High are the range, as percent too.
 type Growth struct {

@@ -27,6 +27,7 @@ type fluid struct {
 	random   *Random
 	normal   [cells]float64 // quantiles of a normal variate
 	requests float64
+	came     float64    // in the last tick
 	start    int64      // of the run, in nanoseconds since 1970
 	always   bool       // quantiles are read each tick
 	read     []quantile // of the probes, as last read
@@ -233,7 +234,8 @@ func (f *fluid) play(end float64, _ time.Time) tally {
 		f.flow(f.Load.Rates[i], from, to, &t)
 		from = to
 	}
-	t.working = t.busy / (end - f.now)
+	t.working, t.computing = t.busy/(end-f.now), t.busy
+	f.came = t.arrived
 	return t
 }
 
@@ -409,6 +411,8 @@ func (s *served) profile(workers int, utilisation float64) *profile {
 	}
 	return p
 }
+
+func (f *fluid) arrived(int) float64 { return f.came }
 
 func (f *fluid) finish(r *Result) {
 	f.flush()

@@ -12,15 +12,15 @@ import (
 type requests struct {
 	*run
 	pool     pool
-	waiting  queue   // what has come and not started by the end of the last tick
-	ahead    float64 // work that was begun and is not done at the last tick's end
+	waiting  queue[request] // what has come and not started by the end of the last tick
+	ahead    float64        // work that was begun and is not done at the last tick's end
 	arrivals *Random
 	services *Random
 	unit     *Law
 	ready    []float64 // when those that boot will serve
 	slow     float64   // by how much longer services take now
-	arrived  uint64
-	next     int // of Load.Requests
+	came     uint64    // in this tick
+	next     int       // of Load.Requests
 	ended    ended
 }
 
@@ -28,7 +28,7 @@ type requests struct {
 type late struct{ response, wait float64 } // seconds; what is left of the response is the service
 
 func newRequests(r *run, initial int) model {
-	q := &requests{run: r, unit: Exponential(1), arrivals: NewRandom(r.Seed, "arrivals"), services: NewRandom(r.Seed, "services"), ended: newEnded(&r.Plan)}
+	q := &requests{run: r, unit: Exponential(1), arrivals: NewRandom(r.Seed, "arrivals"), services: NewRandom(r.Seed, "services"), ended: newEnded(&r.Plan, 0)}
 	q.pool.free = make([]float64, initial, max(r.Policy.Bounds.Max, initial)+1)
 	return q
 }
@@ -38,7 +38,7 @@ func newRequests(r *run, initial int) model {
 func (q *requests) play(end float64, now time.Time) tally {
 	q.slow = q.Faults.slowed(q.now)
 	q.ended.begin()
-	q.arrived = 0
+	q.came = 0
 	work := 0.0
 	for q.waiting.n > 0 && q.pool.free[0] < end {
 		next := q.waiting.pop()
@@ -68,9 +68,10 @@ func (q *requests) play(end float64, now time.Time) tally {
 	for _, ready := range q.ready { // a worker that boots is not free, and not busy either
 		left -= max(ready-end, 0)
 	}
-	t := tally{arrived: float64(q.arrived), busy: work + q.ahead - left, paid: q.pay(end), queued: float64(q.waiting.n)}
+	t := tally{arrived: float64(q.came), busy: work + q.ahead - left, paid: q.pay(end), queued: float64(q.waiting.n)}
+	t.computing = t.busy
 	q.ahead = left
-	q.result.Requests += q.arrived
+	q.result.Requests += q.came
 	q.ended.count(now)
 	for _, f := range q.pool.free {
 		if f > end {
@@ -107,7 +108,7 @@ func (q *requests) replay(end float64) (work float64) {
 
 // admit takes in a request and returns the work that was begun.
 func (q *requests) admit(t, s, end float64) (work float64) {
-	q.arrived++
+	q.came++
 	s *= q.slow
 	if q.waiting.n > 0 || q.pool.free[0] >= end {
 		q.waiting.push(request{t, s})
@@ -170,6 +171,8 @@ func (q *requests) remove() {
 
 func (q *requests) quantile(_ int, p *Probe) (float64, uint64) { return q.ended.quantile(p) }
 
+func (q *requests) arrived(int) float64 { return float64(q.came) }
+
 func (q *requests) finish(r *Result) { r.Response, r.Wait = q.ended.response, q.ended.wait }
 
 // ended is what ended tick by tick, and over sliding windows.
@@ -192,10 +195,16 @@ type window struct {
 	*signal.Sliding
 }
 
-func newEnded(p *Plan) ended {
+// newEnded is of one route, counted from 1, or of all (0).
+func newEnded(p *Plan, of int) ended {
 	e := ended{ends: make([][]late, 64)}
-	e.window(ResponseTime, p.Target.Window)
+	if of == 0 {
+		e.window(ResponseTime, p.Target.Window)
+	}
 	for _, probe := range p.Probes {
+		if probe.Route != of {
+			continue
+		}
 		e.timed = e.timed || probe.Reads == ServiceTime
 		if windowed(probe.Reads) {
 			e.window(probe.Reads, probe.Window)

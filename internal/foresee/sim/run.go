@@ -18,7 +18,8 @@ type Plan struct {
 	Policy  *policy.Fleet
 	Probes  []Probe // by index of Policy.Signals
 	Load    *load.Series
-	Service *Law
+	Service *Law          // of all requests, unless there is a Site
+	Site    *Site         // nil: one kind of requests, an endless queue, no database
 	Boot    time.Duration // from the action's start until the new worker serves
 	Tick    time.Duration
 	Initial int // workers at the start; 0: the policy's minimum
@@ -56,22 +57,26 @@ type Reads uint8
 const (
 	Absent       Reads = iota // it is missing, as where its source is away
 	Constant                  // Probe.Value
-	Utilisation               // percent of the serving workers' time in which they had a request, since the last tick, times Probe.Value
+	Utilisation               // percent of the serving workers' time in which they had a request, over Probe.Window, times Probe.Value
 	ResponseTime              // Probe.Quantile of the response times over Probe.Window, in seconds
 	WaitTime                  // the same of the time before the service begins
 	ServiceTime               // the same of the service alone
-	ArrivalRate               // requests/s since the last tick
+	ArrivalRate               // requests/s over Probe.Window
 	Queued                    // requests that wait now
 	InFlight                  // requests that wait or are served now
 	Busy                      // workers that serve a request now
+	Computing                 // as Utilisation, without the time that workers wait for the database
+	PoolWaiting               // queries that wait for a connection to the database now
+	PoolTaken                 // percent of the connections that have a query now
 )
 
 // Probe is where one signal's readings come from.
 type Probe struct {
 	Reads    Reads
 	Quantile float64
-	Window   time.Duration
+	Window   time.Duration // that each reading looks back; 0: to the last tick
 	Value    float64
+	Route    int // of Site.Routes, counted from 1, whose times or rate it is; 0: all
 }
 
 // Sample is one tick.
@@ -82,6 +87,8 @@ type Sample struct {
 	Utilisation float64 // percent
 	P95         float64 // of the objective's quantile over its window, in seconds; NaN when too few were served
 	Queued      int
+	Failed      int     // requests that were rejected or abandoned in it
+	Database    float64 // utilisation, percent
 }
 
 // Result is what a run came to.
@@ -99,6 +106,10 @@ type Result struct {
 	Final         int
 	LongestQueue  int
 	FailedActions int
+	Rejected      uint64
+	Abandoned     uint64
+	Database      float64 // mean utilisation, percent
+	Routes        []RouteResult
 }
 
 // MeanSize is the mean number of workers that were paid for.
@@ -116,12 +127,16 @@ func (p *Plan) Check() error {
 		return fmt.Errorf("%d probes for %d signals", len(p.Probes), len(p.Policy.Signals))
 	case p.Tick < time.Millisecond:
 		return errors.New("a tick takes at least 1 ms")
-	case p.Load == nil || p.Load.Step <= 0 || len(p.Load.Rates) == 0:
-		return errors.New("there is no load")
-	case p.Service == nil || !(p.Service.mean > 0):
-		return errors.New("a service takes some time")
 	case p.Boot < 0:
 		return errors.New("a worker cannot serve before it is started")
+	case p.Load == nil || p.Load.Step <= 0 || len(p.Load.Rates) == 0:
+		return errors.New("there is no load")
+	case p.Site != nil && p.Level == Fluid:
+		return errors.New("routes, a shared database and limits of the queue are simulated request by request: leave out --level fluid, or take a load that is shorter or lower")
+	case p.Site != nil:
+		return p.Site.check()
+	case p.Service == nil || !(p.Service.mean > 0):
+		return errors.New("a service takes some time")
 	}
 	return nil
 }
@@ -136,10 +151,13 @@ type run struct {
 	now      float64
 	chance   *Random
 	tally    tally
+	sums     []sums // at the last ticks, as a ring: as far back as the probes look
+	tick     int
 	last     [][]fleet.Reading // of each signal, the latest readings, as a ring: those that come late are among them
 	result   Result
 	sample   Sample
 	target   Probe // of the objective
+	failures failures
 	minute   int
 	jumped   time.Duration
 }
@@ -153,17 +171,27 @@ type model interface {
 	remove()           // a worker, which finishes what it has
 	// quantile is that of probe i, or of none (-1), and of how many samples.
 	quantile(i int, p *Probe) (value float64, samples uint64)
+	// arrived is how many requests of a route, counted from 1, came in the last tick.
+	arrived(route int) float64
 	finish(*Result)
 }
 
 // tally is what one tick came to.
 type tally struct {
-	arrived float64 // requests
-	busy    float64 // worker-seconds with a request
-	paid    float64 // worker-seconds
-	queued  float64 // requests that wait at its end
-	working float64 // workers that have a request then
+	arrived   float64 // requests
+	failed    float64 // requests, rejected or abandoned
+	busy      float64 // worker-seconds with a request
+	computing float64 // worker-seconds of these that are not spent waiting for the database
+	paid      float64 // worker-seconds
+	database  float64 // utilisation, 0..1, times seconds
+	queued    float64 // requests that wait at its end
+	working   float64 // workers that have a request then
+	pooled    float64 // queries that wait for a connection then
+	pool      float64 // connections that have a query then, 0..1 of all
 }
+
+// sums are what a run came to since its start.
+type sums struct{ seconds, arrived, busy, computing, slots float64 } // slots: seconds of workers that serve
 
 // Run carries a plan out.
 func Run(p Plan) (*Result, error) {
@@ -180,7 +208,12 @@ func Run(p Plan) (*Result, error) {
 	r := &run{Plan: p, chance: NewRandom(p.Seed, "chance"), target: Probe{Reads: ResponseTime, Quantile: p.Target.Quantile, Window: p.Target.Window}}
 	r.result.Level = p.level()
 	r.result.Least, r.result.Most, r.result.Duration = initial, initial, p.Load.Duration()
-	r.fleet = levels[r.result.Level](r, initial)
+	if p.Site != nil {
+		r.fleet = newSite(r, initial)
+	} else {
+		r.fleet = levels[r.result.Level](r, initial)
+	}
+	r.failures.last = make([]float64, max(int(r.Target.Window/r.Tick), 1))
 	r.state.Fit(p.Policy)
 	r.input.Readings = make([]fleet.Reading, len(p.Probes))
 	if late := p.Faults.latest(); late > 0 {
@@ -189,12 +222,20 @@ func Run(p Plan) (*Result, error) {
 			r.last[i] = make([]fleet.Reading, int(late/p.Tick)+2)
 		}
 	}
+	back := 1
+	for i := range p.Probes {
+		back = max(back, r.back(&p.Probes[i]))
+	}
+	r.sums = make([]sums, back+1)
 	end := p.Load.Duration().Seconds()
-	for tick := 1; r.now < end; tick++ {
-		to := min(float64(tick)*p.Tick.Seconds(), end)
+	for r.now < end {
+		r.tick++
+		to := min(float64(r.tick)*p.Tick.Seconds(), end)
 		now := r.Load.Start.Add(time.Duration(to * float64(time.Second)))
 		r.tally = r.fleet.play(to, now)
 		r.result.WorkerHours += r.tally.paid / 3600
+		r.result.Database += 100 * r.tally.database / end
+		r.failures.add(r.tally.failed)
 		r.now = to
 		r.judge()
 		r.decide(now)
@@ -214,12 +255,9 @@ func (r *run) decide(now time.Time) {
 	}
 	size := r.fleet.size()
 	r.input.Now, r.input.Size = now, size
-	utilisation := 0.0
-	if serving := float64(size.Serving+size.Draining) * r.Tick.Seconds(); serving > 0 {
-		utilisation = min(100*r.tally.busy/serving, 100)
-	}
+	r.sum(size)
 	for i := range r.Probes {
-		r.input.Readings[i] = r.read(i, now, utilisation)
+		r.input.Readings[i] = r.read(i, now)
 	}
 	if len(r.Faults) > 0 {
 		r.spoil(now)
@@ -233,7 +271,7 @@ func (r *run) decide(now time.Time) {
 	queued := int(r.tally.queued + 0.5)
 	r.result.LongestQueue = max(r.result.LongestQueue, queued)
 	if r.Each != nil {
-		r.sample = Sample{Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: utilisation, P95: r.sample.P95, Queued: queued}
+		r.sample = Sample{Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: r.since(1).utilisation(), P95: r.sample.P95, Queued: queued, Failed: int(r.tally.failed), Database: 100 * r.tally.database / r.Tick.Seconds()}
 		r.Each(&r.sample)
 	}
 	if !changes && len(r.Faults) == 0 {
@@ -256,17 +294,74 @@ func (r *run) judge() {
 	r.minute = minute
 	r.sample.P95 = math.NaN()
 	p95, n := r.fleet.quantile(-1, &r.target)
-	if n >= max(r.Target.MinRequests, 1) {
-		r.result.Minutes++
+	all := float64(n) + r.failures.sum
+	if all < float64(max(r.Target.MinRequests, 1)) {
+		return
+	}
+	r.result.Minutes++
+	lost := false
+	if r.failures.sum > 0 { // took longer than any that was served
+		target := r.target
+		target.Quantile *= all / float64(max(n, 1))
+		lost = target.Quantile > 1
+		target.Quantile = min(target.Quantile, 1)
+		p95, _ = r.fleet.quantile(-1, &target)
+	}
+	if n > 0 {
 		r.sample.P95 = p95
-		if p95 > r.Target.Limit.Seconds() {
-			r.result.Violations++
-		}
+	}
+	if lost || p95 > r.Target.Limit.Seconds() {
+		r.result.Violations++
 	}
 }
 
+// failures are those of the objective's window, tick by tick.
+type failures struct {
+	last []float64 // as a ring
+	at   int
+	sum  float64
+}
+
+func (f *failures) add(n float64) {
+	if n == 0 && f.sum == 0 {
+		return
+	}
+	f.sum += n - f.last[f.at]
+	f.last[f.at] = n
+	f.at = (f.at + 1) % len(f.last)
+}
+
+// back is how many ticks a probe looks back.
+func (r *run) back(p *Probe) int { return max(int(math.Round(float64(p.Window)/float64(r.Tick))), 1) }
+
+// sum takes in the last tick.
+func (r *run) sum(size fleet.Size) {
+	before := &r.sums[(r.tick-1)%len(r.sums)]
+	r.sums[r.tick%len(r.sums)] = sums{
+		seconds: r.now, arrived: before.arrived + r.tally.arrived, busy: before.busy + r.tally.busy,
+		computing: before.computing + r.tally.computing,
+		slots:     before.slots + float64(size.Serving+size.Draining)*(r.now-before.seconds),
+	}
+}
+
+// since is what the last ticks came to, or all when there were not so many.
+func (r *run) since(ticks int) *sums {
+	to, from := &r.sums[r.tick%len(r.sums)], &r.sums[max(r.tick-ticks, 0)%len(r.sums)]
+	return &sums{to.seconds - from.seconds, to.arrived - from.arrived, to.busy - from.busy, to.computing - from.computing, to.slots - from.slots}
+}
+
+func (s *sums) utilisation() float64 { return s.percent(s.busy) }
+
+// percent of the workers' time.
+func (s *sums) percent(seconds float64) float64 {
+	if s.slots <= 0 {
+		return 0
+	}
+	return min(100*seconds/s.slots, 100)
+}
+
 // read is what one signal says.
-func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
+func (r *run) read(i int, now time.Time) fleet.Reading {
 	probe, out := &r.Probes[i], fleet.Reading{Time: now, Quality: fleet.Fresh}
 	switch probe.Reads {
 	case Absent:
@@ -274,7 +369,10 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 	case Constant:
 		out.Value = probe.Value
 	case Utilisation:
-		out.Value = utilisation * probe.Value
+		out.Value = r.since(r.back(probe)).utilisation() * probe.Value
+	case Computing:
+		over := r.since(r.back(probe))
+		out.Value = over.percent(over.computing) * probe.Value
 	case ResponseTime, WaitTime, ServiceTime:
 		value, n := r.fleet.quantile(i, probe)
 		if n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
@@ -283,13 +381,22 @@ func (r *run) read(i int, now time.Time, utilisation float64) fleet.Reading {
 		}
 		out.Value = value
 	case ArrivalRate:
-		out.Value = r.tally.arrived / r.Tick.Seconds()
+		if probe.Route > 0 {
+			out.Value = r.fleet.arrived(probe.Route) / r.Tick.Seconds()
+			break
+		}
+		over := r.since(r.back(probe))
+		out.Value = over.arrived / over.seconds
 	case Queued:
 		out.Value = r.tally.queued
 	case InFlight:
 		out.Value = r.tally.queued + r.tally.working
 	case Busy:
 		out.Value = r.tally.working
+	case PoolWaiting:
+		out.Value = r.tally.pooled
+	case PoolTaken:
+		out.Value = 100 * r.tally.pool
 	}
 	return out
 }
