@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"time"
 
@@ -37,11 +38,16 @@ func (a *App) openPages(cfg config.Listen) (*pageServer, error) {
 	if cfg.Address == "" {
 		return nil, nil
 	}
-	if a.pages != nil && a.pages.cfg == cfg {
+	if a.pages != nil && reflect.DeepEqual(a.pages.cfg, cfg) {
 		return a.pages, nil
 	}
 	s := &pageServer{cfg: cfg}
+	var provider *access.Provider
+	if o := cfg.OIDC; o.Issuer != "" {
+		provider = &access.Provider{Issuer: o.Issuer, Client: o.ClientID, SecretFile: o.SecretFile, URL: o.URL, Claim: o.Claim, Operators: o.Operators, Viewers: o.Viewers}
+	}
 	gate := access.New(access.Options{
+		Provider: provider,
 		Accounts: cfg.Users, Sessions: a.sessions, Open: cfg.Open(), TLS: cfg.TLS != config.TLS{}, Port: cfg.Port(), Log: a.opts.Log,
 		Record: func(e fleet.Event) {
 			if err := a.tell(context.Background(), e); err != nil { // whoever signs in is to see what is wrong

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -15,6 +16,7 @@ type Listen struct {
 	TLS     TLS       `yaml:"tls"`
 	Users   string    `yaml:"users_file"` // who may sign in; 'tidemark user' and 'tidemark token' write it
 	SignIn  signInFor `yaml:"sign_in"`
+	OIDC    OIDC      `yaml:"oidc"`
 }
 
 // TLS names the files of a certificate and its private key, in PEM. The certificate's has its chain in it, the server's own first.
@@ -23,6 +25,18 @@ type TLS struct {
 	Key         string `yaml:"key,required" example:"/etc/tidemark/tls.key"`
 }
 
+// OIDC is an identity provider that people sign in by, beside passwords, and who of them may do what.
+type OIDC struct {
+	Issuer     string   `yaml:"issuer,required" example:"https://id.moa.example/realms/staff"`
+	ClientID   string   `yaml:"client_id,required" example:"tidemark"`
+	SecretFile string   `yaml:"client_secret_file"`                                       // holds the client's secret; none: a public client
+	URL        string   `yaml:"url,required" example:"https://tidemark.moa.example:8460"` // where browsers find the dashboard
+	Claim      string   `yaml:"claim"`                                                    // that says what somebody is
+	Operators  []string `yaml:"operators"`                                                // values of the claim
+	Viewers    []string `yaml:"viewers"`
+}
+
+func (o OIDC) absent() bool   { return o.Issuer == "" }
 func (l Listen) absent() bool { return l.Address == "" }
 func (t TLS) absent() bool    { return t == TLS{} }
 
@@ -81,7 +95,7 @@ func (d *decoder) listen(dir, state string, l *Listen) {
 				fmt.Sprintf("write listen: {address: %q, tls: {certificate: /etc/tidemark/tls.crt, key: /etc/tidemark/tls.key}}; or 127.0.0.1:%[2]d, and open it from elsewhere by 'ssh -L %[2]d:127.0.0.1:%[2]d HOST'", at, at.Port()))
 		}
 	}
-	for _, file := range []*string{&l.TLS.Certificate, &l.TLS.Key, &l.Users} {
+	for _, file := range []*string{&l.TLS.Certificate, &l.TLS.Key, &l.Users, &l.OIDC.SecretFile} {
 		if *file != "" {
 			*file = absolute(dir, *file)
 		}
@@ -90,6 +104,7 @@ func (d *decoder) listen(dir, state string, l *Listen) {
 		l.Users = filepath.Join(state, "users")
 		d.given["listen.users_file"] = "state_dir"
 	}
+	d.oidc(&l.OIDC)
 	const signIn = "listen.sign_in"
 	switch {
 	case !d.ok(signIn):
@@ -102,6 +117,35 @@ func (d *decoder) listen(dir, state string, l *Listen) {
 	case outside && l.SignIn == signInForOrders && d.ok(address):
 		d.fail(signIn, "orders would let everybody who reaches "+at.Addr().String()+" see everything", "write everything, or delete it")
 	}
+}
+
+// oidc checks an identity provider: what is asked of it, and what it says, is sent by TLS.
+func (d *decoder) oidc(o *OIDC) {
+	const path = "listen.oidc"
+	if !d.written(path) {
+		return
+	}
+	for _, a := range []struct{ at, address, example string }{{path + ".issuer", o.Issuer, "https://id.moa.example/realms/staff"}, {path + ".url", o.URL, "https://tidemark.moa.example:8460"}} {
+		u, err := url.Parse(a.address)
+		switch {
+		case !d.ok(a.at):
+		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil:
+			d.fail(a.at, quote(a.at, a.address)+" is no address", "write "+a.example)
+		case u.Scheme == "http" && u.Hostname() != "localhost" && !loopback(u.Hostname()):
+			d.fail(a.at, quote(a.at, a.address)+" is not by TLS, and who signs in would be sent in clear", "write "+a.example)
+		}
+	}
+	if o.Claim == "" {
+		o.Claim = "email"
+	}
+	if d.ok(path+".operators", path+".viewers") && len(o.Operators)+len(o.Viewers) == 0 {
+		d.fail(path, "gives nobody a role", "write operators: [mele@moa.example], or claim: groups and operators: [ict]")
+	}
+}
+
+func loopback(host string) bool {
+	at, err := netip.ParseAddr(host)
+	return err == nil && at.IsLoopback()
 }
 
 // Written is the part of the file that is about one fleet, as it stands there; secrets are blotted out. ok is false where the file

@@ -433,7 +433,7 @@ func TestConstantTime(t *testing.T) {
 			return true
 		})
 	}
-	if compares != 2 {
-		t.Errorf("%d comparisons in constant time, and passwords and tokens need one each", compares)
+	if compares != 4 {
+		t.Errorf("%d comparisons in constant time; passwords, tokens, and a provider's state and nonce need one each", compares)
 	}
 }

@@ -20,9 +20,10 @@ type Options struct {
 	Accounts string // path of their file
 	Sessions *Sessions
 	// Open lets whoever is not signed in see everything, and give no orders: on the loopback interface.
-	Open bool
-	TLS  bool
-	Port uint16
+	Open     bool
+	TLS      bool
+	Port     uint16
+	Provider *Provider // nil: people sign in by password only
 	// Record keeps who signed in, and who could not; Log is told what is wrong with the accounts.
 	Record func(fleet.Event)
 	Log    func(string)
@@ -30,9 +31,10 @@ type Options struct {
 
 // Gate says who asks, by a session's cookie or a token.
 type Gate struct {
-	o      Options
-	book   book
-	cookie string
+	o        Options
+	book     book
+	cookie   string
+	provider *provider // nil: none
 }
 
 // New makes a gate.
@@ -43,6 +45,9 @@ func New(o Options) *Gate {
 	g.cookie = fmt.Sprintf("tidemark-%d", o.Port)
 	if o.TLS {
 		g.cookie = "__Host-" + g.cookie
+	}
+	if o.Provider != nil {
+		g.provider = &provider{Provider: *o.Provider, client: http.Client{Timeout: 10 * time.Second}}
 	}
 	return g
 }
@@ -100,7 +105,9 @@ func (g *Gate) caller(r *http.Request) (c web.Caller, err error) {
 				c.Name, c.Role = s.Name, role
 				return c, nil
 			}
-			g.o.Sessions.end(secret)
+			if _, err := g.book.now(); err == nil { // else it is not known what the session is worth
+				g.o.Sessions.end(secret)
+			}
 		}
 	}
 	if g.o.Open {
@@ -111,6 +118,12 @@ func (g *Gate) caller(r *http.Request) (c web.Caller, err error) {
 
 // role is what somebody with a session may do now: nothing, once the account is gone or has another password.
 func (g *Gate) role(s *session) web.Role {
+	if s.provided() {
+		if g.provider == nil || g.provider.Issuer != s.Stamp {
+			return web.Anybody
+		}
+		return g.provider.role(s.Groups)
+	}
 	all, err := g.book.now()
 	if err != nil {
 		return web.Anybody

@@ -105,6 +105,10 @@ func New(api *web.API, b web.Backend, gate *access.Gate) *Site {
 	s.handle(http.MethodPost, "/alerts/acknowledge", web.Operator, s.acknowledge)
 	s.handle(http.MethodGet, signInPath, web.Anybody, s.askSignIn)
 	s.handle(http.MethodPost, signInPath, web.Anybody, s.signIn)
+	if gate.Provider() != "" {
+		s.handle(http.MethodGet, signInPath+"/oidc", web.Anybody, s.leave)
+		s.handle(http.MethodGet, access.BackPath, web.Anybody, s.back)
+	}
 	s.handle(http.MethodPost, "/sign-out", web.Anybody, s.signOut)
 	return s
 }
