@@ -1,16 +1,17 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"tidemark/internal/config"
@@ -57,7 +58,7 @@ func (a *App) openPages(cfg config.Listen) (*pageServer, error) {
 	})
 	s.site = dashboard.New(a.api, a, gate)
 	s.server = web.NewServer(web.Guard(gate.Handler(s.site), cfg.Open()))
-	s.server.ErrorLog = log.New(io.Discard, "", 0) // what clients do wrong
+	s.server.ErrorLog = log.New(serverLog(a.opts.Log), "", 0)
 	if cfg.TLS != (config.TLS{}) {
 		pair, err := access.LoadPair(cfg.TLS.Certificate, cfg.TLS.Key, a.opts.Log)
 		if err != nil {
@@ -79,6 +80,16 @@ func (a *App) openPages(cfg config.Listen) (*pageServer, error) {
 		}
 	})
 	return s, nil
+}
+
+// serverLog is told what is wrong with a server, and not what its clients do wrong.
+type serverLog func(line string)
+
+func (l serverLog) Write(b []byte) (int, error) {
+	if !bytes.Contains(b, []byte("TLS handshake error")) {
+		l("the dashboard: " + strings.TrimSpace(string(b)))
+	}
+	return len(b), nil
 }
 
 // listenPages listens at an address. Where the dashboard is there already, it is the same socket: it can be served anew before the

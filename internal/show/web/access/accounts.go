@@ -307,7 +307,7 @@ func replace(path, like string, mode fs.FileMode, text string) error {
 	if err != nil {
 		return fmt.Errorf("write the accounts: %w", err)
 	}
-	defer os.Remove(f.Name()) // it is there no more when all went well
+	defer func() { _ = os.Remove(f.Name()) }() // it is there no more when all went well
 	_, err = f.WriteString(text)
 	err = errors.Join(err, f.Chmod(mode))
 	if st, failed := os.Stat(like); failed == nil && os.Geteuid() == 0 {
