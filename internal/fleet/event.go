@@ -45,7 +45,7 @@ type Event struct {
 	To       int       `json:"to,omitempty"`
 	Policy   string    `json:"policy,omitempty"`
 	Signal   string    `json:"signal,omitempty"`
-	State    string    `json:"state,omitempty"` // the new alarm state, mode or quality
+	State    string    `json:"state,omitempty"` // the new alarm state, mode or quality; of started, the machine's run
 	By       string    `json:"by,omitempty"`
 	Origin   string    `json:"origin,omitempty"`   // where By gave it from: an address, or the daemon's socket
 	Note     string    `json:"note,omitempty"`     // a reason or an error, in words
