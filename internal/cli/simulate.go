@@ -191,7 +191,7 @@ func (c *command) series(o *simulation, zone *time.Location) (*load.Series, erro
 		case o.serviceGiven || o.work.Site != nil:
 			s = s.Scaled(1) // by chance, with the times that are given
 		case l.Mean > 0:
-			o.work.Law = sim.NewLaw(l.Service.Quantile, l.Mean)
+			o.work.Quantile, o.work.Service = l.Service.Quantile, time.Duration(l.Mean*float64(time.Second))
 		}
 		return s, nil
 	}

@@ -25,6 +25,7 @@ type Config struct {
 	Push        Push
 	Notify      []Adapter   // the channels, in order
 	Alerts      alert.Rules // when somebody is told
+	Report      Report      // of the month
 	Fleets      []Fleet
 
 	text   *text // for Written
@@ -61,6 +62,7 @@ type Fleet struct {
 	Policy   policy.Fleet // its Signals are in the order of Signals
 	Priority int          // 1 goes first when there is not enough for all
 	Budget   Budget
+	Tags     map[string]string // the instance's, and its own beside or in place of them; of the cost
 }
 
 // Signal is where a signal comes from.

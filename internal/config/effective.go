@@ -98,7 +98,7 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 	case notifySpecs:
 		p.channels(indent, x)
 		return
-	case Push, budgetSpec:
+	case Push, Report, budgetSpec:
 		if !written {
 			return
 		}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -54,6 +55,8 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 		r.unjudged(s)
 	}
 	d.quota(s)
+	d.monthly(s, cfg.Fleets)
+	cfg.Report = s.Report
 	return cfg
 }
 
@@ -172,7 +175,11 @@ func (r *resolver) fleet(in *Instance) Fleet {
 	r.hybrid(in)
 	r.timeouts(in)
 
-	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Front: s.Front.Adapter, Policy: r.out, Priority: s.ScalingPriority, Budget: r.budget(&s.Safeguards.Budget)}
+	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Front: s.Front.Adapter, Policy: r.out, Priority: s.ScalingPriority, Budget: r.budget(&s.Safeguards.Budget), Tags: maps.Clone(in.Tags)}
+	if f.Tags == nil {
+		f.Tags = map[string]string{}
+	}
+	maps.Copy(f.Tags, s.Tags)
 	for _, sig := range s.Signals {
 		f.Signals = append(f.Signals, Signal{sig.Name, sig.Source})
 	}

@@ -307,8 +307,8 @@ func (r *runner) events(before *engine.State, in *engine.Input, decided bool) []
 	eachRule(p, func(at int, pol *policy.Policy, rule policy.Rule) {
 		is, was := s.Rules[at].State, before.Rules[at].State
 		if is != was && !before.Rules[at].Since.IsZero() {
-			add(fleet.Event{Kind: fleet.EventAlarm, Policy: pol.ID, Signal: p.Signals[rule.Signal].Name, State: is.String(),
-				Note: fmt.Sprintf("%s %s", rule.Operator, p.Signals[rule.Signal].Unit.Format(rule.Threshold))})
+			of := told(p, pol, rule)
+			add(fleet.Event{Kind: fleet.EventAlarm, Policy: of.Policy, Signal: of.Signal, State: is.String(), Note: of.Condition()})
 		}
 	})
 	for i := range p.Guards {

@@ -14,6 +14,7 @@ import (
 
 	"tidemark/internal/config"
 	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/queueing"
 	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/load"
@@ -29,10 +30,41 @@ import (
 type Work struct {
 	Service time.Duration // mean service time, without the wait
 	CV      float64       // its coefficient of variation
-	Law     *sim.Law      // the service times; nil: lognormal, by the two before
-	Site    *sim.Site     // unless nil, it says what requests are, in place of the three before
-	CPU     float64       // the share of it in which the worker computes, 0..1; with a Site, of what is not the database's
-	Boot    time.Duration // from an action's start until the worker serves
+	// Quantile, unless nil, are measured service times, in seconds, in the place of a lognormal law with this mean and CV.
+	Quantile func(q float64) float64
+	Site     *sim.Site     // unless nil, it says what requests are, in place of the three before
+	CPU      float64       // the share of it in which the worker computes, 0..1; with a Site, of what is not the database's
+	Boot     time.Duration // from an action's start until the worker serves
+}
+
+// Law is that of the service times, for the simulator.
+func (w *Work) Law() *sim.Law {
+	if w.Quantile != nil {
+		return sim.NewLaw(w.Quantile, w.Service.Seconds())
+	}
+	return sim.Lognormal(w.Service.Seconds(), w.CV)
+}
+
+// Times are the service times, for the mathematics of queues.
+func (w *Work) Times() *queueing.Service {
+	s := &queueing.Service{}
+	if w.Quantile != nil {
+		s.Assume(w.Quantile, w.Service.Seconds())
+		return s
+	}
+	sigma := math.Sqrt(math.Log1p(w.CV * w.CV))
+	s.Assume(func(q float64) float64 {
+		return w.Service.Seconds() * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*q-1)-sigma*sigma/2)
+	}, w.Service.Seconds())
+	return s
+}
+
+// Check says what is wrong with it.
+func (w *Work) Check() error {
+	if w.CPU < 0 || w.CPU > 1 || w.Site == nil && (w.CV < 0 || w.Service <= 0) {
+		return errors.New("a request's service time and its cv must be positive, its CPU share from 0 to 1")
+	}
+	return nil
 }
 
 // Assumption is a signal that the simulator does not know, and what it is taken to read.
@@ -207,8 +239,8 @@ const maxDecisions = 5000
 
 // Run makes the study's runs, on all cores.
 func (st Study) Run() (*Forecast, error) {
-	if st.Work.Site == nil && (st.Work.CV < 0 || st.Work.Service <= 0 && st.Work.Law == nil) || st.Work.CPU < 0 || st.Work.CPU > 1 {
-		return nil, errors.New("a request's service time and its cv must be positive, its CPU share from 0 to 1")
+	if err := st.Work.Check(); err != nil {
+		return nil, err
 	}
 	probes, assumed := Probes(st.Fleet, st.Work)
 	out := &Forecast{
@@ -218,10 +250,7 @@ func (st Study) Run() (*Forecast, error) {
 	if out.Assumed == nil {
 		out.Assumed = []Assumption{}
 	}
-	law := st.Work.Law
-	if law == nil {
-		law = sim.Lognormal(st.Work.Service.Seconds(), st.Work.CV)
-	}
+	law := st.Work.Law()
 	results := make([]*sim.Result, out.Seeds)
 	errs := make([]error, out.Seeds)
 	var wg sync.WaitGroup
@@ -326,7 +355,7 @@ func figure(results []*sim.Result, of func(*sim.Result) float64) Figure {
 	for i, r := range results {
 		values[i] = of(r)
 	}
-	return estimate(values)
+	return Estimate(values)
 }
 
 // quantile is one of response times; 0 where nothing was served.
@@ -340,8 +369,8 @@ func quantile(h *signal.Histogram, q float64) float64 {
 // student are the factors of a 95 % interval by degrees of freedom, from 1 on; beyond, 1.96 to 2.04 is near enough to 2.
 var student = []float64{12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11, 2.101, 2.093, 2.086}
 
-// estimate is the mean of independent runs with its confidence interval (Student's).
-func estimate(values []float64) Figure {
+// Estimate is the mean of independent runs with its confidence interval (Student's).
+func Estimate(values []float64) Figure {
 	n := float64(len(values))
 	mean, square := 0.0, 0.0
 	for _, v := range values {

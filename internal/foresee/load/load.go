@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 )
@@ -41,6 +42,42 @@ func (s *Series) Scaled(by float64) *Series {
 		out.Rates[i] = r * by
 	}
 	return &out
+}
+
+// Cut returns the part between two times since the start, both rounded down to whole steps.
+func (s *Series) Cut(from, to time.Duration) *Series {
+	a, b := int(from/s.Step), min(int(to/s.Step), len(s.Rates))
+	out := &Series{Name: s.Name, Start: s.Start.Add(time.Duration(a) * s.Step), Step: s.Step, Rates: s.Rates[a:b]}
+	if s.Requests == nil {
+		return out
+	}
+	first := time.Duration(a) * s.Step
+	at := func(t time.Duration) int {
+		return sort.Search(len(s.Requests), func(i int) bool { return time.Duration(s.Requests[i].At)*time.Millisecond >= t })
+	}
+	part := s.Requests[at(first):at(time.Duration(b)*s.Step)]
+	out.Requests = make([]Request, len(part))
+	for i, r := range part {
+		out.Requests[i] = Request{r.At - uint32(first/time.Millisecond), r.Service}
+	}
+	return out
+}
+
+// Coarser averages whole steps into longer ones; a step that is not shorter stays as it is. What came one by one is by chance then.
+func (s *Series) Coarser(step time.Duration) *Series {
+	n := int(step / s.Step)
+	if n < 2 {
+		return s
+	}
+	out := &Series{Name: s.Name, Start: s.Start, Step: time.Duration(n) * s.Step}
+	for part := range slices.Chunk(s.Rates, n) {
+		sum := 0.0
+		for _, r := range part {
+			sum += r
+		}
+		out.Rates = append(out.Rates, sum/float64(len(part)))
+	}
+	return out
 }
 
 // Peak is the rate that is not exceeded but for a share of the time: 0.001 leaves out the highest thousandth.

@@ -35,18 +35,7 @@ type Input struct {
 }
 
 // Date is a day, written as 2027-01-01.
-type Date struct{ time.Time }
-
-// UnmarshalText reads a day.
-func (d *Date) UnmarshalText(b []byte) (err error) {
-	if d.Time, err = time.Parse(time.DateOnly, string(b)); err != nil {
-		return &config.FieldError{Msg: fmt.Sprintf("%q is no date", b), Fix: "write one such as 2027-01-01"}
-	}
-	return nil
-}
-
-// MarshalText writes a day.
-func (d Date) MarshalText() ([]byte, error) { return []byte(d.Format(time.DateOnly)), nil }
+type Date = config.Date
 
 // Growth is steady: the load is (1 + Percent/100)^(t/Years) times today's after t years. Low and High are the range, as percent too.
 type Growth struct {
@@ -164,7 +153,7 @@ type OffPeak struct {
 // NewInput is the requirements' registry, on assumptions where they say nothing.
 func NewInput() Input {
 	return Input{
-		Name: "dfr", Start: Date{time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, TimeZone: "UTC", Years: 5, Growth: Growth{100, 5, 50, 150},
+		Name: "dfr", Start: Date{Time: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, TimeZone: "UTC", Years: 5, Growth: Growth{100, 5, 50, 150},
 		Load:      Load{Administrators: 10, Visitors: 100, Devices: 50, Farmers: 100_000, PerAdmin: 0.3, PerVisitor: 0.075, PerDevice: 1. / 3, Pattern: "daily"},
 		Request:   Request{Service: 100 * time.Millisecond, CV: 1, CPU: 30 * time.Millisecond, DatabaseCPU: 10 * time.Millisecond, ProxyCPU: time.Millisecond},
 		Objective: Objective{500 * time.Millisecond},

@@ -167,17 +167,10 @@ type Fleet struct {
 	Signals []Resource     `json:"signals"`
 }
 
-// Rule is a rule in force when the run began.
+// Rule is a rule in force when the run began, and the state of its alarm then.
 type Rule struct {
-	Policy    string         `json:"policy"`
-	Mode      fleet.Mode     `json:"mode"`
-	Signal    string         `json:"signal"`
-	Unit      fleet.Unit     `json:"unit"`
-	Operator  fleet.Operator `json:"operator"`
-	Threshold float64        `json:"threshold"`
-	Change    int            `json:"scale_change"`
-	M         int            `json:"datapoints_to_alarm"`
-	N         int            `json:"evaluation_periods"`
+	fleet.Rule
+	State fleet.AlarmState `json:"state"`
 }
 
 // Sized is a fleet's size at a time.

@@ -336,7 +336,7 @@ func (s *scaler) Fleets(context.Context) ([]*control.Status, error) {
 	}
 	now := time.Unix(n, 0)
 	return []*control.Status{{Fleet: "f", Time: now, Size: fleet.Size{Known: true, Serving: int(n)}, Bounds: fleet.Bounds{Min: 1, Max: 4},
-		Rules:   []control.RuleStatus{{Policy: "p", Signal: "cpu", Threshold: 70}},
+		Rules:   []control.RuleStatus{{Rule: fleet.Rule{Policy: "p", Signal: "cpu", Threshold: 70}}},
 		Signals: []control.SignalStatus{{Name: "cpu", Reading: fleet.Reading{Value: 10 * float64(n), Time: now, Quality: fleet.Fresh}}}}}, nil
 }
 
