@@ -61,7 +61,7 @@ func (w *Work) Times() *queueing.Service {
 
 // Check says what is wrong with it.
 func (w *Work) Check() error {
-	if w.CPU < 0 || w.CPU > 1 || w.Site == nil && (w.CV < 0 || w.Service <= 0) {
+	if w.Site == nil && (w.CV < 0 || w.Service <= 0) || w.CPU < 0 || w.CPU > 1 {
 		return errors.New("a request's service time and its cv must be positive, its CPU share from 0 to 1")
 	}
 	return nil
