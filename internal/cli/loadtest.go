@@ -238,12 +238,24 @@ func (c *command) rehearse(ctx context.Context, name string, o *loadtest) (p reh
 	if client, err := c.daemon(); err == nil {
 		if _, err := client.Status(ctx); err == nil {
 			p.Daemon = told{client}
+			scenario := p.Scenario.Name
+			p.Progress = func(g rehearsal.Progress) {
+				ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+				defer cancel()
+				_ = client.TellLoadTest(ctx, web.LoadTest{Scenario: scenario, Line: text.LoadProgress(g)}) // its pages go without it
+			}
 		} else if c.config != "" || c.socket != "" {
 			fmt.Fprintln(c.err, "tidemark: nothing will be known of the scaling: "+err.Error())
 		}
 	}
 	if f, ok := c.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.Progress = func(g rehearsal.Progress) { fmt.Fprint(c.err, "\r\033[K"+text.LoadProgress(g)) }
+		tell := p.Progress
+		p.Progress = func(g rehearsal.Progress) {
+			fmt.Fprint(c.err, "\r\033[K"+text.LoadProgress(g))
+			if tell != nil {
+				tell(g)
+			}
+		}
 		say := p.Note
 		p.Note = func(s string) {
 			fmt.Fprint(c.err, "\r\033[K")
