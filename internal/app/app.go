@@ -222,6 +222,7 @@ func (a *App) listen() error {
 	mux := http.NewServeMux()
 	mux.Handle("/", a.api)
 	mux.Handle(push.Pattern, &a.shared.pushed)
+	mux.HandleFunc(web.LoadTestPattern, a.api.HearLoadTest)
 	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
 	a.wg.Go(func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -153,7 +153,7 @@ type OffPeak struct {
 // NewInput is the requirements' registry, on assumptions where they say nothing.
 func NewInput() Input {
 	return Input{
-		Name: "dfr", Start: Date{time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, TimeZone: "UTC", Years: 5, Growth: Growth{100, 5, 50, 150},
+		Name: "dfr", Start: Date{Time: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, TimeZone: "UTC", Years: 5, Growth: Growth{100, 5, 50, 150},
 		Load:      Load{Administrators: 10, Visitors: 100, Devices: 50, Farmers: 100_000, PerAdmin: 0.3, PerVisitor: 0.075, PerDevice: 1. / 3, Pattern: "daily"},
 		Request:   Request{Service: 100 * time.Millisecond, CV: 1, CPU: 30 * time.Millisecond, DatabaseCPU: 10 * time.Millisecond, ProxyCPU: time.Millisecond},
 		Objective: Objective{500 * time.Millisecond},

@@ -252,10 +252,10 @@ func (m *model) costs(p *Plan, each int) {
 		p.Costs = append(p.Costs, c)
 		if b := p.Budget; b != nil {
 			if b.Expected.IsZero() && c.Expected > b.Monthly {
-				b.Expected = Date{at}
+				b.Expected = Date{Time: at}
 			}
 			if b.Earliest.IsZero() && c.High > b.Monthly {
-				b.Earliest = Date{at}
+				b.Earliest = Date{Time: at}
 			}
 		}
 	}

@@ -167,7 +167,7 @@ func (m *model) workers(rate float64) int {
 func (m *model) need(years, percent float64) Need {
 	in, g := m.in, m.growth(years, percent)
 	rate := in.peak() * g
-	n := Need{Date: Date{in.Start.AddDate(0, 0, int(math.Round(years*365.25)))}, Rate: rate, Workers: m.workers(rate)}
+	n := Need{Date: Date{Time: in.Start.AddDate(0, 0, int(math.Round(years*365.25)))}, Rate: rate, Workers: m.workers(rate)}
 	pool := queueing.Pool{Workers: n.Workers, Rate: rate, Service: &m.service}
 	n.P95, n.Utilisation = pool.Response(0.95), 100*pool.Utilization()
 	n.Instances = m.instances(rate, m.each)
@@ -263,7 +263,7 @@ func (m *model) outgrown(have, percent float64, of func(Need) float64) Date {
 			low = mid
 		}
 	}
-	return Date{m.in.Start.AddDate(0, 0, high)}
+	return Date{Time: m.in.Start.AddDate(0, 0, high)}
 }
 
 // cores is the CPU that a rate takes on one machine.

@@ -24,8 +24,8 @@ table{border-collapse:collapse;min-width:100%;font-size:.88rem}
 caption{text-align:left;font-weight:600;padding-bottom:.3rem}
 th{text-align:left;vertical-align:bottom;color:var(--faint);font-weight:600;border-bottom:1px solid var(--faint);padding:.3rem .6rem .3rem 0}
 td{vertical-align:top;border-bottom:1px solid var(--rule);padding:.3rem .6rem .3rem 0;font-variant-numeric:tabular-nums}
-td:first-child{white-space:nowrap}
-td small{display:block;color:var(--faint)}
+td:first-child:not(:has(small)){white-space:nowrap}
+td small{display:block;max-width:34rem;color:var(--faint)}
 th.n,td.n{text-align:right;white-space:nowrap}
 .empty{color:var(--faint)}
 ul{max-width:52rem;margin:.5rem 0 1rem;padding-left:1.2rem}li{margin:.3rem 0}ul.boxes{list-style:none;padding-left:0}ul.boxes li::before{content:"\2610";margin-right:.5em}
