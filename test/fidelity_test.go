@@ -1,7 +1,6 @@
 package test
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -26,7 +25,9 @@ import (
 	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/sim"
-	"tidemark/internal/prove"
+	"tidemark/internal/prove/journey"
+	"tidemark/internal/prove/rehearsal"
+	"tidemark/internal/prove/scenario"
 	"tidemark/internal/record"
 	"tidemark/internal/record/sqlite"
 	"tidemark/test/servers"
@@ -66,11 +67,18 @@ fleets:
       action_timeout: 20s
 `
 
-// fidelityTide rises and falls twice, to 110 requests a second that keep between five and six workers busy.
-var fidelityTide = prove.Tide(
-	prove.Point{At: 3 * time.Second, Rate: 20}, prove.Point{At: 19 * time.Second, Rate: 110}, prove.Point{At: 23 * time.Second, Rate: 110}, prove.Point{At: 28 * time.Second, Rate: 20},
-	prove.Point{At: 31 * time.Second, Rate: 20}, prove.Point{At: 47 * time.Second, Rate: 110}, prove.Point{At: 51 * time.Second, Rate: 110}, prove.Point{At: 56 * time.Second, Rate: 20},
-)
+// fidelityLoad rises and falls twice, to 110 requests a second that keep between five and six workers busy. How long each is to take is
+// drawn from a file.
+const fidelityLoad = `
+name: tide
+duration: %s
+data: {holds: ""}
+journeys: [{name: hold, steps: [{name: hold, path: '/?hold={{(row "holds").us}}us'}]}]
+load:
+- journey: hold
+  connection: kept
+  rate: [{at: 3s, rate: 20}, {at: 19s, rate: 110}, {at: 23s, rate: 110}, {at: 28s, rate: 20}, {at: 31s, rate: 20}, {at: 47s, rate: 110}, {at: 51s, rate: 110}, {at: 56s, rate: 20}]
+`
 
 const (
 	fidelityLength  = 60 * time.Second
@@ -118,8 +126,7 @@ func TestFidelity(t *testing.T) {
 		}
 		return err
 	})
-	start := time.Now()
-	requests := playHolds(t, fmt.Sprintf("127.0.0.1:%d", front), filepath.Join(dir, "state", "registry.proxy.sock"))
+	requests, start := playHolds(t, fmt.Sprintf("http://127.0.0.1:%d", front), filepath.Join(dir, "holds.csv"), filepath.Join(dir, "state", "registry.proxy.sock"))
 	d.kill()
 	journal, err := sqlite.OpenReadOnly(t.Context(), filepath.Join(dir, "state", "journal.db"))
 	if err != nil {
@@ -171,39 +178,36 @@ func TestFidelity(t *testing.T) {
 	}
 }
 
-// playHolds plays the load, each request saying how long it is to take, and returns what became of them, by arrival.
-func playHolds(t *testing.T, front, admin string) []served {
+// playHolds plays the load, each request saying how long it is to take, and returns what became of them, by arrival, and when it began.
+func playHolds(t *testing.T, front, holds, admin string) (requests []served, start time.Time) {
 	t.Helper()
-	var mu sync.Mutex
-	var outcomes []prove.Outcome
+	rng := rand.New(rand.NewPCG(1, 1))
 	shape := math.Sqrt(math.Log1p(fidelityCV * fidelityCV))
-	sum, err := prove.Run(t.Context(), prove.Load{
-		Rate: fidelityTide, Duration: fidelityLength, Seed: 1,
-		Request: func(ctx context.Context, rng *rand.Rand) (*http.Request, error) {
-			hold := fidelityService.Seconds() * math.Exp(shape*rng.NormFloat64()-shape*shape/2)
-			return http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/?hold=%.0fus", front, 1e6*hold), http.NoBody)
-		},
-		Each: func(o prove.Outcome) {
-			mu.Lock()
-			defer mu.Unlock()
-			outcomes = append(outcomes, o)
-		},
+	file := []byte("us\n")
+	for range 10_000 {
+		file = fmt.Appendf(file, "%.0f\n", 1e6*fidelityService.Seconds()*math.Exp(shape*rng.NormFloat64()-shape*shape/2))
+	}
+	write(t, holds, string(file))
+	var mu sync.Mutex
+	var asked []journey.Request
+	run := playLoad(t, front, fmt.Sprintf(fidelityLoad, fidelityLength), scenario.Options{Data: map[string]string{"holds": holds}}, func(_ string, q *journey.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, *q)
 	})
-	if err != nil {
-		t.Fatal(err)
+	if sum := rehearsal.Total(run, ""); sum.Failures() > 0 || run.Generator.Dropped > 0 {
+		t.Fatalf("failed %v, %d dropped: %v", sum.Failed, run.Generator.Dropped, run.Notes)
 	}
-	if sum.Failed > 0 || sum.Dropped > 0 {
-		t.Fatalf("%d failed, %d dropped: %v %v", sum.Failed, sum.Dropped, sum.Statuses, sum.Errors)
-	}
-	slices.SortFunc(outcomes, func(a, b prove.Outcome) int { return cmp.Compare(a.Start+a.Lag, b.Start+b.Lag) })
-	requests := make([]served, len(outcomes))
+	slices.SortFunc(asked, func(a, b journey.Request) int { return a.Sent.Compare(b.Sent) })
+	requests, start = make([]served, len(asked)), run.Started
 	total := 0.0
-	for i, o := range outcomes {
-		held, err := strconv.ParseFloat(o.Worker, 64) // what the worker says of itself is how long it took
+	for i := range asked {
+		q := &asked[i]
+		held, err := strconv.ParseFloat(q.Worker, 64) // what the worker says of itself is how long it took
 		if err != nil {
 			t.Fatal(err)
 		}
-		requests[i] = served{(o.Start + o.Lag).Seconds(), held, (o.Latency - o.Lag).Seconds()}
+		requests[i] = served{q.Sent.Sub(start).Seconds(), held, q.End.Sub(q.Sent).Seconds()}
 		total += held
 	}
 	// A worker is occupied for a little longer than it holds a request: by how much, the proxy knows.
@@ -216,11 +220,11 @@ func playHolds(t *testing.T, front, admin string) []served {
 		t.Fatal(err)
 	}
 	around := service.Mean() - total/float64(len(requests))
-	t.Logf("service %.2f ms on average, %.2f ms of it around the worker; %.1f %% of the generator's CPU, lag p99 %.1f ms", 1000*service.Mean(), 1000*around, 100*sum.CPU.Seconds()/sum.Took.Seconds()/float64(sum.Cores), 1000*sum.Lag.Quantile(0.99))
+	t.Logf("service %.2f ms on average, %.2f ms of it around the worker; %.1f %% of the generator's CPU, lag p99 %.1f ms", 1000*service.Mean(), 1000*around, 100*time.Duration(run.Generator.CPU).Seconds()/time.Duration(run.Generator.Took).Seconds()/float64(run.Machine.Cores), 1000*run.Generator.LagP99)
 	for i := range requests {
 		requests[i].service += around
 	}
-	return requests
+	return requests, start
 }
 
 // happened reads off the journal what came of the real run.

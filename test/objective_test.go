@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"net/http"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,7 +13,9 @@ import (
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/plan"
-	"tidemark/internal/prove"
+	"tidemark/internal/prove/outcome"
+	"tidemark/internal/prove/rehearsal"
+	"tidemark/internal/prove/scenario"
 	"tidemark/internal/record"
 	"tidemark/test/servers"
 )
@@ -73,12 +73,15 @@ func TestObjectiveHoldsThroughARamp(t *testing.T) {
 	}
 	rules := playRamp(t, "on", "shadow")
 	objective := playRamp(t, "shadow", "on")
+	p95 := map[string]float64{}
 	for name, r := range map[string]*ramp{"rules": rules, "objective": objective} {
+		sum := rehearsal.Total(r.load, "")
+		p95[name] = sum.Latency.Quantile(0.95)
 		t.Logf("%s: p95 %.0f ms and p99 %.0f ms over %d requests (%d failed), %.1f workers on average, at most %d, %d of them after %v; largest step %d",
-			name, 1000*r.sum.Latency.Quantile(0.95), 1000*r.sum.Latency.Quantile(0.99), r.sum.Requests, r.sum.Failed+r.sum.Dropped, r.average, r.peak, enough, r.reached, r.jump)
+			name, 1000*p95[name], 1000*sum.Latency.Quantile(0.99), sum.Count, sum.Failures()+r.load.Generator.Dropped, r.average, r.peak, enough, r.reached, r.jump)
 	}
-	if n := objective.sum.Failed; n > 0 {
-		t.Errorf("%d requests failed: %v %v", n, objective.sum.Statuses, objective.sum.Errors)
+	if sum := rehearsal.Total(objective.load, ""); sum.Failures() > 0 {
+		t.Errorf("requests failed: %v, %v", sum.Failed, objective.load.Notes)
 	}
 	if objective.peak < enough || objective.jump < 2 {
 		t.Errorf("the objective went to %d workers at most, by %d at once", objective.peak, objective.jump)
@@ -86,7 +89,7 @@ func TestObjectiveHoldsThroughARamp(t *testing.T) {
 	if rules.reached > 0 && objective.reached >= rules.reached {
 		t.Errorf("%d workers after %v under the objective, and after %v under rules", enough, objective.reached, rules.reached)
 	}
-	if o, r := objective.sum.Latency.Quantile(0.95), rules.sum.Latency.Quantile(0.95); o >= r {
+	if o, r := p95["objective"], p95["rules"]; o >= r {
 		t.Errorf("p95 %.3f s under the objective, %.3f s under rules", o, r)
 	}
 	for _, d := range objective.decisions {
@@ -129,9 +132,17 @@ func checkPlan(t *testing.T, text string) {
 // enough workers carry the ramp's top: 90 requests a second of some 42 ms keep four busy.
 const enough = 5
 
+const objectiveLoad = `
+name: ramp
+duration: 36s
+data: {farmers: ""}
+journeys: [{name: look up, steps: [{name: look up, path: '/api/farmer/lookup?uid={{(row "farmers").uid}}'}]}]
+load: [{journey: look up, connection: kept, rate: [{at: 5s, rate: 8}, {at: 12s, rate: 90}, {at: 24s, rate: 90}, {at: 26s, rate: 8}]}]
+`
+
 // ramp is what came of one.
 type ramp struct {
-	sum       *prove.Summary
+	load      *outcome.Run
 	average   float64
 	peak      int
 	reached   time.Duration // from the start of the load until enough workers served; 0: never
@@ -167,19 +178,9 @@ func playRamp(t *testing.T, rules, objective string) *ramp {
 		defer close(watched)
 		r.watch(ctx, d, start)
 	}()
-	sum, err := prove.Run(t.Context(), prove.Load{
-		Rate:     prove.Tide(prove.Point{At: 5 * time.Second, Rate: 8}, prove.Point{At: 12 * time.Second, Rate: 90}, prove.Point{At: 24 * time.Second, Rate: 90}, prove.Point{At: 26 * time.Second, Rate: 8}),
-		Duration: 36 * time.Second, Seed: 1,
-		Request: func(ctx context.Context, rng *rand.Rand) (*http.Request, error) {
-			return http.NewRequestWithContext(ctx, http.MethodGet, url+"/api/farmer/lookup?uid="+known[rng.IntN(len(known))], http.NoBody)
-		},
-	})
+	r.load = playLoad(t, url, objectiveLoad, scenario.Options{Data: map[string]string{"farmers": known}}, nil)
 	stop()
 	<-watched
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.sum = sum
 	events, err := d.client.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventDecision}})
 	if err != nil {
 		t.Fatal(err)
@@ -224,8 +225,8 @@ func (r *ramp) watch(ctx context.Context, d *daemon, start time.Time) {
 	}
 }
 
-// seedFarmers makes a registry and returns some who are in it.
-func seedFarmers(t *testing.T, db string) []string {
+// seedFarmers makes a registry and returns a file of some who are in it.
+func seedFarmers(t *testing.T, db string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), program("registry"), "seed", "--db", db, "--farmers", "1000", "--json").Output()
 	if err != nil {
@@ -239,9 +240,12 @@ func seedFarmers(t *testing.T, db string) []string {
 	if err := json.Unmarshal(out, &seeded); err != nil || len(seeded.Sample) == 0 {
 		t.Fatalf("nobody to ask for: %v", err)
 	}
-	var uids []string
+	var text strings.Builder
+	text.WriteString("uid\n")
 	for _, f := range seeded.Sample {
-		uids = append(uids, f.UID)
+		text.WriteString(f.UID + "\n")
 	}
-	return uids
+	file := filepath.Join(filepath.Dir(db), "farmers.csv")
+	write(t, file, text.String())
+	return file
 }

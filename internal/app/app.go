@@ -57,6 +57,7 @@ type App struct {
 	pages   *pageServer                    // nil when there is no dashboard
 	seen    map[string]web.Acknowledgement // of alerts, by key
 	telling *telling
+	monthly *monthly // nil when no report is made by itself
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -119,7 +120,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	a.since = time.Now().UTC()
-	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, Note: fmt.Sprintf("version %s, pid %d, %s, %s", a.opts.Version, os.Getpid(), a.path, identity(a.cfg))}); err != nil {
+	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, State: control.SystemClock{}.Boot(), Note: fmt.Sprintf("version %s, pid %d, %s, %s", a.opts.Version, os.Getpid(), a.path, identity(a.cfg))}); err != nil {
 		return err
 	}
 	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal, Zone: a.cfg.Instance.Zone})
@@ -133,6 +134,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if err := a.startAlerts(); err != nil {
+		return err
+	}
+	if a.monthly, err = a.startMonthly(a.cfg); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {
@@ -218,6 +222,7 @@ func (a *App) listen() error {
 	mux := http.NewServeMux()
 	mux.Handle("/", a.api)
 	mux.Handle(push.Pattern, &a.shared.pushed)
+	mux.HandleFunc(web.LoadTestPattern, a.api.HearLoadTest)
 	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
 	a.wg.Go(func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -262,6 +267,7 @@ func (a *App) close() {
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
 	}
+	a.monthly.end()
 	a.telling.end()
 	for _, p := range a.parts {
 		p.close(a.opts.Log)
@@ -320,7 +326,15 @@ func (a *App) Reload(ctx context.Context) error {
 		return err
 	}
 	a.mu.Lock()
-	a.cfg = cfg
+	before := a.monthly
+	a.mu.Unlock()
+	before.end() // a spool has one owner
+	fresh, err := a.startMonthly(cfg)
+	if err != nil {
+		a.opts.Log("the month's report: " + err.Error())
+	}
+	a.mu.Lock()
+	a.cfg, a.monthly = cfg, fresh
 	a.mu.Unlock()
 	a.prune(cfg)
 	if pushes != a.pushes {

@@ -199,13 +199,13 @@ func (a *App) Healthy() error {
 // Alerts are what is raised or ended lately, and how far each channel has got with it.
 func (a *App) Alerts() web.Alerts {
 	a.mu.Lock()
-	t := a.telling
+	t, m := a.telling, a.monthly
 	out := web.Alerts{Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone, Alerts: []web.Alert{}}
 	a.mu.Unlock()
 	for _, n := range a.watch.Notices() {
 		out.Alerts = append(out.Alerts, web.Alert{Notice: n, Told: t.teller.Told(&n), Seen: a.acknowledged(&n)})
 	}
-	out.Channels = t.teller.Status()
+	out.Channels = append(t.teller.Status(), m.status()...)
 	return out
 }
 

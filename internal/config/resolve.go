@@ -48,7 +48,7 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	first := map[string]string{}
 	for i := range s.Fleets {
 		path := fmt.Sprintf("fleets.%d", i)
-		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone, watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal}}
+		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone, watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal, s.Report.Levels.API.Signal, s.Report.Levels.Pages.Signal, s.Report.Levels.Sync.Signal}}
 		r.environment(s.Environment)
 		d.unique(first, path+".name", s.Fleets[i].Name, "fleet")
 		cfg.Fleets = append(cfg.Fleets, r.fleet(&s.Instance))
@@ -151,7 +151,7 @@ type resolver struct {
 	watching []int
 	// inputs are the signals that a derived one is computed from, by index
 	inputs map[int][]int
-	// watched are signals that alerts use.
+	// watched are signals that alerts and the month's report use.
 	watched []string
 }
 

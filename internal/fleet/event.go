@@ -40,7 +40,7 @@ type Event struct {
 	To       int       `json:"to,omitempty"`
 	Policy   string    `json:"policy,omitempty"`
 	Signal   string    `json:"signal,omitempty"`
-	State    string    `json:"state,omitempty"` // the new alarm state, mode or quality
+	State    string    `json:"state,omitempty"` // the new alarm state, mode or quality; of started, the machine's run
 	By       string    `json:"by,omitempty"`
 	Note     string    `json:"note,omitempty"`     // a reason or an error, in words
 	Duration Duration  `json:"duration,omitempty"` // time to scale, length of an outage, size of a jump

@@ -15,11 +15,13 @@ import (
 	"tidemark/internal/config"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/decide/queueing"
+	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/sim"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/observe/listenqueue"
+	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/procfs"
 	"tidemark/internal/observe/proxystats"
 )
@@ -30,7 +32,8 @@ type Work struct {
 	CV      float64       // its coefficient of variation
 	// Quantile, unless nil, are measured service times, in seconds, in the place of a lognormal law with this mean and CV.
 	Quantile func(q float64) float64
-	CPU      float64       // the share of it in which the worker computes, 0..1
+	Site     *sim.Site     // unless nil, it says what requests are, in place of the three before
+	CPU      float64       // the share of it in which the worker computes, 0..1; with a Site, of what is not the database's
 	Boot     time.Duration // from an action's start until the worker serves
 }
 
@@ -58,7 +61,7 @@ func (w *Work) Times() *queueing.Service {
 
 // Check says what is wrong with it.
 func (w *Work) Check() error {
-	if w.CV < 0 || w.CPU < 0 || w.CPU > 1 || w.Service <= 0 {
+	if w.Site == nil && (w.CV < 0 || w.Service <= 0) || w.CPU < 0 || w.CPU > 1 {
 		return errors.New("a request's service time and its cv must be positive, its CPU share from 0 to 1")
 	}
 	return nil
@@ -74,17 +77,28 @@ type Assumption struct {
 // Probes says what each signal of a fleet reads in the simulator. A signal that it does not know reads a figure at which none of
 // its scale-out rules is in alarm and its scale-in rules agree, so that it decides nothing: it is listed.
 func Probes(f *config.Fleet, w Work) (probes []sim.Probe, assumed []Assumption) {
+	pool := map[string]sim.Reads{}
+	if w.Site != nil && w.Site.Database.Connections > 0 {
+		pool = map[string]sim.Reads{"cl_waiting": sim.PoolWaiting, "utilization": sim.PoolTaken}
+	}
 	for i, s := range f.Signals {
 		sig := f.Policy.Signals[i]
 		probe := sim.Probe{Quantile: sig.Q, Window: sig.Window}
 		switch body := s.Body.(type) {
 		case *procfs.Config:
 			if body.Field == procfs.CPU {
-				probe.Reads = sim.Utilisation
+				probe.Reads = sim.Computing
 				probe.Value, probe.Window = w.CPU, 0 // since the reading before
 			}
 		case *accesslog.Config:
 			probe.Reads = map[string]sim.Reads{"latency": sim.ResponseTime, "rate": sim.ArrivalRate}[body.Field]
+			if w.Site != nil && body.Route != "" {
+				if probe.Route = 1 + slices.IndexFunc(w.Site.Routes, func(r sim.Route) bool { return strings.TrimRight(r.Name, "/") == strings.TrimRight(body.Route, "/") }); probe.Route == 0 {
+					probe.Reads = sim.Absent
+				}
+			}
+		case *pgbouncer.Config:
+			probe.Reads = pool[body.Field]
 		case *proxystats.Config:
 			probe.Reads = map[string]sim.Reads{
 				"latency": sim.ResponseTime, "queue_time": sim.WaitTime, "service_time": sim.ServiceTime, "busy": sim.Utilisation, "rate": sim.ArrivalRate, "queued": sim.Queued,
@@ -179,6 +193,8 @@ type Moment struct {
 	Utilisation float64   `json:"utilisation"`
 	P95         float64   `json:"p95"` // the worst; -1 where too few were served to say
 	Queued      int       `json:"queued"`
+	Failed      int       `json:"failed"`           // requests that were rejected or abandoned
+	Database    float64   `json:"database_percent"` // of the most that it can do
 }
 
 // Cost is what the worker-hours cost.
@@ -209,6 +225,7 @@ type Forecast struct {
 	Least       int              `json:"least"`
 	Most        int              `json:"most"`
 	Queue       int              `json:"longest_queue"`
+	Around      *Around          `json:"site,omitempty"` // where the work describes one
 	Assumed     []Assumption     `json:"assumed"`
 	Moments     []Moment         `json:"moments"`
 	Decisions   []fleet.Decision `json:"decisions"` // of the first seed
@@ -245,7 +262,7 @@ func (st Study) Run() (*Forecast, error) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			p := sim.Plan{
-				Policy: &st.Fleet.Policy, Probes: probes, Load: st.Load, Service: law, Boot: st.Work.Boot, Tick: st.Tick, Target: st.Objective, Faults: st.Faults, Level: st.Level,
+				Policy: &st.Fleet.Policy, Probes: probes, Load: st.Load, Service: law, Site: st.Work.Site, Boot: st.Work.Boot, Tick: st.Tick, Target: st.Objective, Faults: st.Faults, Level: st.Level,
 				Seed: uint64(seed) + 1,
 			}
 			if seed == 0 {
@@ -266,6 +283,9 @@ func (st Study) Run() (*Forecast, error) {
 	}
 	out.Level = results[0].Level
 	out.sum(results)
+	if st.Work.Site != nil {
+		out.around(st.Work.Site, results)
+	}
 	if b := st.Fleet.Budget; b.WorkerHour > 0 {
 		h := out.WorkerHours
 		out.Cost = &Cost{Figure{h.Mean * b.WorkerHour, h.Low * b.WorkerHour, h.High * b.WorkerHour}, b.Currency, b.WorkerHour}
@@ -291,9 +311,12 @@ func (f *Forecast) keep(p *sim.Plan) {
 			now.P95 = max(now.P95, s.P95)
 		}
 		now.Queued = max(now.Queued, s.Queued)
+		now.Failed += s.Failed
+		now.Database += s.Database
 		if !s.Time.Before(end) {
 			now.Time = end.Add(-each)
 			now.Rate, now.Size, now.Utilisation = now.Rate/float64(n), now.Size/float64(n), now.Utilisation/float64(n)
+			now.Database /= float64(n)
 			f.Moments = append(f.Moments, now)
 			now, n, end = Moment{P95: -1}, 0, end.Add(each)
 		}
@@ -309,24 +332,13 @@ func (f *Forecast) keep(p *sim.Plan) {
 
 // sum takes the figures over all seeds.
 func (f *Forecast) sum(results []*sim.Result) {
-	figure := func(of func(*sim.Result) float64) Figure {
-		values := make([]float64, len(results))
-		for i, r := range results {
-			values[i] = of(r)
-		}
-		return Estimate(values)
-	}
+	figure := func(of func(*sim.Result) float64) Figure { return figure(results, of) }
 	f.Requests = figure(func(r *sim.Result) float64 { return float64(r.Requests) })
 	f.WorkerHours = figure(func(r *sim.Result) float64 { return r.WorkerHours })
 	f.MeanSize = figure((*sim.Result).MeanSize)
 	f.Violations = figure((*sim.Result).ViolationShare)
 	quantile := func(q float64) Figure {
-		return figure(func(r *sim.Result) float64 {
-			if r.Response.Count() == 0 {
-				return 0
-			}
-			return r.Response.Quantile(q)
-		})
+		return figure(func(r *sim.Result) float64 { return quantile(&r.Response, q) })
 	}
 	f.P95, f.P99 = quantile(0.95), quantile(0.99)
 	f.Ups = figure(func(r *sim.Result) float64 { return float64(r.Up) })
@@ -335,6 +347,23 @@ func (f *Forecast) sum(results []*sim.Result) {
 	for _, r := range results {
 		f.Least, f.Most, f.Queue = min(f.Least, r.Least), max(f.Most, r.Most), max(f.Queue, r.LongestQueue)
 	}
+}
+
+// figure is one of all runs.
+func figure(results []*sim.Result, of func(*sim.Result) float64) Figure {
+	values := make([]float64, len(results))
+	for i, r := range results {
+		values[i] = of(r)
+	}
+	return Estimate(values)
+}
+
+// quantile is one of response times; 0 where nothing was served.
+func quantile(h *signal.Histogram, q float64) float64 {
+	if h.Count() == 0 {
+		return 0
+	}
+	return h.Quantile(q)
 }
 
 // student are the factors of a 95 % interval by degrees of freedom, from 1 on; beyond, 1.96 to 2.04 is near enough to 2.

@@ -11,6 +11,9 @@ import (
 type Trend struct {
 	windows [trendWindows]window
 	n       int // oldest first
+
+	tilt   float64 // slope, once it is known of these windows
+	tilted bool
 }
 
 const trendWindows = 12 // 3 minutes at 15 s
@@ -53,6 +56,7 @@ func (t *Trend) Observe(end time.Time, span time.Duration, requests float64) {
 	}
 	t.windows[t.n] = window{end, span.Seconds(), requests}
 	t.n++
+	t.tilted = false
 }
 
 // Ahead extrapolates to horizon after now. It is known from three windows on, unless the newest is older than all of them
@@ -109,12 +113,24 @@ func (t *Trend) Dispersion() float64 {
 
 // slope is Theil and Sen's, in requests per second per second; 0 when rises and falls do not differ by more than chance.
 func (t *Trend) slope() float64 {
+	if !t.tilted {
+		t.tilt, t.tilted = t.slant(), true
+	}
+	return t.tilt
+}
+
+func (t *Trend) slant() float64 {
 	var room [trendWindows * (trendWindows - 1) / 2]float64
+	var rates [trendWindows]float64
+	var ages [trendWindows]time.Duration // of the ends, before the newest
+	for i := range t.windows[:t.n] {
+		rates[i], ages[i] = t.windows[i].rate(), t.windows[t.n-1].end.Sub(t.windows[i].end)
+	}
 	slopes := room[:0]
 	rises := 0
-	for i, a := range t.windows[:t.n] {
-		for _, b := range t.windows[i+1 : t.n] {
-			s := (b.rate() - a.rate()) / b.end.Sub(a.end).Seconds()
+	for i := range t.n {
+		for j := i + 1; j < t.n; j++ {
+			s := (rates[j] - rates[i]) / (ages[i] - ages[j]).Seconds()
 			switch {
 			case s > 0:
 				rises++

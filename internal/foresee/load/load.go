@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"sync"
 	"time"
 )
 
@@ -132,8 +133,19 @@ var Shapes = []Shape{
 	{"constant", "the same all the time", time.Hour, func(float64, time.Duration, time.Duration) float64 { return 1 }},
 }
 
-// usual is the requirements' week: peaks in business hours, a portal peak in the evening.
-func usual(hour float64) float64 {
+// usual is the requirements' week, by the minute.
+func usual(hour float64) float64 { return week()[int(hour*60+0.5)] }
+
+var week = sync.OnceValue(func() *[7 * 24 * 60]float64 {
+	var w [7 * 24 * 60]float64
+	for m := range w {
+		w[m] = tide(float64(m/60) + float64(m%60)/60)
+	}
+	return &w
+})
+
+// tide has its peaks in business hours, and a portal peak in the evening.
+func tide(hour float64) float64 {
 	h, weekday := math.Mod(hour, 24), int(hour/24)
 	office := bump(h, 10, 2.2) + 0.8*bump(h, 14.5, 1.8)
 	evening := 0.55 * bump(h, 19.5, 1.4)

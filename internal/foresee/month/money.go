@@ -16,7 +16,7 @@ type Money struct {
 	WorkerHours float64        `json:"worker_hours"`          // of the known time
 	Spent       float64        `json:"spent"`                 // likewise
 	Unknown     fleet.Duration `json:"unknown"`
-	Unseen      *float64       `json:"unseen"`
+	Unseen      *float64       `json:"unseen"`    // nil: less than a day is known
 	Budget      float64        `json:"budget"`    // of the month
 	Projected   *float64       `json:"projected"` // the whole month, Unseen included; nil: less than a day is known
 	Next        *float64       `json:"next_month"`
@@ -66,7 +66,9 @@ func (g *grid) money(b config.Budget, size []cell, looked []float64, to time.Tim
 	if known == 0 {
 		return m
 	}
-	m.Unseen = number(m.WorkerHours / known.Hours() * unknown.Hours() * b.WorkerHour)
+	if known >= enough {
+		m.Unseen = number(m.WorkerHours / known.Hours() * unknown.Hours() * b.WorkerHour)
+	}
 	lately, of := g.hours(size, looked, g.until.Add(-meanOver), g.until)
 	if of >= enough {
 		mean := lately / of.Hours()

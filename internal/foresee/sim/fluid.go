@@ -20,6 +20,7 @@ import (
 type fluid struct {
 	*run
 	workers  int       // that serve
+	step     float64   // of the load, seconds
 	ready    []float64 // when those that boot will serve
 	backlog  float64   // requests beyond what the workers can do
 	services []*served
@@ -184,7 +185,7 @@ const (
 )
 
 func newFluid(r *run, initial int) model {
-	f := &fluid{run: r, workers: initial, late: mixture{of: ResponseTime}, lateWait: mixture{of: WaitTime}, random: NewRandom(r.Seed, "fluid"), start: r.Load.Start.UnixNano(), read: make([]quantile, len(r.Probes))}
+	f := &fluid{run: r, workers: initial, step: r.Load.Step.Seconds(), late: mixture{of: ResponseTime}, lateWait: mixture{of: WaitTime}, random: NewRandom(r.Seed, "fluid"), start: r.Load.Start.UnixNano(), read: make([]quantile, len(r.Probes))}
 	for i := range f.normal {
 		f.normal[i] = math.Sqrt2 * math.Erfinv(2*(float64(i)+0.5)/cells-1)
 	}
@@ -210,12 +211,12 @@ func (f *fluid) window(of Reads, length float64) *mixture {
 	return &f.windows[len(f.windows)-1]
 }
 
-func (f *fluid) play(end float64, _ time.Time) tally {
+func (f *fluid) play(end float64, _ time.Time, t *tally) {
 	if slow := f.Faults.slowed(f.now); f.serving == nil || f.serving.factor != slow {
 		f.slowTo(slow)
 	}
-	t := tally{paid: float64(f.workers+len(f.ready)) * (end - f.now)}
-	step := f.Load.Step.Seconds()
+	t.paid = float64(f.workers+len(f.ready)) * (end - f.now)
+	step := f.step
 	for from := f.now; from < end; {
 		i := int(from/step + 1e-9)
 		if i >= len(f.Load.Rates) {
@@ -231,12 +232,10 @@ func (f *fluid) play(end float64, _ time.Time) tally {
 				to = min(to, ready)
 			}
 		}
-		f.flow(f.Load.Rates[i], from, to, &t)
+		f.flow(f.Load.Rates[i], from, to, t)
 		from = to
 	}
 	t.working, t.computing = t.busy/(end-f.now), t.busy
-	f.came = t.arrived
-	return t
 }
 
 // flow plays a stretch with one rate and one number of workers.
@@ -411,8 +410,6 @@ func (s *served) profile(workers int, utilisation float64) *profile {
 	}
 	return p
 }
-
-func (f *fluid) arrived(int) float64 { return f.came }
 
 func (f *fluid) finish(r *Result) {
 	f.flush()

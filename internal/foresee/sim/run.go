@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"time"
 
 	"tidemark/internal/decide/engine"
@@ -153,45 +154,49 @@ type run struct {
 	tally    tally
 	sums     []sums // at the last ticks, as a ring: as far back as the probes look
 	tick     int
+	back     int               // ticks of the objective's window
+	probes   []reader          // of the plan
 	last     [][]fleet.Reading // of each signal, the latest readings, as a ring: those that come late are among them
 	result   Result
 	sample   Sample
 	target   Probe // of the objective
-	failures failures
 	minute   int
 	jumped   time.Duration
 }
 
 // model is the virtual fleet itself, at one level of detail.
 type model interface {
-	// play goes on to end, on the wall clock that now shows then.
-	play(end float64, now time.Time) tally
+	// play goes on to end, on the wall clock that now shows then, and adds up what comes of it.
+	play(end float64, now time.Time, t *tally)
 	size() fleet.Size
 	add(ready float64) // a worker that will serve then
 	remove()           // a worker, which finishes what it has
 	// quantile is that of probe i, or of none (-1), and of how many samples.
 	quantile(i int, p *Probe) (value float64, samples uint64)
-	// arrived is how many requests of a route, counted from 1, came in the last tick.
-	arrived(route int) float64
 	finish(*Result)
 }
 
 // tally is what one tick came to.
 type tally struct {
-	arrived   float64 // requests
-	failed    float64 // requests, rejected or abandoned
-	busy      float64 // worker-seconds with a request
-	computing float64 // worker-seconds of these that are not spent waiting for the database
-	paid      float64 // worker-seconds
-	database  float64 // utilisation, 0..1, times seconds
-	queued    float64 // requests that wait at its end
-	working   float64 // workers that have a request then
-	pooled    float64 // queries that wait for a connection then
-	pool      float64 // connections that have a query then, 0..1 of all
+	arrived   float64   // requests
+	failed    float64   // requests, rejected or abandoned
+	busy      float64   // worker-seconds with a request
+	computing float64   // worker-seconds of these that are not spent waiting for the database
+	paid      float64   // worker-seconds
+	database  float64   // utilisation, 0..1, times seconds
+	queued    float64   // requests that wait at its end
+	working   float64   // workers that have a request then
+	pooled    float64   // queries that wait for a connection then
+	pool      float64   // connections that have a query then, 0..1 of all
+	routes    []float64 // requests of each that came since the start
 }
 
 // sums are what a run came to since its start.
-type sums struct{ seconds, arrived, busy, computing, slots float64 } // slots: seconds of workers that serve
+type sums struct {
+	seconds, arrived, failed, busy, computing float64
+	slots                                     float64   // seconds of workers that serve
+	routes                                    []float64 // requests of each that came
+}
 
 // Run carries a plan out.
 func Run(p Plan) (*Result, error) {
@@ -213,7 +218,6 @@ func Run(p Plan) (*Result, error) {
 	} else {
 		r.fleet = levels[r.result.Level](r, initial)
 	}
-	r.failures.last = make([]float64, max(int(r.Target.Window/r.Tick), 1))
 	r.state.Fit(p.Policy)
 	r.input.Readings = make([]fleet.Reading, len(p.Probes))
 	if late := p.Faults.latest(); late > 0 {
@@ -222,21 +226,33 @@ func Run(p Plan) (*Result, error) {
 			r.last[i] = make([]fleet.Reading, int(late/p.Tick)+2)
 		}
 	}
-	back := 1
+	r.back = r.ticks(&r.target)
+	back := r.back
 	for i := range p.Probes {
-		back = max(back, r.back(&p.Probes[i]))
+		probe := &p.Probes[i]
+		back = max(back, r.ticks(probe))
+		if probe.Reads == Constant {
+			r.input.Readings[i] = fleet.Reading{Value: probe.Value, Quality: fleet.Fresh}
+		}
+		r.probes = append(r.probes, reader{*probe, r.ticks(probe)})
 	}
-	r.sums = make([]sums, back+1)
-	end := p.Load.Duration().Seconds()
+	r.sums = make([]sums, 1<<bits.Len(uint(back)))
+	if p.Site != nil {
+		for i := range r.sums {
+			r.sums[i].routes = make([]float64, len(p.Site.Routes))
+		}
+	}
+	end, step := p.Load.Duration().Seconds(), p.Tick.Seconds()
 	for r.now < end {
 		r.tick++
-		to := min(float64(r.tick)*p.Tick.Seconds(), end)
+		to := min(float64(r.tick)*step, end)
 		now := r.Load.Start.Add(time.Duration(to * float64(time.Second)))
-		r.tally = r.fleet.play(to, now)
+		r.tally = tally{}
+		r.fleet.play(to, now, &r.tally)
 		r.result.WorkerHours += r.tally.paid / 3600
 		r.result.Database += 100 * r.tally.database / end
-		r.failures.add(r.tally.failed)
 		r.now = to
+		r.sum(r.fleet.size())
 		r.judge()
 		r.decide(now)
 	}
@@ -255,9 +271,12 @@ func (r *run) decide(now time.Time) {
 	}
 	size := r.fleet.size()
 	r.input.Now, r.input.Size = now, size
-	r.sum(size)
-	for i := range r.Probes {
-		r.input.Readings[i] = r.read(i, now)
+	for i := range r.probes {
+		reading := &r.input.Readings[i]
+		reading.Time = now
+		if probe := &r.probes[i]; probe.Reads != Constant || len(r.Faults) > 0 {
+			reading.Value, reading.Quality = r.read(i, probe)
+		}
 	}
 	if len(r.Faults) > 0 {
 		r.spoil(now)
@@ -271,7 +290,10 @@ func (r *run) decide(now time.Time) {
 	queued := int(r.tally.queued + 0.5)
 	r.result.LongestQueue = max(r.result.LongestQueue, queued)
 	if r.Each != nil {
-		r.sample = Sample{Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: r.since(1).utilisation(), P95: r.sample.P95, Queued: queued, Failed: int(r.tally.failed), Database: 100 * r.tally.database / r.Tick.Seconds()}
+		r.sample = Sample{
+			Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: r.utilisation(1), P95: r.sample.P95, Queued: queued,
+			Failed: int(r.tally.failed), Database: 100 * r.tally.database / r.Tick.Seconds(),
+		}
 		r.Each(&r.sample)
 	}
 	if !changes && len(r.Faults) == 0 {
@@ -294,13 +316,18 @@ func (r *run) judge() {
 	r.minute = minute
 	r.sample.P95 = math.NaN()
 	p95, n := r.fleet.quantile(-1, &r.target)
-	all := float64(n) + r.failures.sum
+	failed := 0.0
+	if r.Site != nil {
+		to, from := r.since(r.back)
+		failed = to.failed - from.failed
+	}
+	all := float64(n) + failed
 	if all < float64(max(r.Target.MinRequests, 1)) {
 		return
 	}
 	r.result.Minutes++
 	lost := false
-	if r.failures.sum > 0 { // took longer than any that was served
+	if failed > 0 { // took longer than any that was served
 		target := r.target
 		target.Quantile *= all / float64(max(n, 1))
 		lost = target.Quantile > 1
@@ -315,90 +342,78 @@ func (r *run) judge() {
 	}
 }
 
-// failures are those of the objective's window, tick by tick.
-type failures struct {
-	last []float64 // as a ring
-	at   int
-	sum  float64
+// reader is a probe, and how many ticks it looks back.
+type reader struct {
+	Probe
+	back int
 }
 
-func (f *failures) add(n float64) {
-	if n == 0 && f.sum == 0 {
-		return
-	}
-	f.sum += n - f.last[f.at]
-	f.last[f.at] = n
-	f.at = (f.at + 1) % len(f.last)
-}
-
-// back is how many ticks a probe looks back.
-func (r *run) back(p *Probe) int { return max(int(math.Round(float64(p.Window)/float64(r.Tick))), 1) }
+// ticks is how many ticks a probe looks back.
+func (r *run) ticks(p *Probe) int { return max(int(math.Round(float64(p.Window)/float64(r.Tick))), 1) }
 
 // sum takes in the last tick.
 func (r *run) sum(size fleet.Size) {
-	before := &r.sums[(r.tick-1)%len(r.sums)]
-	r.sums[r.tick%len(r.sums)] = sums{
-		seconds: r.now, arrived: before.arrived + r.tally.arrived, busy: before.busy + r.tally.busy,
-		computing: before.computing + r.tally.computing,
-		slots:     before.slots + float64(size.Serving+size.Draining)*(r.now-before.seconds),
-	}
+	before := r.at(r.tick - 1)
+	into := r.at(r.tick)
+	copy(into.routes, r.tally.routes)
+	into.seconds, into.arrived, into.failed = r.now, before.arrived+r.tally.arrived, before.failed+r.tally.failed
+	into.busy, into.computing = before.busy+r.tally.busy, before.computing+r.tally.computing
+	into.slots = before.slots + float64(size.Serving+size.Draining)*(r.now-before.seconds)
 }
 
-// since is what the last ticks came to, or all when there were not so many.
-func (r *run) since(ticks int) *sums {
-	to, from := &r.sums[r.tick%len(r.sums)], &r.sums[max(r.tick-ticks, 0)%len(r.sums)]
-	return &sums{to.seconds - from.seconds, to.arrived - from.arrived, to.busy - from.busy, to.computing - from.computing, to.slots - from.slots}
+// at is what the run had come to at a tick; the ring's length is a power of two.
+func (r *run) at(tick int) *sums { return &r.sums[tick&(len(r.sums)-1)] }
+
+// since is what it has come to now, and some ticks ago, or at the start when there were not so many.
+func (r *run) since(ticks int) (to, from *sums) { return r.at(r.tick), r.at(max(r.tick-ticks, 0)) }
+
+// utilisation is that of the last ticks, in percent.
+func (r *run) utilisation(ticks int) float64 {
+	to, from := r.since(ticks)
+	return percent(to.busy-from.busy, to.slots-from.slots)
 }
 
-func (s *sums) utilisation() float64 { return s.percent(s.busy) }
-
-// percent of the workers' time.
-func (s *sums) percent(seconds float64) float64 {
-	if s.slots <= 0 {
+func percent(used, slots float64) float64 {
+	if slots <= 0 {
 		return 0
 	}
-	return min(100*seconds/s.slots, 100)
+	return min(100*used/slots, 100)
 }
 
 // read is what one signal says.
-func (r *run) read(i int, now time.Time) fleet.Reading {
-	probe, out := &r.Probes[i], fleet.Reading{Time: now, Quality: fleet.Fresh}
-	switch probe.Reads {
+func (r *run) read(i int, probe *reader) (value float64, quality fleet.Quality) {
+	switch to, from := r.since(probe.back); probe.Reads {
 	case Absent:
-		out.Quality = fleet.Missing
+		return 0, fleet.Missing
 	case Constant:
-		out.Value = probe.Value
+		value = probe.Value
 	case Utilisation:
-		out.Value = r.since(r.back(probe)).utilisation() * probe.Value
+		value = percent(to.busy-from.busy, to.slots-from.slots) * probe.Value
 	case Computing:
-		over := r.since(r.back(probe))
-		out.Value = over.percent(over.computing) * probe.Value
+		value = percent(to.computing-from.computing, to.slots-from.slots) * probe.Value
 	case ResponseTime, WaitTime, ServiceTime:
-		value, n := r.fleet.quantile(i, probe)
-		if n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
-			out.Quality = fleet.Sparse
-			break
+		var n uint64
+		if value, n = r.fleet.quantile(i, &probe.Probe); n == 0 || n < uint64(r.Policy.Signals[i].MinSamples) {
+			return 0, fleet.Sparse
 		}
-		out.Value = value
 	case ArrivalRate:
+		came := to.arrived - from.arrived
 		if probe.Route > 0 {
-			out.Value = r.fleet.arrived(probe.Route) / r.Tick.Seconds()
-			break
+			came = to.routes[probe.Route-1] - from.routes[probe.Route-1]
 		}
-		over := r.since(r.back(probe))
-		out.Value = over.arrived / over.seconds
+		value = came / (to.seconds - from.seconds)
 	case Queued:
-		out.Value = r.tally.queued
+		value = r.tally.queued
 	case InFlight:
-		out.Value = r.tally.queued + r.tally.working
+		value = r.tally.queued + r.tally.working
 	case Busy:
-		out.Value = r.tally.working
+		value = r.tally.working
 	case PoolWaiting:
-		out.Value = r.tally.pooled
+		value = r.tally.pooled
 	case PoolTaken:
-		out.Value = 100 * r.tally.pool
+		value = 100 * r.tally.pool
 	}
-	return out
+	return value, fleet.Fresh
 }
 
 // control makes an action of what another controller asks for.

@@ -102,9 +102,10 @@ type RouteResult struct {
 type site struct {
 	*run
 	routes    []route
-	share     float64 // the sum of all
-	own       float64 // the sum of all rates
-	idle      int     // workers
+	came      []float64 // requests of each
+	share     float64   // the sum of all
+	own       float64   // the sum of all rates
+	idle      int       // workers
 	busy      int
 	leaving   int    // of the busy ones: who is done first leaves
 	boots     agenda // when those that boot will serve
@@ -120,7 +121,7 @@ type site struct {
 	unit      *Law
 	next      float64 // arrival
 	at        float64 // of the last event
-	played    tally   // of this tick
+	played    *tally  // of this tick
 	ended     ended   // all
 }
 
@@ -128,7 +129,6 @@ type site struct {
 type route struct {
 	Route
 	line      int
-	came      float64 // in this tick
 	requests  uint64
 	rejected  uint64
 	abandoned uint64
@@ -170,6 +170,7 @@ func newSite(r *run, initial int) model {
 		q.own += one.Rate
 		q.routes = append(q.routes, route{Route: one, line: slices.Index(priorities, one.Priority), ended: newEnded(&r.Plan, i+1)})
 	}
+	q.came = make([]float64, len(q.routes))
 	q.next = q.arrival()
 	return q
 }
@@ -203,30 +204,30 @@ const (
 	givesUp
 )
 
-func (q *site) play(end float64, now time.Time) tally {
+func (q *site) play(end float64, now time.Time, t *tally) {
 	q.database.slow = q.Faults.slowed(q.now)
 	q.ended.begin()
 	for i := range q.routes {
 		q.routes[i].ended.begin()
-		q.routes[i].came = 0
 	}
-	q.played = tally{}
+	q.played = t
+	t.routes = q.came
 	for {
 		at, what := q.next, arrives
-		if t := q.computing.first(); t < at {
-			at, what = t, computed
+		if then := q.computing.first(); then < at {
+			at, what = then, computed
 		}
-		if t := q.database.first(); t < at {
-			at, what = t, queried
+		if then := q.database.first(); then < at {
+			at, what = then, queried
 		}
-		if t := q.boots.first(); t < at {
-			at, what = t, booted
+		if then := q.boots.first(); then < at {
+			at, what = then, booted
 		}
 		longest := -1
 		for i := range q.lines {
 			if l := &q.lines[i]; l.n > 0 {
-				if t := q.jobs[l.peek()].arrival + q.patience; t < at {
-					at, what, longest = t, givesUp, i
+				if then := q.jobs[l.peek()].arrival + q.patience; then < at {
+					at, what, longest = then, givesUp, i
 				}
 			}
 		}
@@ -253,9 +254,8 @@ func (q *site) play(end float64, now time.Time) tally {
 	for i := range q.routes {
 		q.routes[i].ended.count(now)
 	}
-	q.played.queued, q.played.working = float64(q.waiting), float64(q.busy)
-	q.played.pooled, q.played.pool = float64(q.database.waiting.n), q.database.taken()
-	return q.played
+	t.queued, t.working = float64(q.waiting), float64(q.busy)
+	t.pooled, t.pool = float64(q.database.waiting.n), q.database.taken()
 }
 
 // advance lets time pass until something happens.
@@ -281,7 +281,7 @@ func (q *site) arrive() {
 	}
 	q.next = q.arrival()
 	one := &q.routes[r]
-	one.came++
+	q.came[r]++
 	one.requests++
 	q.played.arrived++
 	if q.idle == 0 && q.waiting >= q.Site.Balancer.Queue {
@@ -394,8 +394,6 @@ func (q *site) quantile(_ int, p *Probe) (float64, uint64) {
 	return q.ended.quantile(p)
 }
 
-func (q *site) arrived(of int) float64 { return q.routes[of-1].came }
-
 func (q *site) finish(r *Result) {
 	r.Response, r.Wait = q.ended.response, q.ended.wait
 	for i := range q.routes {
@@ -421,11 +419,11 @@ type database struct {
 	waiting queue[entry]
 }
 
-// mostQueries bounds the search for the number of queries at which most is done.
-const mostQueries = 10_000
+// MostQueries bounds the search for the number of queries at which most is done.
+const MostQueries = 10_000
 
 func newDatabase(law Database) database {
-	return database{law: law, peak: law.Peak(mostQueries), paces: []float64{1}, loads: []float64{0}}
+	return database{law: law, peak: law.Peak(MostQueries), paces: []float64{1}, loads: []float64{0}}
 }
 
 // tabulate extends the tables to n queries.

@@ -202,7 +202,7 @@ const (
 	Duration     Measure = "duration"     // seconds, at most; Of: a journey; Quantile
 	Signal       Measure = "signal"       // the signal's unit, at most; Of: its name; the mean over the time judged
 	ErrorRate    Measure = "error_rate"   // share 0..1 of requests, at most
-	Availability Measure = "availability" // share 0..1 of slots with requests in which at least one succeeded, at least
+	Availability Measure = "availability" // share 0..1 of the time with requests in which at least one of a slot succeeded, at least
 	Throughput   Measure = "throughput"   // successful requests/s on average, at least
 	// Of the scaling.
 	TimeToScale Measure = "time_to_scale"     // seconds from the breach to the new worker serving, at most

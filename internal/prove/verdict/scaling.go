@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 	"tidemark/internal/prove/outcome"
 )
@@ -107,7 +106,7 @@ func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 	if rested+raised == 0 {
 		return Unneeded, "no rule that adds workers was breached for its evaluation periods", math.NaN()
 	}
-	return Passed, fmt.Sprintf("%d alarms were raised as the policies say; %d times a rule in alarm asked for a worker that was added", raised, rested), math.NaN()
+	return Passed, fmt.Sprintf("alarms raised as the policies say: %d; scale-outs that rest on one: %d", raised, rested), math.NaN()
 }
 
 // stay is a stretch of time. A zero end is not known.
@@ -255,17 +254,19 @@ func stretch(run *outcome.Run, name string, from, to time.Time) state {
 	if last <= first {
 		return s
 	}
-	windows, count := make([]signal.Histogram, last-first), uint64(0)
+	var all []cell
+	count := uint64(0)
 	for i := range run.Steps {
 		for j := range run.Steps[i].Slots {
 			if one := &run.Steps[i].Slots[j]; one.At >= first && one.At < last {
-				windows[one.At-first].Add(&one.Latency.Histogram)
+				all = cells(all, one.At-first, &one.Latency.Histogram)
 				count += one.Count
 			}
 		}
 	}
 	if count > 0 {
-		s.p95, s.rate = newLevels(windows).quantile(0.95, 0), float64(count)/(time.Duration(last-first)*slot).Seconds()
+		s.p95, _ = newLevels(last-first, all).quantile(0.95, 0)
+		s.rate = float64(count) / (time.Duration(last-first) * slot).Seconds()
 	}
 	return s
 }
@@ -391,5 +392,5 @@ func guardsHeld(run *outcome.Run, _ outcome.Criterion) (Status, string, float64)
 	if times == 0 {
 		return Unneeded, "no guard had to hold; no fleet left its bounds", math.NaN()
 	}
-	return Passed, fmt.Sprintf("guards held %d times, and nothing was scaled out meanwhile", times), math.NaN()
+	return Passed, fmt.Sprintf("guards that began to hold: %d; nothing was scaled out meanwhile", times), math.NaN()
 }

@@ -118,7 +118,7 @@ func TestScalingCriteria(t *testing.T) {
 		why     string
 		figure  float64 // 0: none
 	}{
-		{outcome.Triggers, 0, "alarm after three minutes, and a worker", tell().cpu(0, 10*minute, 90).alarm(3*minute, fleet.Alarm).decides(3*minute, 2, 3, ruleOut(2)), Passed, "1 alarms were raised", 0},
+		{outcome.Triggers, 0, "alarm after three minutes, and a worker", tell().cpu(0, 10*minute, 90).alarm(3*minute, fleet.Alarm).decides(3*minute, 2, 3, ruleOut(2)), Passed, "alarms raised as the policies say: 1; scale-outs that rest on one: 1", 0},
 		{outcome.Triggers, 0, "alarm since before the run", raised.cpu(0, 10*minute, 90), Passed, "", 0},
 		{outcome.Triggers, 0, "no alarm", tell().cpu(0, 10*minute, 90), Failed, "cpu was >= 70 % for 9m55s, and p raised no alarm within 4m1s", 0},
 		{outcome.Triggers, 0, "late alarm", tell().cpu(0, 10*minute, 90).alarm(6*minute, fleet.Alarm), Failed, "raised no alarm", 0},
@@ -158,7 +158,7 @@ func TestScalingCriteria(t *testing.T) {
 		{outcome.Returned, 300, "never left", tell().size(minute, 2), Unneeded, "never left its minimum", 0},
 		{outcome.Returned, 300, "size not known", tell(), Undecided, "size is not known", 0},
 
-		{outcome.GuardsHeld, 0, "nothing scaled out meanwhile", tell().guard(minute, "pool", "holds", "7 wait").guard(3*minute, "pool", "lets go", "").decides(4*minute, 2, 3), Passed, "guards held 1 times", 0},
+		{outcome.GuardsHeld, 0, "nothing scaled out meanwhile", tell().guard(minute, "pool", "holds", "7 wait").guard(3*minute, "pool", "lets go", "").decides(4*minute, 2, 3), Passed, "guards that began to hold: 1;", 0},
 		{outcome.GuardsHeld, 0, "scaled out against it", tell().guard(minute, "pool", "holds", "7 wait").decides(2*minute, 2, 3, ruleOut(2)), Failed, "f was scaled 2 -> 3 while the guard pool held (7 wait)", 0},
 		{outcome.GuardsHeld, 0, "the minimum goes first", tell().guard(minute, "pool", "holds", "7 wait").decides(2*minute, 1, 2, fleet.Reason{Code: fleet.BelowMin}), Passed, "", 0},
 		{outcome.GuardsHeld, 0, "above the maximum", tell().size(minute, 7), Failed, "had 7 workers, and its maximum is 6", 0},

@@ -13,7 +13,7 @@ import (
 // seen in it.
 func (p Page) Markdown(w io.Writer) error {
 	m := markdown{}
-	m.line("# %s", p.Title)
+	m.line("# %s", plain(p.Title))
 	if p.Lead != "" {
 		m.line("%s", plain(p.Lead))
 	}
@@ -26,7 +26,7 @@ func (p Page) Markdown(w io.Writer) error {
 	}
 	for _, s := range p.Sections {
 		if s.Title != "" {
-			m.line("## %s", s.Title)
+			m.line("## %s", plain(s.Title))
 		}
 		for _, b := range s.Blocks {
 			m.block(b)

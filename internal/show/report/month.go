@@ -35,7 +35,7 @@ func Month(r *month.Report, config string) Page {
 	if r.Country != "" {
 		p.Facts = append(p.Facts, Fact{"Country", r.Country})
 	}
-	p.Facts = append(p.Facts, Fact{"Month", fmt.Sprintf("%s to %s", r.From.Format("2 January 2006"), r.Until.In(r.Zone).Add(-time.Second).Format("2 January 2006 MST"))})
+	p.Facts = append(p.Facts, Fact{"Month", fmt.Sprintf("%s to %s", r.From.Format("2 January 2006"), r.Until.In(r.Zone).Add(-time.Second).Format("2 January 2006"))})
 	if !r.Whole() {
 		p.Facts = append(p.Facts, Fact{"Not over", "figures are those up to " + r.Until.In(r.Zone).Format("2006-01-02 15:04")})
 	}
@@ -63,7 +63,14 @@ type writer struct {
 	config string
 }
 
-func took(d fleet.Duration) string { return fleet.Elapsed(time.Duration(d).Round(time.Second)) }
+// took writes a duration; what is long, without fractions of a second.
+func took(d fleet.Duration) string {
+	t := time.Duration(d)
+	if t >= 10*time.Second {
+		t = t.Round(time.Second)
+	}
+	return fleet.Elapsed(t)
+}
 
 func pct(v float64) string { return fleet.Percent.Format(v) }
 
@@ -90,7 +97,11 @@ func (w *writer) of(f *month.Fleet) string {
 func (w *writer) short() []Block {
 	tiles := Tiles{}
 	a := &w.Availability
-	tiles = append(tiles, Tile{figure(a.Percent, month.Floor), "available", fmt.Sprintf("required: %s", pct(a.Required)), verdictTones[a.Verdict]})
+	more := "required: " + pct(a.Required)
+	if share := unknownShare(w.Report); share >= 5 && a.Percent != nil {
+		more += fmt.Sprintf("; of the %s that was seen", pct(100-share))
+	}
+	tiles = append(tiles, Tile{figure(a.Percent, month.Floor), "available", more, verdictTones[a.Verdict]})
 	kept, worst := month.Met, ""
 	for _, f := range w.Fleets {
 		if l := f.Levels[0]; l.Kept != nil && (worst == "" || l.Verdict == month.Missed) {
@@ -179,7 +190,11 @@ func (w *writer) availableSentence() string {
 	if a.Percent == nil {
 		return "Whether the service was available is not known: there are no readings of this month."
 	}
-	s := fmt.Sprintf("The service was available %s of the time; at least %s is required, so this was %s.", month.Floor(*a.Percent), pct(a.Required), verdictWords[a.Verdict])
+	s := "The service"
+	if share := unknownShare(w.Report); share >= 5 {
+		s = fmt.Sprintf("In the %s of the month that was seen, the service", pct(100-share))
+	}
+	s += fmt.Sprintf(" was available %s of the time; at least %s is required, so this was %s.", month.Floor(*a.Percent), pct(a.Required), verdictWords[a.Verdict])
 	if a.Down > 0 {
 		s += fmt.Sprintf(" It was disturbed for %s in all; up to %s would be allowed.", took(a.Down), took(a.Allowed))
 	}
@@ -189,29 +204,26 @@ func (w *writer) availableSentence() string {
 	return s
 }
 
+// levelWords are the service levels in a sentence for anybody.
+var levelWords = map[string]string{"api": "answers to phones and programs (95 of 100 within %s)", "pages": "pages (within %s)", "sync": "synchronisation of phones (within %s)"}
+
 func (w *writer) fleetSentences(f *month.Fleet) (out []string) {
-	var kept, missed, unknown []string
+	by := map[month.Verdict][]string{}
 	for _, l := range f.Levels {
-		is := fmt.Sprintf("%s (within %s)", month.LevelNames[l.Name], took(l.Within))
-		switch l.Verdict {
-		case month.Met:
-			kept = append(kept, is)
-		case month.Missed:
-			missed = append(missed, fmt.Sprintf("%s, kept for %s of the time", is, month.Floor(*l.Kept)))
-		case month.Unknown:
-			unknown = append(unknown, is)
+		is := fmt.Sprintf(levelWords[l.Name], took(l.Within))
+		if l.Kept != nil {
+			is += fmt.Sprintf(", for %s of the time", month.Floor(*l.Kept))
 		}
+		by[l.Verdict] = append(by[l.Verdict], is)
 	}
-	var parts []string
 	for _, p := range []struct {
-		what string
-		list []string
-	}{{"kept", kept}, {"not kept", missed}, {"not measured", unknown}} {
-		if len(p.list) > 0 {
-			parts = append(parts, p.what+": "+strings.Join(p.list, ", "))
+		verdict month.Verdict
+		what    string
+	}{{month.Met, "Came in time: "}, {month.Missed, "Did not come in time as often as is required: "}, {month.Unknown, "Not measured: "}} {
+		if list := by[p.verdict]; len(list) > 0 {
+			out = append(out, w.of(f)+p.what+strings.Join(list, "; ")+".")
 		}
 	}
-	out = append(out, w.of(f)+sentence("service levels "+strings.Join(parts, "; ")))
 	s := &f.Scaling
 	text := fmt.Sprintf("the number of workers was changed %s (%d up, %d down)", timesOf(s.Ups+s.Downs), s.Ups, s.Downs)
 	if f.Size != nil {
@@ -248,14 +260,14 @@ func timesOf(n int) string {
 
 func (w *writer) costSentence(m *month.Money) string {
 	s := fmt.Sprintf("The workers cost %s", amount(m.Spent, m.Currency))
+	if !w.Whole() {
+		s += " so far"
+	}
 	if m.Unseen != nil && *m.Unseen >= 0.005 {
 		s += fmt.Sprintf(", and about %s more in the time without readings", amount(*m.Unseen, m.Currency))
 	}
-	if !w.Whole() {
-		s += " so far"
-		if m.Projected != nil {
-			s += fmt.Sprintf("; the whole month is projected to come to %s", amount(*m.Projected, m.Currency))
-		}
+	if !w.Whole() && m.Projected != nil {
+		s += fmt.Sprintf("; the whole month is projected to come to %s", amount(*m.Projected, m.Currency))
 	}
 	switch {
 	case m.Budget <= 0:
@@ -265,7 +277,7 @@ func (w *writer) costSentence(m *month.Money) string {
 	case m.Verdict == month.Met:
 		s += fmt.Sprintf(", within the budget of %s", amount(m.Budget, m.Currency))
 	default:
-		s += fmt.Sprintf(" of a budget of %s", amount(m.Budget, m.Currency))
+		s += fmt.Sprintf("; too little is known to set that against the budget of %s", amount(m.Budget, m.Currency))
 	}
 	if w.Whole() && m.Next != nil {
 		s += fmt.Sprintf(". If the last week's size goes on, the next month comes to %s", amount(*m.Next, m.Currency))
@@ -343,7 +355,7 @@ func (w *writer) actions() (out []string) {
 		add("Write the date of the last load test that passed into the configuration.")
 	}
 	if share := unknownShare(w.Report); share >= 5 {
-		add("Find out why nothing was recorded for %s of the month.", pct(share))
+		add("If Tidemark was to run all the month, find out why nothing was recorded for %s of it.", pct(share))
 	}
 	if out == nil {
 		add("Nothing is out of order. Go through the checklist of the monthly review.")
@@ -424,7 +436,7 @@ func (w *writer) levels() []Block {
 			if l.Worst != nil {
 				worst.More = w.stamp(l.At)
 			}
-			t.Rows = append(t.Rows, Row{name, {Text: took(l.Within)}, {Text: figure(l.Kept, month.Floor), Tone: verdictTones[l.Verdict]}, {Text: took(l.Missed)}, {Text: took(l.Unknown)}, worst, {Text: verdictWords[l.Verdict], Tone: verdictTones[l.Verdict]}})
+			t.Rows = append(t.Rows, Row{name, {Text: took(l.Within)}, {Text: figure(l.Kept, month.Floor), Tone: verdictTones[l.Verdict]}, judged(&l, l.Missed), judged(&l, l.Unknown), worst, {Text: verdictWords[l.Verdict], Tone: verdictTones[l.Verdict]}})
 			if len(l.Days) > 0 {
 				out = append(out, Text(fmt.Sprintf("%s%s was missed for an hour or more on %s.", w.of(f), month.LevelNames[l.Name], strings.Join(l.Days, ", "))))
 			}
@@ -437,6 +449,14 @@ func (w *writer) levels() []Block {
 		}
 	}
 	return append([]Block{t}, out...)
+}
+
+// judged is a duration of a level that was measured.
+func judged(l *month.Level, d fleet.Duration) Cell {
+	if l.Kept == nil {
+		return Cell{Text: "not known"}
+	}
+	return Cell{Text: took(d)}
 }
 
 // series is a chart of the month by hour.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -29,6 +31,7 @@ type API struct {
 	b    Backend
 	feed *Feed
 	mux  *http.ServeMux
+	test atomic.Pointer[heard]
 }
 
 // New makes the API of a backend. Close ends what it runs.
@@ -281,16 +284,16 @@ func signed(by, note string) error {
 	if strings.TrimSpace(by) == "" {
 		return bad("by: say who gives it; it is recorded")
 	}
-	for _, s := range []struct {
-		what, text string
-		most       int
-	}{{"by", by, mostBy}, {"note", note, mostNote}} {
-		if n := utf8.RuneCountInString(s.text); n > s.most {
-			return bad(fmt.Sprintf("%s: has %d letters, and may have %d", s.what, n, s.most))
-		}
-		if !utf8.ValidString(s.text) || strings.ContainsFunc(s.text, unicode.IsControl) {
-			return bad(s.what + ": is to be one line of plain text")
-		}
+	return cmp.Or(plain("by", by, mostBy), plain("note", note, mostNote))
+}
+
+// plain checks a line of text.
+func plain(what, text string, most int) error {
+	if n := utf8.RuneCountInString(text); n > most {
+		return bad(fmt.Sprintf("%s: has %d letters, and may have %d", what, n, most))
+	}
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return bad(what + ": is to be one line of plain text")
 	}
 	return nil
 }

@@ -173,7 +173,7 @@ func Working(cfg *config.Config, name string) *Journal {
 		for s := size; s < peak; s++ {
 			at := on(n, 8, 0).Add(time.Duration(s*6) * time.Minute)
 			if s == 2 {
-				hold(at.Add(-7*time.Minute), at.Add(-3*time.Minute), fleet.BlockedCooldown, 3, fleet.Reason{Until: at.Add(-3 * time.Minute)})
+				hold(at.Add(-7*time.Minute), at.Add(-3*time.Minute), fleet.BlockedCooldown, 3, fleet.Reason{Since: at.Add(-8 * time.Minute), Until: at.Add(-3 * time.Minute)})
 			}
 			change(at, s+1, out)
 			sizes[at] = s + 1
@@ -182,7 +182,7 @@ func Working(cfg *config.Config, name string) *Journal {
 			hold(on(15, 10, 0), on(15, 11, 30), fleet.LimitedBounds, 12, fleet.Reason{Limit: 10})
 		}
 		if n == 16 {
-			hold(on(16, 10, 0), on(16, 10, 50), fleet.BlockedDatabase, 12, fleet.Reason{Policy: "database", Signal: "pool_waiting", Operator: fleet.AtLeast, Value: 7, Threshold: 5})
+			hold(on(16, 10, 0), on(16, 10, 50), fleet.BlockedDatabase, 12, fleet.Reason{Policy: "database", Signal: "pool_waiting", Operator: fleet.AtLeast, Value: 7, Threshold: 5, Breaching: 3, M: 2, N: 3})
 		}
 		for s := size; s > 2; s-- {
 			at := on(n, 17, 30).Add(time.Duration((peak-s)*11) * time.Minute)

@@ -118,6 +118,7 @@ type page struct {
 	Here     string // path, for the navigation
 	Live     string // where its news come from; empty: it does not change
 	Overview web.Overview
+	LoadTest *web.LoadTest // that goes on; nil: none
 	Zone     *time.Location
 	Now      time.Time
 	Said     string
@@ -131,7 +132,7 @@ func (s *site) page(title string) *page {
 	if err != nil {
 		zone = time.UTC // the configuration was checked: its zone files are gone
 	}
-	return &page{Title: title, Overview: o, Zone: zone, Now: time.Now().UTC()}
+	return &page{Title: title, Overview: o, LoadTest: s.api.LoadTest(), Zone: zone, Now: time.Now().UTC()}
 }
 
 // show writes a page.
