@@ -80,7 +80,8 @@ would have followed. Raw readings are kept for a week unless retention.raw says 
 	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
 	f.BoolVar(&o.agreed, "all", false, "list changes of size that agree too")
 	f.BoolVar(&o.simulate, "simulate", false, "also play the journal's load in the simulator, with --service, --cv, --cpu and --boot, or --work")
-	workFlags(f, &o.work, &o.site)
+	workFlags(f, &o.work)
+	siteFlag(f, &o.site)
 	return cmd
 }
 

@@ -61,9 +61,9 @@ Loads: ` + shapes() + `
 or a file: a CSV trace with lines of time,rate (requests/s) or time,requests, or nginx's access log, plain or gzip, whose
 requests are played one by one as they came and with the times that they took; or journal: the load that the daemon
 recorded of the fleet since --since. Signals that the simulator does not know (memory,
-pools, disks ...) are listed, and ask for nothing. With --work, requests are of several routes, wait in a queue that has limits and
-priorities, and share a database that slows down under load (docs/simulate.md). With --policy, other configurations run beside the first one on the
-same arrivals.`,
+pools, disks ...) are listed, and ask for nothing. With --work, requests are of several routes, wait in a queue that has limits
+and priorities, and share a database that slows down under load (docs/simulate.md). With --policy, other configurations run beside
+the first one on the same arrivals.`,
 		Example: "  tidemark simulate -c tidemark.yaml --load daily --peak 60 --days 7\n  tidemark simulate -c tidemark.yaml --load trace.csv --service 80ms --cv 1.5 --seeds 8\n  tidemark simulate -c tidemark.yaml --load /var/log/nginx/dfr.access.log.1.gz --html report.html\n  tidemark simulate -c now.yaml --policy tried.yaml --load registration-drive --peak 60 --decisions\n  tidemark simulate -c tidemark.yaml --load bursts --seeds 8 --peer hpa --peer steps --peer fixed:8 --peer clairvoyant\n  tidemark simulate -c tidemark.yaml --load journal --since 14d\n  tidemark simulate -c tidemark.yaml --load daily --days 365 --json\n  tidemark simulate -c tidemark.yaml --work examples/work/registry.yaml --load concurrent-sync --peak 60\n  tidemark simulate -c tidemark.yaml --load daily --fault lost-signals=1,at=9h,for=20m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.serviceGiven = cmd.Flags().Changed("service") || cmd.Flags().Changed("cv")
@@ -88,6 +88,7 @@ same arrivals.`,
 	})
 	f := cmd.Flags()
 	c.loadFlags(f, &o)
+	siteFlag(f, &o.site)
 	f.StringArrayVar(&o.policies, "policy", nil, "another configuration `file` to compare (may be repeated)")
 	f.StringArrayVar(&o.peers, "peer", nil, "another autoscaler to compare, as `NAME[:SETTING]` (may be repeated): "+strings.Join(peer.Names(), ", "))
 	f.StringVar(&o.load, "load", "daily", "a load's `name`, a file, or journal: what the fleet had, by its own records")
@@ -108,7 +109,7 @@ func (c *command) loadFlags(f *pflag.FlagSet, o *simulation) {
 	f.StringVar(&o.start, "start", "", "`date` on which a named load starts, in the instance's zone (default: a Monday)")
 	f.StringVar(&o.since, "since", "7d", "from when on the journal is taken: a `time` as in backtest")
 	f.StringVar(&o.until, "until", "", "up to which `time` the journal is taken")
-	workFlags(f, &o.work, &o.site)
+	workFlags(f, &o.work)
 	f.DurationVar(&o.objective, "objective", 500*time.Millisecond, "response time that is judged against")
 	f.Float64Var(&o.quantile, "quantile", 0.95, "quantile of it")
 	f.TextVar(&o.level, "level", sim.Auto, "`level` of detail: request (one by one, exact), fluid (by rates, for years) or auto (request, unless that takes long)")
@@ -137,12 +138,16 @@ func (o *simulation) target() sim.Objective {
 }
 
 // workFlags are what a request asks of a worker.
-func workFlags(f *pflag.FlagSet, w *foresee.Work, site *string) {
-	f.StringVar(site, "work", "", "YAML `file` that describes routes, the balancer's queue and the database, in place of --service and --cv")
+func workFlags(f *pflag.FlagSet, w *foresee.Work) {
 	f.DurationVar(&w.Service, "service", 100*time.Millisecond, "mean time that a worker takes for a request, without the wait")
 	f.Float64Var(&w.CV, "cv", 1, "coefficient of variation of the service time: 0 all alike, 1 usual, 2 a few take long")
 	f.Float64Var(&w.CPU, "cpu", 1, "share of the service time, without the database's part, in which the worker computes, 0 to 1")
 	f.DurationVar(&w.Boot, "boot", 2*time.Second, "from the order until a new worker serves")
+}
+
+// siteFlag is a description of what stands around the workers.
+func siteFlag(f *pflag.FlagSet, site *string) {
+	f.StringVar(site, "work", "", "YAML `file` that describes routes, the balancer's queue and the database, in place of --service and --cv")
 }
 
 // readWork reads the file of --work.

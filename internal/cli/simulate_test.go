@@ -59,14 +59,14 @@ func TestSimulate(t *testing.T) {
 		{[]string{"--start", "soon"}, "write a date"},
 		{[]string{"--fleet", "none"}, "has no fleet"},
 		{[]string{"--service", "0s"}, "must be positive"},
-		{[]string{"--objective", "0s"}, "--objective 0s"},
-		{[]string{"--days", "1", "--peer", "vpa"}, "there is no peer"},
-		{[]string{"--days", "1", "--peer", "fixed"}, "such as fixed:4"},
-		{[]string{"--load", "journal"}, "journal.db"},
 		{[]string{"--work", "no.yaml"}, "no such file"},
 		{[]string{"--work", work, "--service", "1s"}, "leave them out"},
 		{[]string{"--work", work, "--level", "fluid"}, "leave out --level fluid"},
 		{[]string{"--work", bad}, "work.yaml:2:38: service"},
+		{[]string{"--objective", "0s"}, "--objective 0s"},
+		{[]string{"--days", "1", "--peer", "vpa"}, "there is no peer"},
+		{[]string{"--days", "1", "--peer", "fixed"}, "such as fixed:4"},
+		{[]string{"--load", "journal"}, "journal.db"},
 	} {
 		code, _, errOut := main(t, append([]string{"simulate", "-c", example}, c.args...)...)
 		if code != failed || !strings.Contains(errOut, c.want) {

@@ -68,9 +68,6 @@ func (c *command) tune(ctx context.Context, o simulation, loads []string, st tun
 	if !(st.Allowed >= 0 && st.Allowed < 100) {
 		return v, nil, fmt.Errorf("--allow %g: must be a share of the minutes, from 0 to less than 100 percent", st.Allowed)
 	}
-	if o.site != "" {
-		return v, nil, errors.New("--work: the clairvoyant, by whom policies are judged, reckons with requests of one kind: give --service and --cv in its place")
-	}
 	cfg, err := checked(c.configPath())
 	if err != nil {
 		return v, nil, err
