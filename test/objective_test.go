@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"tidemark/internal/fleet"
+	"tidemark/internal/foresee/plan"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/rehearsal"
 	"tidemark/internal/prove/scenario"
@@ -41,6 +43,8 @@ fleets:
       service_p95: {proxy: {field: service_time}, statistic: p95, period: 1s, window: 5s}
       service_p99: {proxy: {field: service_time}, statistic: p99, period: 1s, window: 5s, min_samples: 20}
       queued:      {proxy: {field: queued}, period: 250ms}
+      cpu:         {procfs: {field: cpu}, statistic: avg, period: 1s}
+      memory:      {procfs: {field: memory_pss}, period: 1s}
     policies:
       - id: rules
         mode: %[6]s
@@ -97,8 +101,31 @@ func TestObjectiveHoldsThroughARamp(t *testing.T) {
 			t.Errorf("%s, and not by the objective: %+v", d.Headline(), d.Reasons)
 		}
 	}
+	checkPlan(t, objective.plan)
 	if !strings.Contains(rules.explained, "objective, in shadow, alone would have used ") || !strings.Contains(rules.status, "p95 <= 400ms") {
 		t.Errorf("explain or status does not show the objective:\n%s\n%s", rules.explained, rules.status)
+	}
+}
+
+// checkPlan checks what `tidemark plan` takes from a ramp's journal: the requests, what one takes, and a worker's memory.
+func checkPlan(t *testing.T, text string) {
+	t.Helper()
+	var p plan.Plan
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range p.Figures {
+		t.Logf("%-28s %-10s %s", f.Name, f.Value, f.Source)
+	}
+	for _, path := range []string{"load.peak", "request.service_time", "request.cv", "request.cpu", "worker.memory"} {
+		if !slices.ContainsFunc(p.Figures, func(f plan.Figure) bool { return f.Name == path && f.Kind == plan.Measured }) {
+			t.Errorf("%s was not measured", path)
+		}
+	}
+	// The ramp's top is 90 a second, by chance some more in a second or two; 40 ms of thought are the least that a request takes.
+	need := p.Needs[0]
+	if p.Peak < 80 || p.Peak > 125 || need.Utilisation*float64(need.Workers)/100 < 0.04*p.Peak || p.Name != "objective" {
+		t.Errorf("%s: a peak of %.1f/s, %+v", p.Name, p.Peak, need)
 	}
 }
 
@@ -123,6 +150,7 @@ type ramp struct {
 	decisions []*fleet.Decision
 	explained string
 	status    string
+	plan      string // JSON, of the run's journal
 }
 
 func playRamp(t *testing.T, rules, objective string) *ramp {
@@ -165,6 +193,7 @@ func playRamp(t *testing.T, rules, objective string) *ramp {
 			r.jump = max(r.jump, e.To-e.From)
 		}
 	}
+	r.plan = run(t, program("tidemark"), "plan", "-c", config, "--json")
 	r.explained = run(t, program("tidemark"), "explain", "registry", "--socket", socket)
 	r.status = run(t, program("tidemark"), "status", "--socket", socket)
 	t.Logf("%s\n%s", r.explained, r.status)

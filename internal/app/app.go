@@ -24,6 +24,7 @@ import (
 	"tidemark/internal/record"
 	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/web"
+	"tidemark/internal/show/web/access"
 )
 
 // Options are what the caller knows and the configuration does not.
@@ -58,6 +59,8 @@ type App struct {
 	seen    map[string]web.Acknowledgement // of alerts, by key
 	telling *telling
 	monthly *monthly // nil when no report is made by itself
+
+	sessions *access.Sessions // of the dashboard
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -145,6 +148,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if a.pushes, err = a.openPushes(a.cfg.Push); err != nil {
 		return err
 	}
+	a.sessions = access.OpenSessions(filepath.Join(dir, "sessions.json"), a.opts.Log)
 	if a.pages, err = a.openPages(a.cfg.Listen); err != nil {
 		return err
 	}
@@ -223,7 +227,7 @@ func (a *App) listen() error {
 	mux.Handle("/", a.api)
 	mux.Handle(push.Pattern, &a.shared.pushed)
 	mux.HandleFunc(web.LoadTestPattern, a.api.HearLoadTest)
-	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
+	a.server = &http.Server{Handler: web.Owner(mux), ConnContext: web.Peer, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
 	a.wg.Go(func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			a.opts.Log("the operator's socket: " + err.Error())

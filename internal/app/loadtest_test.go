@@ -11,7 +11,7 @@ import (
 
 // A load test that goes on is told on the pages; only who has the operator's socket can say so.
 func TestLoadTestIsShown(t *testing.T) {
-	w, base := newPages(t)
+	w, base, _ := newPages(t)
 	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	if a := ask(t, http.MethodGet, base+"/", nil); strings.Contains(a.body, "load test") {
 		t.Fatal("a load test is shown that nobody plays")

@@ -213,7 +213,10 @@ func (a *App) Alerts() web.Alerts {
 const testTimeout = 25 * time.Second
 
 // TestAlerts sends a test message through each channel and pings each dead man's switch.
-func (a *App) TestAlerts(ctx context.Context) []tell.Tried {
+func (a *App) TestAlerts(ctx context.Context, by web.Caller) ([]tell.Tried, error) {
+	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventAlertTested, By: by.Name, Origin: by.Origin}); err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	t := a.telling
 	a.mu.Unlock()
@@ -231,5 +234,5 @@ func (a *App) TestAlerts(ctx context.Context) []tell.Tried {
 	}
 	tried := t.teller.Test(ctx)
 	wg.Wait()
-	return append(tried, pings...)
+	return append(tried, pings...), nil
 }

@@ -19,7 +19,7 @@ type Config struct {
 	Environment string        // production, staging or development
 	StateDir    string        // where the records are; absolute when Load read it
 	Socket      string        // where the daemon listens for the operator's commands
-	Listen      string        // host:port of the dashboard and its API, on the loopback interface; empty: none
+	Listen      Listen        // where the dashboard and its API are
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
 	Push        Push

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"net/mail"
 	"slices"
@@ -55,6 +56,21 @@ func (d Date) MarshalText() ([]byte, error) {
 		return nil, nil
 	}
 	return []byte(d.Format(time.DateOnly)), nil
+}
+
+// MarshalJSON and UnmarshalJSON do so too: those of time.Time are for moments.
+func (d Date) MarshalJSON() ([]byte, error) {
+	b, err := d.MarshalText()
+	return append(append([]byte{'"'}, b...), '"'), err
+}
+
+func (d *Date) UnmarshalJSON(b []byte) error {
+	text := bytes.Trim(b, `"`)
+	if len(text) == 0 {
+		*d = Date{}
+		return nil
+	}
+	return d.UnmarshalText(text)
 }
 
 // TimeOfDay is a local time, written as 07:00; since midnight by the clock.

@@ -34,7 +34,7 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.socket(s)
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.retention(&s.Retention)
-	d.listen(s.Listen)
+	d.listen(dir, s.StateDir, &s.Listen)
 	d.push(dir, &s.Push)
 	d.alerts(s)
 

@@ -13,7 +13,7 @@ type spec struct {
 	Environment environment   `yaml:"environment"`
 	StateDir    string        `yaml:"state_dir"`
 	Socket      string        `yaml:"socket"`
-	Listen      string        `yaml:"listen"`
+	Listen      Listen        `yaml:"listen"`
 	Tick        time.Duration `yaml:"tick"`
 	Retention   Retention     `yaml:"retention"`
 	Push        Push          `yaml:"push"`

@@ -286,7 +286,7 @@ func (r *runner) events(before *engine.State, in *engine.Input, decided bool) []
 		add(fleet.Event{Kind: fleet.EventClockJump, Duration: fleet.Duration(in.ClockJump)})
 	}
 	for _, o := range in.Orders {
-		e := fleet.Event{Kind: fleet.EventOrder, State: o.Kind.String(), By: o.By, Note: o.Note, To: o.Size}
+		e := fleet.Event{Kind: fleet.EventOrder, State: o.Kind.String(), By: o.By, Origin: o.Origin, Note: o.Note, To: o.Size}
 		if o.Kind == engine.SetMode {
 			e.State = "mode " + o.Mode.String()
 		}

@@ -283,11 +283,11 @@ var basis = []struct {
 	{"growth", Required, "100 % in 5 years; half and one and a half of it as the range", func(in *Input) string {
 		return fmt.Sprintf("%g %% (%g to %g) in %g years", in.Growth.Percent, in.Growth.Low, in.Growth.High, in.Growth.Years)
 	}},
-	{"request.service_time", Assumed, "to be measured: the load test, or a journal", func(in *Input) string { return in.Request.Service.String() }},
+	{"request.service_time", Assumed, "to be measured: the load test, or a journal", func(in *Input) string { return in.Request.Service.Round(10 * time.Microsecond).String() }},
 	{"request.cv", Assumed, "as of an exponential law", func(in *Input) string { return fmt.Sprintf("%.3g", in.Request.CV) }},
-	{"request.cpu", Assumed, "four ORM calls; Odoo 18.0 took 5 to 14 ms each with PostgreSQL", func(in *Input) string { return in.Request.CPU.String() }},
-	{"request.database_cpu", Assumed, "a quarter of the same", func(in *Input) string { return in.Request.DatabaseCPU.String() }},
-	{"request.proxy_cpu", Assumed, "ample for a proxied request with TLS", func(in *Input) string { return in.Request.ProxyCPU.String() }},
+	{"request.cpu", Assumed, "four ORM calls; Odoo 18.0 took 5 to 14 ms each with PostgreSQL", func(in *Input) string { return in.Request.CPU.Round(10 * time.Microsecond).String() }},
+	{"request.database_cpu", Assumed, "a quarter of the same", func(in *Input) string { return in.Request.DatabaseCPU.Round(10 * time.Microsecond).String() }},
+	{"request.proxy_cpu", Assumed, "ample for a proxied request with TLS", func(in *Input) string { return in.Request.ProxyCPU.Round(10 * time.Microsecond).String() }},
 	{"objective.response_time_p95", Required, "API p95 below 500 ms", func(in *Input) string { return in.Objective.P95.String() }},
 	{"worker.memory", Assumed, "the most that a warm Odoo 18.0 worker took (69 to 93 MiB PSS)", func(in *Input) string { return size(in.Worker.Memory) }},
 	{"worker.connections", Assumed, "Odoo 18.0: 2 a worker, 2 a cron worker, 4 for the rest", func(in *Input) string { return fmt.Sprintf("%g", in.Worker.Connections) }},

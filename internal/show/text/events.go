@@ -48,13 +48,30 @@ var eventWords = map[fleet.Kind]func(e *fleet.Event) string{
 	fleet.EventAlertRaised: func(e *fleet.Event) string { return "alert, " + e.State + because(e) },
 	fleet.EventAlertOver:   func(e *fleet.Event) string { return "alert over after " + elapsed(e) + because(e) },
 	fleet.EventAlertSeen: func(e *fleet.Event) string {
-		return fmt.Sprintf("alert %s acknowledged by %s%s", e.State, e.By, because(e))
+		return fmt.Sprintf("alert %s acknowledged by %s%s", e.State, who(e), because(e))
 	},
+	fleet.EventAlertTested:    func(e *fleet.Event) string { return "test messages sent for " + who(e) },
+	fleet.EventSignedIn:       func(e *fleet.Event) string { return who(e) + " signed in" + because(e) },
+	fleet.EventSignInFailed:   func(e *fleet.Event) string { return "a sign-in failed, as " + who(e) + because(e) },
+	fleet.EventSignedOut:      func(e *fleet.Event) string { return who(e) + " signed out" },
+	fleet.EventRefused:        func(e *fleet.Event) string { return "refused to " + who(e) + because(e) },
 	fleet.EventBalancerFailed: func(e *fleet.Event) string { return "the balancer could not be told" + because(e) },
 	fleet.EventJournalFailed:  func(e *fleet.Event) string { return "the journal could not be written for " + elapsed(e) + because(e) },
 }
 
 func elapsed(e *fleet.Event) string { return fleet.Elapsed(time.Duration(e.Duration)) }
+
+// who is who did something, and from where.
+func who(e *fleet.Event) string {
+	name := e.By
+	if name == "" {
+		name = "somebody"
+	}
+	if e.Origin == "" {
+		return name
+	}
+	return name + " (" + e.Origin + ")"
+}
 
 func because(e *fleet.Event) string {
 	if e.Note == "" {
@@ -91,7 +108,7 @@ func orderWords(e *fleet.Event) string {
 	if e.Duration > 0 {
 		s += " for " + elapsed(e)
 	}
-	return fmt.Sprintf("%s by %s%s", s, e.By, because(e))
+	return fmt.Sprintf("%s by %s%s", s, who(e), because(e))
 }
 
 // Event says one event in a line, without its time and fleet.
