@@ -20,7 +20,7 @@ import (
 )
 
 // Docker is a real engine with a containerd of its own. It touches neither the machine's firewall nor its bridges: containers use
-// the host's network, or one that a test makes. They live on when the engine is killed.
+// the host's network, or one that a test makes. They live on when the engine crashes.
 type Docker struct {
 	*process
 	Socket string
@@ -56,13 +56,26 @@ func StartDocker(t testing.TB) *Docker {
 		},
 		ready: func() error { return d.Call(http.MethodGet, "/_ping", nil, nil) },
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what stays behind is only litter
+	t.Cleanup(func() {
+		_ = syscall.Unmount(filepath.Join(dir, "exec/netns/default"), syscall.MNT_DETACH) // the engine leaves its host's network there
+		_ = os.RemoveAll(dir)                                                             // what stays behind is only litter
+	})
 	d.Start()
 	t.Cleanup(func() {
 		d.Clear(t)
 		d.Stop()
 	})
 	return d
+}
+
+// Crash ends the engine alone at once, as a fault of its own does: containerd and the containers are untouched. Start brings it
+// back.
+func (d *Docker) Crash(t testing.TB) {
+	t.Helper()
+	if err := syscall.Kill(d.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-d.exited
 }
 
 // Call asks the engine's API: body is sent as JSON (or as it is, an io.Reader), and the answer read into what into points to.

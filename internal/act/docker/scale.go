@@ -361,7 +361,7 @@ func (s *scaling) order(ctx context.Context, own []member, want int) ([]member, 
 	return own, nil
 }
 
-// utilisation is how much CPU time each copy uses now, in percent of a core.
+// utilisation is how much CPU time each copy uses now, in thousandths of a core.
 func (s *scaling) utilisation(ctx context.Context, own []member) (map[string]uint64, error) {
 	before, err := s.cpuTimes(ctx, own)
 	if err != nil {
@@ -381,7 +381,7 @@ func (s *scaling) utilisation(ctx context.Context, own []member) (map[string]uin
 	busy := make(map[string]uint64, len(own))
 	for i, m := range own {
 		if after[i].ns > before[i].ns {
-			busy[m.ID] = 100 * (after[i].ns - before[i].ns) / uint64(after[i].at.Sub(before[i].at))
+			busy[m.ID] = 1000 * (after[i].ns - before[i].ns) / uint64(after[i].at.Sub(before[i].at))
 		}
 	}
 	return busy, nil
