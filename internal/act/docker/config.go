@@ -50,7 +50,7 @@ type Health struct {
 // DefaultConfig is what holds where the operator wrote nothing.
 func DefaultConfig() Config {
 	return Config{
-		Socket: "/var/run/docker.sock",
+		Socket: DefaultSocket,
 		Health: Health{Interval: 5 * time.Second, Timeout: 5 * time.Second, Failures: 3},
 	}
 }

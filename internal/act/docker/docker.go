@@ -138,7 +138,7 @@ func (t *Target) look(ctx context.Context) (*view, error) {
 	}
 	originals := []string{t.cfg.Container}
 	if t.cfg.Container == "" {
-		originals, err = t.engine.list(ctx, composeProject+"="+t.cfg.Compose.Project, composeService+"="+t.cfg.Compose.Service, composeOneOff+"=False")
+		originals, err = t.engine.list(ctx, labelProject+"="+t.cfg.Compose.Project, labelService+"="+t.cfg.Compose.Service, labelOneOff+"=False")
 		if err != nil {
 			return nil, err
 		}

@@ -109,6 +109,7 @@ func TestEngine(t *testing.T) {
 		{"keeps ending", keepsEnding},
 		{"no template", noTemplate},
 		{"ports taken", portsTaken},
+		{"unused volumes", unusedVolumes},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, d) })
 	}
@@ -178,7 +179,7 @@ func says(t *testing.T, err error, text string) {
 
 func composeService(t *testing.T, d *servers.Docker) {
 	cfg, _ := hostFleet(t, d, func(template map[string]any) {
-		template["Labels"] = map[string]string{"app": "registry", composeProject: "dfr", composeService: "odoo", composeNumber: "1", composeOneOff: "False"}
+		template["Labels"] = map[string]string{"app": "registry", labelProject: "dfr", labelService: "odoo", labelNumber: "1", labelOneOff: "False"}
 	})
 	cfg.Container, cfg.Compose = "", Compose{Project: "dfr", Service: "odoo"}
 	w := scaled(t, open(t, cfg), 1)[0]
@@ -207,7 +208,7 @@ func composeService(t *testing.T, d *servers.Docker) {
 	l := made.Config.Labels
 	if made.Config.Image != image || made.Config.StopTimeout != 20 || made.HostConfig.NetworkMode != "host" || len(made.HostConfig.Binds) != 1 ||
 		made.HostConfig.Memory != 64<<20 || made.HostConfig.RestartPolicy.Name != "unless-stopped" ||
-		l["app"] != "registry" || l[composeProject] != "dfr" || l[composeOneOff] != "True" || l[labelFleet] != "odoo-workers" {
+		l["app"] != "registry" || l[labelProject] != "dfr" || l[labelOneOff] != "True" || l[labelFleet] != "odoo-workers" {
 		t.Errorf("the copy is not as its template: %+v", made)
 	}
 
@@ -400,4 +401,21 @@ func portsTaken(t *testing.T, d *servers.Docker) {
 		t.Errorf("want the second slot, have %+v", w)
 	}
 	says(t, target.Scale(t.Context(), 2, nil), "do not suffice")
+}
+
+func unusedVolumes(t *testing.T, d *servers.Docker) {
+	if err := d.Call(http.MethodPost, "/volumes/create", map[string]any{"Name": "spare"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	d.Create(t, "user", map[string]any{"Image": image, "HostConfig": map[string]any{"Binds": []string{"used:/data"}}})
+	unused, err := UnusedVolumes(t.Context(), d.Socket)
+	if err != nil || len(unused) != 1 || unused[0].Name != "spare" || time.Since(unused[0].Created) > time.Hour {
+		t.Errorf("want the spare volume, have %+v, %v", unused, err)
+	}
+	d.Clear(t)
+	for _, v := range []string{"spare", "used"} {
+		if err := d.Call(http.MethodDelete, "/volumes/"+v, nil, nil); err != nil {
+			t.Error(err)
+		}
+	}
 }

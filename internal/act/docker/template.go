@@ -21,10 +21,10 @@ const (
 	labelPort     = "tidemark.port"     // of this machine; absent when the copy has none
 	labelTemplate = "tidemark.template" // digest of what it was copied from
 
-	composeProject = "com.docker.compose.project"
-	composeService = "com.docker.compose.service"
-	composeNumber  = "com.docker.compose.container-number"
-	composeOneOff  = "com.docker.compose.oneoff"
+	labelProject = "com.docker.compose.project"
+	labelService = "com.docker.compose.service"
+	labelNumber  = "com.docker.compose.container-number"
+	labelOneOff  = "com.docker.compose.oneoff"
 )
 
 // template is the container that copies are made from.
@@ -87,10 +87,10 @@ func (t *Target) body(ctx context.Context, from *template, slot int) (map[string
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	if labels[composeProject] != "" {
+	if labels[labelProject] != "" {
 		// To compose the copy is like those of docker compose run: up leaves it alone, down removes it.
-		labels[composeOneOff] = "True"
-		delete(labels, composeNumber)
+		labels[labelOneOff] = "True"
+		delete(labels, labelNumber)
 	}
 	labels[labelFleet], labels[labelInstance], labels[labelSlot], labels[labelTemplate] = t.opts.Fleet, t.opts.Instance, strconv.Itoa(slot), from.digest
 	published := map[string]any{}
