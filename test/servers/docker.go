@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-// Docker is a real engine with a containerd of its own. It touches neither the machine's firewall nor its bridges: containers use
+// Docker is a real engine over a containerd of its own, as Debian runs them. It touches neither the machine's firewall nor its bridges: containers use
 // the host's network, or one that a test makes. They live on when the engine crashes.
 type Docker struct {
 	*process
@@ -38,7 +38,29 @@ func StartDocker(t testing.TB) *Docker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Docker{Socket: filepath.Join(dir, "docker.sock")}
+	within := func(name string) string { return filepath.Join(dir, name) }
+	serve := func(name, program string, ready func() error, args ...string) *process {
+		return &process{
+			t: t, name: name, stop: syscall.SIGTERM, log: within(name + ".log"), ready: ready,
+			start: func() *exec.Cmd {
+				cmd := exec.Command(program, args...)
+				cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+				return cmd
+			},
+		}
+	}
+	address, settings := within("containerd.sock"), within("containerd.toml")
+	containerd := serve("containerd", Need(t, "containerd"), func() error {
+		conn, err := net.Dial("unix", address)
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	}, "--config", settings, "--address", address, "--root", within("containerd"), "--state", within("tasks"), "--log-level", "warn")
+	if err := os.WriteFile(settings, []byte("version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := &Docker{Socket: within("docker.sock")}
 	d.client = &http.Client{Timeout: ages, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -46,24 +68,20 @@ func StartDocker(t testing.TB) *Docker {
 			return dial.DialContext(ctx, "unix", d.Socket)
 		},
 	}}
-	d.process = &process{
-		t: t, name: "dockerd", stop: syscall.SIGTERM, log: filepath.Join(dir, "log"),
-		start: func() *exec.Cmd {
-			cmd := exec.Command(program, "--iptables=false", "--bridge=none", "--storage-driver=vfs", "--live-restore", "--log-level=warn",
-				"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", "unix://"+d.Socket)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			return cmd
-		},
-		ready: func() error { return d.Call(http.MethodGet, "/_ping", nil, nil) },
-	}
+	d.process = serve("dockerd", program, func() error { return d.Call(http.MethodGet, "/_ping", nil, nil) },
+		"--iptables=false", "--bridge=none", "--storage-driver=vfs", "--live-restore", "--log-level=warn", "--containerd", address,
+		"--data-root", within("data"), "--exec-root", within("exec"), "--pidfile", within("pid"), "-H", "unix://"+d.Socket)
 	t.Cleanup(func() {
-		_ = syscall.Unmount(filepath.Join(dir, "exec/netns/default"), syscall.MNT_DETACH) // the engine leaves its host's network there
-		_ = os.RemoveAll(dir)                                                             // what stays behind is only litter
+		_ = syscall.Unmount(within("exec/netns/default"), syscall.MNT_DETACH) // the engine leaves its host's network there
+		_ = os.RemoveAll(dir)                                                 // what stays behind is only litter
 	})
+	containerd.Start()
+	t.Cleanup(containerd.end)
 	d.Start()
 	t.Cleanup(func() {
 		d.Clear(t)
 		d.Stop()
+		containerd.Stop()
 	})
 	return d
 }
@@ -72,7 +90,7 @@ func StartDocker(t testing.TB) *Docker {
 // back.
 func (d *Docker) Crash(t testing.TB) {
 	t.Helper()
-	if err := syscall.Kill(d.PID(), syscall.SIGKILL); err != nil {
+	if err := d.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-d.exited
