@@ -27,10 +27,11 @@ const (
 	labelOneOff  = "com.docker.compose.oneoff"
 )
 
-// template is the container that copies are made from.
+// template is the container that copies are made from. config, host and labels are without what is its own alone.
 type template struct {
 	*container
 	config, host map[string]json.RawMessage
+	labels       map[string]string
 	digest       string
 }
 
@@ -56,11 +57,27 @@ func (t *Target) newTemplate(c *container) (*template, error) {
 	case mode != "host" && t.cfg.Port == 0:
 		return nil, fmt.Errorf("the template %s has a network of its own: write port, on which the service listens in it", c.name())
 	}
+	delete(parts.Config, "MacAddress")
+	if strings.HasPrefix(c.ID, c.Config.Hostname) {
+		delete(parts.Config, "Hostname") // the engine gave it
+	}
+	labels := maps.Clone(c.Config.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	if labels[labelProject] != "" {
+		// To compose the copy is like those of docker compose run: up leaves it alone, down removes it.
+		labels[labelOneOff] = "True"
+		delete(labels, labelNumber)
+	}
+	if err := set(parts.Config, "Labels", labels); err != nil {
+		return nil, err
+	}
 	own, err := json.Marshal([]any{c.Image, parts.Config, parts.HostConfig, slices.Sorted(maps.Keys(c.NetworkSettings.Networks)), t.cfg.Command, t.cfg.Env, t.cfg.Port})
 	if err != nil {
 		return nil, err
 	}
-	return &template{c, parts.Config, parts.HostConfig, fmt.Sprintf("%.8x", sha256.Sum256(own))}, nil
+	return &template{c, parts.Config, parts.HostConfig, labels, fmt.Sprintf("%.8x", sha256.Sum256(own))}, nil
 }
 
 // set puts a value in place of a field.
@@ -83,15 +100,7 @@ func (t *Target) body(ctx context.Context, from *template, slot int) (map[string
 	if err != nil {
 		return nil, err
 	}
-	labels := maps.Clone(from.Config.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	if labels[labelProject] != "" {
-		// To compose the copy is like those of docker compose run: up leaves it alone, down removes it.
-		labels[labelOneOff] = "True"
-		delete(labels, labelNumber)
-	}
+	labels := maps.Clone(from.labels)
 	labels[labelFleet], labels[labelInstance], labels[labelSlot], labels[labelTemplate] = t.opts.Fleet, t.opts.Instance, strconv.Itoa(slot), from.digest
 	published := map[string]any{}
 	if port != 0 {
@@ -109,10 +118,6 @@ func (t *Target) body(ctx context.Context, from *template, slot int) (map[string
 				return nil, err
 			}
 		}
-	}
-	delete(config, "MacAddress")
-	if strings.HasPrefix(from.ID, from.Config.Hostname) {
-		delete(config, "Hostname") // the engine gave it
 	}
 	changes := map[string]any{"Image": image, "Env": env, "Labels": labels}
 	if len(t.cfg.Command) > 0 {
