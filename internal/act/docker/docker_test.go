@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,31 @@ import (
 	"tidemark/test/servers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// daemonVar has what the daemon that is killed does, as JSON: the test binary is also that.
+const daemonVar = "TIDEMARK_TEST_DAEMON"
+
+type order struct {
+	Config Config
+	Size   int
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(daemonVar); text != "" {
+		var o order
+		err := json.Unmarshal([]byte(text), &o)
+		if err == nil {
+			var target *Target
+			if target, err = New(o.Config, testFleet); err == nil {
+				err = target.Scale(context.Background(), o.Size, nil)
+			}
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var testFleet = Options{Fleet: "odoo-workers", Instance: "dfr-test"}
 
 const image = "worker:1"
 
@@ -69,7 +94,7 @@ func hostFleet(t *testing.T, d *servers.Docker, change func(map[string]any)) (cf
 
 func open(t *testing.T, cfg Config) *Target {
 	t.Helper()
-	target, err := New(cfg, Options{Fleet: "odoo-workers", Instance: "dfr-test"})
+	target, err := New(cfg, testFleet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +130,7 @@ func TestEngine(t *testing.T) {
 		{"template serves", templateServes},
 		{"published ports", publishedPorts},
 		{"graceful stop", gracefulStop},
+		{"daemon killed", daemonKilled},
 		{"own health check", ownHealthCheck},
 		{"keeps ending", keepsEnding},
 		{"no template", noTemplate},
@@ -342,6 +368,62 @@ func gracefulStop(t *testing.T, d *servers.Docker) {
 	}
 	if all, err := target.engine.list(t.Context(), labelFleet+"=odoo-workers"); err != nil || len(all) != 0 {
 		t.Errorf("copies that left are still there: %v, %v", all, err)
+	}
+}
+
+// daemonKilled: a daemon dies by kill -9 while the engine does what it was asked for. The next one goes on, and nothing is left over.
+func daemonKilled(t *testing.T, d *servers.Docker) {
+	cfg, _ := hostFleet(t, d, func(template map[string]any) { template["StopTimeout"] = 1 })
+	target := open(t, cfg)
+	// until starts a daemon that scales to n and kills it when the engine shows what is waited for.
+	until := func(n int, seen func(own, leaving int) bool) {
+		t.Helper()
+		text, err := json.Marshal(order{cfg, n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		daemon := exec.Command(os.Args[0])
+		daemon.Env = append(os.Environ(), daemonVar+"="+string(text))
+		if err := daemon.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // an outside process: nothing to wait on
+			v, err := target.look(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			own := len(v.own())
+			if seen(own, len(v.members)-own-1) { // less the template
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("the daemon does not get there")
+			}
+		}
+		_ = daemon.Process.Kill() // it may have ended
+		_ = daemon.Wait()         // killed
+	}
+	before := scaled(t, target, 1)
+	for _, seen := range []func(own, leaving int) bool{
+		func(own, _ int) bool { return own >= 2 },
+		func(own, _ int) bool { return own >= 3 },
+	} {
+		until(4, seen)
+		if after := scaled(t, open(t, cfg), 4); after[0] != before[0] {
+			t.Errorf("a worker was replaced that need not be: %+v, %+v", before, after)
+		}
+		scaled(t, target, 1)
+	}
+	for _, seen := range []func(own, leaving int) bool{
+		func(_, leaving int) bool { return leaving >= 1 },
+		func(own, _ int) bool { return own == 1 },
+	} {
+		scaled(t, target, 4)
+		until(1, seen)
+		scaled(t, open(t, cfg), 1)
+	}
+	if all, err := target.engine.list(t.Context(), labelFleet+"=odoo-workers"); err != nil || len(all) != 1 {
+		t.Errorf("want one copy and nothing left over, have %v, %v", all, err)
 	}
 }
 

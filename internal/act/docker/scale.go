@@ -70,10 +70,13 @@ func (s *scaling) run(ctx context.Context) error {
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
 		v, err := s.look(ctx)
 		if err == nil {
+			for i := range v.members {
+				v.members[i].leaving = v.members[i].leaving || s.leaving[v.members[i].ID]
+			}
 			state = s.state(v)
 			var acted bool
 			acted, err = s.step(ctx, v)
-			if acted {
+			if acted && s.conflicts == 0 {
 				pause = firstLook
 			}
 		}
@@ -296,10 +299,14 @@ func (s *scaling) mark(id string, victim bool) {
 	}
 }
 
-// release drains a copy that serves and records, by its name, that it is to be stopped.
+// release drains a copy that serves and records, by its name, that it is to be stopped. One that does not serve needs neither, and
+// the engine does not rename one that it is starting again.
 func (s *scaling) release(ctx context.Context, m member) error {
 	s.mark(m.ID, true)
-	if m.worker.Phase == fleet.Serving && s.drain != nil {
+	if m.worker.Phase != fleet.Serving {
+		return ctx.Err()
+	}
+	if s.drain != nil {
 		w := m.worker
 		w.Phase = fleet.Draining
 		if err := s.drain(ctx, w); err != nil {

@@ -37,7 +37,7 @@ func recorded(t *testing.T, version, imageID string) *Target {
 	srv := &http.Server{Handler: mux}
 	go func() { _ = srv.Serve(ln) }()
 	t.Cleanup(func() { _ = srv.Close() })
-	target, err := New(cfg, Options{Fleet: "odoo-workers", Instance: "dfr-test"})
+	target, err := New(cfg, testFleet)
 	if err != nil {
 		t.Fatal(err)
 	}
