@@ -191,6 +191,8 @@ func (s *scaling) hopeless(v *view) error {
 	failing := 0
 	for _, m := range v.members {
 		switch {
+		case m.leaving:
+			return nil
 		case m.worker.Phase == fleet.Serving, m.slot == 0 && m.worker.Phase == fleet.Gone:
 		case m.State.Status == "restarting" && m.RestartCount >= givenUp:
 			failing++
