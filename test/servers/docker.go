@@ -72,8 +72,10 @@ func StartDocker(t testing.TB) *Docker {
 		"--iptables=false", "--bridge=none", "--storage-driver=vfs", "--live-restore", "--log-level=warn", "--containerd", address,
 		"--data-root", within("data"), "--exec-root", within("exec"), "--pidfile", within("pid"), "-H", "unix://"+d.Socket)
 	t.Cleanup(func() {
-		_ = syscall.Unmount(within("exec/netns/default"), syscall.MNT_DETACH) // the engine leaves its host's network there
-		_ = os.RemoveAll(dir)                                                 // what stays behind is only litter
+		for _, mount := range []string{"exec/netns/default", "data"} { // an engine leaves the host's network there, one that crashed also its folder
+			_ = syscall.Unmount(within(mount), syscall.MNT_DETACH)
+		}
+		_ = os.RemoveAll(dir) // what stays behind is only litter
 	})
 	containerd.Start()
 	t.Cleanup(containerd.end)
