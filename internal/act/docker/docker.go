@@ -52,6 +52,7 @@ type Target struct {
 // checked is what is known of a container's fitness.
 type checked struct {
 	life     time.Time // its State.StartedAt
+	pid      int       // 0: it was not seen from here
 	at       time.Time
 	err      error
 	failures int // in a row
@@ -232,8 +233,9 @@ func (t *Target) worker(ctx context.Context, m *member) fleet.Worker {
 	case "running":
 		w.Address, w.Detail = t.address(m)
 		w.Phase = fleet.Starting
+		w.PID = local(m.State.PID, m.ID)
 		if w.Address != "" {
-			serves, err := t.fit(ctx, m, w.Address)
+			serves, err := t.fit(ctx, m, w.Address, w.PID)
 			if serves {
 				w.Phase = fleet.Serving
 			}
@@ -241,7 +243,6 @@ func (t *Target) worker(ctx context.Context, m *member) fleet.Worker {
 				w.Detail = err.Error()
 			}
 		}
-		w.PID = local(m.State.PID, m.ID)
 	default: // exited, removing, dead
 		return w
 	}
@@ -298,12 +299,15 @@ func (t *Target) address(m *member) (address, why string) {
 const grown = time.Minute
 
 // fit reports whether a container serves, and what its last check found wrong.
-func (t *Target) fit(ctx context.Context, m *member, address string) (bool, error) {
+func (t *Target) fit(ctx context.Context, m *member, address string, pid int) (bool, error) {
 	t.mu.Lock()
 	c, known := t.checked[m.ID]
 	t.mu.Unlock()
 	if !known || !c.life.Equal(m.State.StartedAt) {
-		c = checked{life: m.State.StartedAt}
+		c = checked{life: m.State.StartedAt, pid: pid}
+	}
+	if pid == 0 && c.pid != 0 {
+		return false, errors.New("its process has ended, and the engine has not seen it yet")
 	}
 	now := time.Now()
 	if c.served && now.Sub(c.at) < t.cfg.Health.Interval {
