@@ -52,7 +52,7 @@ func (a *App) WhatIf(ctx context.Context, name string, days int, numbers map[str
 	var edits []config.Edit
 	var wrong error
 	for _, s := range settings {
-		one := web.Setting{Path: s.Path, Of: about(&cfg.Fleets[at], &s), Line: s.Line, Written: s.Text}
+		one := web.Setting{Path: s.Path, Of: s.About(&cfg.Fleets[at].Policy), Line: s.Line, Written: s.Text}
 		if tried, ok := numbers[s.Path]; ok && strings.TrimSpace(tried) != s.Text {
 			one.Tried = tried
 			e, err := s.Try(tried)
@@ -99,20 +99,4 @@ func (a *App) parsed(data []byte) (*config.Config, error) {
 		return nil, &web.Problem{Status: http.StatusUnprocessableEntity, Detail: problems.Error()}
 	}
 	return cfg, nil
-}
-
-// about says what a setting is for.
-func about(f *config.Fleet, s *config.Setting) string {
-	p := &f.Policy
-	switch {
-	case s.Rule >= 0:
-		r := &p.Policies[s.Policy].Rules[s.Rule]
-		signal := &p.Signals[r.Signal]
-		return fmt.Sprintf("%s: %s %s %s, %+d: %s", p.Policies[s.Policy].ID, signal.Name, r.Operator, signal.Unit.Format(r.Threshold), r.Change, s.Kind)
-	case s.Policy >= 0:
-		return fmt.Sprintf("%s: %s", p.Policies[s.Policy].ID, s.Kind)
-	case s.Signal >= 0:
-		return fmt.Sprintf("%s: %s", p.Signals[s.Signal].Name, s.Kind)
-	}
-	return s.Kind.String()
 }
