@@ -42,6 +42,7 @@ func StartDocker(t testing.TB) *Docker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_ = syscall.Mount("tmpfs", dir, "tmpfs", 0, "") // an engine waits for the disk often; where it may not be had, it takes longer
 	within := func(name string) string { return filepath.Join(dir, name) }
 	serve := func(name, program string, ready func() error, args ...string) *process {
 		return &process{
@@ -76,7 +77,7 @@ func StartDocker(t testing.TB) *Docker {
 		"--iptables=false", "--bridge=none", "--storage-driver=vfs", "--live-restore", "--log-level=warn", "--containerd", address,
 		"--data-root", within("data"), "--exec-root", within("exec"), "--pidfile", within("pid"), "-H", "unix://"+d.Socket)
 	t.Cleanup(func() {
-		for _, mount := range []string{"exec/netns/default", "data"} { // an engine leaves the host's network there, one that crashed also its folder
+		for _, mount := range []string{"exec/netns/default", "data", ""} { // an engine leaves the host's network there, one that crashed also its folder
 			_ = syscall.Unmount(within(mount), syscall.MNT_DETACH)
 		}
 		_ = os.RemoveAll(dir) // what stays behind is only litter

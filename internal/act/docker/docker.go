@@ -47,6 +47,7 @@ type Target struct {
 	mu      sync.Mutex
 	victims map[string]bool    // ids of copies that Scale drains
 	checked map[string]checked // by id
+	used    map[string][]usage // by id, of copies: the last two looks, the later one last
 }
 
 // checked is what is known of a container's fitness.
@@ -69,7 +70,7 @@ func New(cfg Config, opts Options) (*Target, error) {
 	}
 	return &Target{
 		cfg: cfg, opts: opts, engine: newEngine(cfg.Socket), turn: make(chan struct{}, 1),
-		victims: map[string]bool{}, checked: map[string]checked{},
+		victims: map[string]bool{}, checked: map[string]checked{}, used: map[string][]usage{},
 	}, nil
 }
 
@@ -120,6 +121,7 @@ func (t *Target) Workers(ctx context.Context) ([]fleet.Worker, error) {
 	if len(v.members) == 0 && v.template == nil {
 		return nil, t.noTemplate()
 	}
+	t.note(ctx, v.own())
 	return workers, nil
 }
 
@@ -209,6 +211,7 @@ func (t *Target) describe(ctx context.Context, v *view) {
 	}
 	maps.DeleteFunc(t.checked, func(id string, _ checked) bool { return gone(id) })
 	maps.DeleteFunc(t.victims, func(id string, _ bool) bool { return gone(id) })
+	maps.DeleteFunc(t.used, func(id string, _ []usage) bool { return gone(id) })
 }
 
 func (t *Target) worker(ctx context.Context, m *member) fleet.Worker {

@@ -76,7 +76,7 @@ func hostFleet(t *testing.T, d *servers.Docker, change func(map[string]any)) (cf
 		"Env":         []string{"PORT=1", "KEPT=yes"},
 		"StopTimeout": 20,
 		"Labels":      map[string]string{"app": "registry"},
-		"HostConfig":  map[string]any{"NetworkMode": "host", "Binds": []string{ctl + ":/ctl:ro"}, "Memory": 64 << 20},
+		"HostConfig":  map[string]any{"NetworkMode": "host", "Binds": []string{ctl + ":/ctl:ro"}, "Memory": 64 << 20, "SecurityOpt": []string{"seccomp=unconfined"}}, // soon started
 	}
 	if change != nil {
 		change(template)
@@ -387,7 +387,7 @@ func daemonKilled(t *testing.T, d *servers.Docker) {
 		if err := daemon.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // an outside process: nothing to wait on
+		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) { // an outside process: nothing to wait on
 			v, err := target.look(t.Context())
 			if err != nil {
 				t.Fatal(err)

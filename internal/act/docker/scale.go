@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,8 +21,8 @@ import (
 const (
 	firstLook, lastLook = 20 * time.Millisecond, 500 * time.Millisecond // between two looks at the engine; it doubles
 	making              = time.Minute                                   // for the engine to make and start one copy
-	watched             = 500 * time.Millisecond                        // over which CPU time is compared
-	givenUp             = 3                                             // starts in vain after which Scale reports instead of waiting on
+	madeAtOnce          = 4
+	givenUp             = 3 // starts in vain after which Scale reports instead of waiting on
 )
 
 // scaling is one Scale under way. It looks, takes the steps that are due, and looks again:
@@ -219,31 +220,42 @@ func (s *scaling) grow(ctx context.Context, v *view, missing int) error {
 	for _, m := range v.members {
 		used[m.slot] = true
 	}
-	for slot := 1; missing > 0; slot++ {
+	var slots []int
+	for slot := 1; len(slots) < missing; slot++ {
 		if slot > s.cfg.slots() {
-			if s.stopping(v) {
-				return nil // their slots will be free
+			if len(slots) > 0 || s.stopping(v) {
+				break // what fits first; the slots of those that leave will be free
 			}
 			return fmt.Errorf("%d workers are asked for, and the ports from %d on do not suffice: widen ports, or free those that others use", s.n, s.cfg.Ports.First)
 		}
-		if used[slot] || !free(s.port(slot)) {
-			continue
+		if !used[slot] && free(s.port(slot)) {
+			slots = append(slots, slot)
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		err := s.make(ctx, from, slot)
-		if refused(err, http.StatusConflict) && s.conflicts < 20 {
-			s.conflicts++ // what an earlier daemon asked for comes to light, or goes
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("make %s: %w", s.name(slot), err)
-		}
-		s.conflicts = 0
-		missing--
 	}
-	return nil
+	var taken atomic.Bool // a name is, by what an earlier daemon asked for: it comes to light or goes
+	var g errgroup.Group
+	g.SetLimit(madeAtOnce)
+	for _, slot := range slots {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			err := s.make(ctx, from, slot)
+			if refused(err, http.StatusConflict) && s.conflicts < 20 {
+				taken.Store(true)
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("make %s: %w", s.name(slot), err)
+			}
+			return nil
+		})
+	}
+	err = g.Wait()
+	if s.conflicts++; !taken.Load() {
+		s.conflicts = 0
+	}
+	return err
 }
 
 // free reports whether nobody listens on a port of this machine; 0 is always free.
@@ -351,7 +363,7 @@ func (s *scaling) order(ctx context.Context, own []member, want int) ([]member, 
 			idle++
 		}
 	}
-	busy := map[string]uint64{}
+	var busy map[string]uint64
 	if want > 0 && idle < len(own)-want {
 		var err error
 		if busy, err = s.utilisation(ctx, own); err != nil {
@@ -368,49 +380,4 @@ func (s *scaling) order(ctx context.Context, own []member, want int) ([]member, 
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(busy[a.ID], busy[b.ID]), b.Created.Compare(a.Created), cmp.Compare(b.slot, a.slot))
 	})
 	return own, nil
-}
-
-// utilisation is how much CPU time each copy uses now, in thousandths of a core.
-func (s *scaling) utilisation(ctx context.Context, own []member) (map[string]uint64, error) {
-	before, err := s.cpuTimes(ctx, own)
-	if err != nil {
-		return nil, err
-	}
-	timer := time.NewTimer(watched)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timer.C:
-	}
-	after, err := s.cpuTimes(ctx, own)
-	if err != nil {
-		return nil, err
-	}
-	busy := make(map[string]uint64, len(own))
-	for i, m := range own {
-		if after[i].ns > before[i].ns {
-			busy[m.ID] = 1000 * (after[i].ns - before[i].ns) / uint64(after[i].at.Sub(before[i].at))
-		}
-	}
-	return busy, nil
-}
-
-type cpuTime struct {
-	ns uint64
-	at time.Time
-}
-
-func (s *scaling) cpuTimes(ctx context.Context, own []member) ([]cpuTime, error) {
-	times := make([]cpuTime, len(own))
-	var g errgroup.Group
-	g.SetLimit(16)
-	for i, m := range own {
-		g.Go(func() error {
-			ns, err := s.engine.cpuTime(ctx, m.ID)
-			times[i] = cpuTime{ns, time.Now()}
-			return err
-		})
-	}
-	return times, g.Wait()
 }

@@ -27,13 +27,17 @@ func main() {
 		}
 	})
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Join(os.Environ(), "\n")) })
-	mux.HandleFunc("/busy", func(http.ResponseWriter, *http.Request) {
-		if busy.CompareAndSwap(false, true) {
-			go func() {
-				for busy.Load() { //nolint:revive // the point is to burn CPU time
-				}
-			}()
-		}
+	mux.HandleFunc("/busy", func(http.ResponseWriter, *http.Request) { // answers when it has burnt enough CPU time to tell, however long that takes
+		busy.Store(true)
+		enough, until := make(chan struct{}), cpuTime()+300*time.Millisecond
+		go func() {
+			for busy.Load() && cpuTime() < until {
+			}
+			close(enough)
+			for busy.Load() { //nolint:revive // it stays busy
+			}
+		}()
+		<-enough
 	})
 	mux.HandleFunc("/idle", func(http.ResponseWriter, *http.Request) { busy.Store(false) })
 	mux.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) {
@@ -53,4 +57,11 @@ func main() {
 		os.Exit(1)
 	}
 	<-done
+}
+
+// cpuTime is what this process has used.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
