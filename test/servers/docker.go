@@ -43,6 +43,9 @@ func StartDocker(t testing.TB) *Docker {
 		t.Fatal(err)
 	}
 	_ = syscall.Mount("tmpfs", dir, "tmpfs", 0, "") // an engine waits for the disk often; where it may not be had, it takes longer
+	if err := os.Chmod(dir, 0o711); err != nil {    // who may ask, the socket says
+		t.Fatal(err)
+	}
 	within := func(name string) string { return filepath.Join(dir, name) }
 	serve := func(name, program string, ready func() error, args ...string) *process {
 		return &process{

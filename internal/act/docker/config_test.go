@@ -56,3 +56,16 @@ func TestAtLeast(t *testing.T) {
 		}
 	}
 }
+
+func TestSplit(t *testing.T) {
+	frame := func(kind byte, text string) string { return string([]byte{kind, 0, 0, 0, 0, 0, 0, byte(len(text))}) + text }
+	out, said, err := split([]byte(frame(1, "one ") + frame(2, "error") + frame(1, "") + frame(1, "two")))
+	if string(out) != "one two" || string(said) != "error" || err != nil {
+		t.Errorf("have %q, %q, %v", out, said, err)
+	}
+	for _, bad := range []string{"\x01\x00", frame(1, "text")[:10], frame(3, "text")} {
+		if _, _, err := split([]byte(bad)); err == nil {
+			t.Errorf("%q: want an error", bad)
+		}
+	}
+}

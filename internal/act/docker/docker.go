@@ -362,22 +362,3 @@ func (t *Target) port(slot int) int {
 	}
 	return t.cfg.Ports.First + slot - 1
 }
-
-// MainProcess returns the pid, on this machine, of a running container's main process.
-func MainProcess(ctx context.Context, socket, name string) (int, error) {
-	e := newEngine(socket)
-	defer e.close()
-	c, err := e.inspect(ctx, name)
-	switch {
-	case err != nil:
-		return 0, err
-	case c == nil:
-		return 0, fmt.Errorf("there is no container %s: docker ps -a lists those that are", name)
-	case c.State.Status != "running":
-		return 0, fmt.Errorf("the container %s does not run: it is %s", name, c.State.Status)
-	}
-	if pid := local(c.State.PID, c.ID); pid != 0 {
-		return pid, nil
-	}
-	return 0, fmt.Errorf("the container %s has no process that can be seen from here: run the daemon on the container's machine, and not in a container", name)
-}
