@@ -58,7 +58,9 @@ func TestAtLeast(t *testing.T) {
 }
 
 func TestSplit(t *testing.T) {
-	frame := func(kind byte, text string) string { return string([]byte{kind, 0, 0, 0, 0, 0, 0, byte(len(text))}) + text }
+	frame := func(kind byte, text string) string {
+		return string([]byte{kind, 0, 0, 0, 0, 0, 0, byte(len(text))}) + text
+	}
 	out, said, err := split([]byte(frame(1, "one ") + frame(2, "error") + frame(1, "") + frame(1, "two")))
 	if string(out) != "one two" || string(said) != "error" || err != nil {
 		t.Errorf("have %q, %q, %v", out, said, err)
