@@ -31,6 +31,8 @@ var vendors = map[string]string{
 	"github.com/coreos/go-oidc":           "internal/show/web/access",
 	"golang.org/x/oauth2":                 "internal/show/web/access",
 	"github.com/klauspost/compress":       "registry/coding",
+	"github.com/coreos/go-systemd":        "internal/act/systemd",
+	"github.com/godbus/dbus":              "internal/act/systemd",
 }
 
 // impure is what nothing under decide or fleet may import: there, everything is an argument.

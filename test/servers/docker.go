@@ -31,13 +31,7 @@ type Docker struct {
 func StartDocker(t testing.TB) *Docker {
 	t.Helper()
 	program := Need(t, "dockerd")
-	switch {
-	case os.Geteuid() == 0:
-	case os.Getenv("CI") == "true":
-		t.Fatal("a Docker engine takes root")
-	default:
-		t.Skip("a Docker engine takes root")
-	}
+	needRoot(t, "a Docker engine takes root")
 	dir, err := os.MkdirTemp("", "docker") // not t.TempDir: a socket's path is short
 	if err != nil {
 		t.Fatal(err)

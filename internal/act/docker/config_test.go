@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"tidemark/internal/act/copies"
 	"tidemark/internal/config"
 )
 
@@ -16,7 +17,9 @@ func TestValidate(t *testing.T) {
 	}{
 		{"a container", func(*Config) {}, ""},
 		{"a compose service", func(c *Config) { c.Container, c.Compose = "", Compose{"dfr", "odoo"} }, ""},
-		{"the host's network", func(c *Config) { c.Port, c.Ports, c.Env = 0, Ports{First: 9001}, map[string]string{"PORT": "{port}"} }, ""},
+		{"the host's network", func(c *Config) {
+			c.Port, c.Ports, c.Env = 0, copies.Ports{First: 9001}, map[string]string{"PORT": "{port}"}
+		}, ""},
 		{"only defaults", func(c *Config) { *c = DefaultConfig() }, "container port"},
 		{"zero", func(c *Config) { *c = Config{} }, "socket container port health.interval health.timeout health.failures"},
 		{"both templates", func(c *Config) { c.Compose = Compose{"dfr", "odoo"} }, "compose"},
@@ -24,8 +27,8 @@ func TestValidate(t *testing.T) {
 		{"no project", func(c *Config) { c.Container, c.Compose = "", Compose{Service: "odoo"} }, "compose.project"},
 		{"no name", func(c *Config) { c.Container = "a/b" }, "container"},
 		{"no port", func(c *Config) { c.Port = 70000 }, "port"},
-		{"no ports", func(c *Config) { c.Ports = Ports{First: 0, Last: 3} }, "ports.first"},
-		{"ports backwards", func(c *Config) { c.Ports = Ports{First: 9001, Last: 9000} }, "ports.last"},
+		{"no ports", func(c *Config) { c.Ports = copies.Ports{First: 0, Last: 3} }, "ports.first"},
+		{"ports backwards", func(c *Config) { c.Ports = copies.Ports{First: 9001, Last: 9000} }, "ports.last"},
 		{"port of nothing", func(c *Config) { c.Command = []string{"app", "{port}"} }, "ports"},
 		{"a variable", func(c *Config) { c.Env = map[string]string{"A B": "", "C": "\x00"} }, "env env"},
 		{"a path", func(c *Config) { c.Health.Path = "health" }, "health.path"},

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"tidemark/internal/act/copies"
 )
 
 // Inside is a container that others made, by what goes on in it: its main process is found and signalled, and commands are run
@@ -38,7 +40,7 @@ func (c *Inside) MainProcess(ctx context.Context) (int, error) {
 	case found.State.Status != "running":
 		return 0, fmt.Errorf("the container %s does not run: it is %s", c.name, found.State.Status)
 	}
-	return local(found.State.PID, found.ID), nil
+	return copies.Local(found.State.PID, found.ID), nil
 }
 
 // Signal sends the main process a signal by name, such as TTIN. The kernel keeps from it, as from every first process of a container,
