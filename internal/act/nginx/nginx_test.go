@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"tidemark/internal/act/sockets"
 	"tidemark/internal/fleet"
 	"tidemark/test/servers"
 )
@@ -411,7 +412,7 @@ func TestDrainWaitsForTheRequestInFlight(t *testing.T) {
 
 func openTo(t *testing.T, b *backend) int {
 	t.Helper()
-	n, err := openConnections(b.w.Address)
+	n, err := sockets.OpenTo(b.w.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
