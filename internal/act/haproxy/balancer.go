@@ -114,7 +114,7 @@ func (h ServerStats) at(s server) bool {
 
 // explain says what to do where HAProxy does not know the backend.
 func (b *Balancer) explain(err error) error {
-	if refused(err, saidNoBackend) {
+	if refused(err, saidNoBackend) || refused(err, saidNoProxy) {
 		return fmt.Errorf("HAProxy has no backend %s: start it with -f %s beside its own file, and reload it", b.cfg.Backend, b.cfg.File)
 	}
 	return err

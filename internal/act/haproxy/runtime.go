@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,7 +22,7 @@ type Runtime struct{ socket string }
 // NewRuntime makes a Runtime; nothing is opened before a command.
 func NewRuntime(socket string) Runtime { return Runtime{socket} }
 
-// ErrDown says that nobody listens on the socket.
+// ErrDown says that nobody answers at the socket.
 var ErrDown = errors.New("HAProxy is not running, or has no `stats socket` there")
 
 // commandTimeout bounds one command: HAProxy answers at once or hangs.
@@ -33,7 +34,9 @@ const maxAnswer = 16 << 20
 // RefusedError is HAProxy's own word on a command that it did not carry out.
 type RefusedError struct{ Command, Said string }
 
-func (e *RefusedError) Error() string { return fmt.Sprintf("HAProxy refuses %q: %s", e.Command, e.Said) }
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("HAProxy refuses %q: %s", e.Command, e.Said)
+}
 
 // refused reports that HAProxy said these words in refusing a command.
 func refused(err error, words string) bool {
@@ -45,6 +48,7 @@ func refused(err error, words string) bool {
 const (
 	saidNoServer  = "No such server"
 	saidNoBackend = "No such backend"
+	saidNoProxy   = "No such proxy" // the same, of figures
 	saidConnected = "still has connections"
 )
 
@@ -55,13 +59,7 @@ func (r Runtime) Do(ctx context.Context, command string) (string, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", r.socket)
 	if err != nil {
-		switch {
-		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
-			return "", fmt.Errorf("%s: %w", r.socket, ErrDown)
-		case errors.Is(err, os.ErrPermission):
-			return "", fmt.Errorf("%w: let this user in with `user`, `group` and `mode` after `stats socket %s`", err, r.socket)
-		}
-		return "", fmt.Errorf("HAProxy's runtime socket: %w", err)
+		return "", r.failed(command, err)
 	}
 	defer func() { _ = c.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
@@ -69,14 +67,30 @@ func (r Runtime) Do(ctx context.Context, command string) (string, error) {
 	// The severities tell an error from a notice, whatever its words.
 	if _, err = io.WriteString(c, "set severity-output number; "+command+"\n"); err == nil {
 		var said []byte
-		if said, err = io.ReadAll(io.LimitReader(c, maxAnswer)); err == nil {
+		if said, err = io.ReadAll(io.LimitReader(c, maxAnswer)); err == nil && len(said) == 0 {
+			err = io.ErrUnexpectedEOF // it ended before it came to the command; what it carries out it answers, be it by an empty line
+		}
+		if err == nil {
 			return answer(command, string(said))
 		}
 	}
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	return "", fmt.Errorf("HAProxy's runtime socket: %s: %w", command, err)
+	return "", r.failed(command, err)
+}
+
+// gone are the ways in which a connection shows that nobody listens, or no longer.
+var gone = []error{syscall.ECONNREFUSED, os.ErrNotExist, syscall.ECONNRESET, syscall.EPIPE, io.ErrUnexpectedEOF}
+
+func (r Runtime) failed(command string, err error) error {
+	switch {
+	case slices.ContainsFunc(gone, func(g error) bool { return errors.Is(err, g) }):
+		return fmt.Errorf("%s: %w", r.socket, ErrDown)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: let this user in with `user`, `group` and `mode` after `stats socket %s`", err, r.socket)
+	}
+	return fmt.Errorf("HAProxy's runtime socket: %s: %w", command, err)
 }
 
 // answer takes an answer apart: [N]: before a message is its severity, as syslog counts them, where 3 is an error.
@@ -142,9 +156,6 @@ func (r Runtime) Stats(ctx context.Context, backend string) (*Stats, error) {
 	table, err := r.Do(ctx, "show stat "+backend+" 6 -1") // 6: the backend and its servers
 	if err != nil {
 		return nil, err
-	}
-	if strings.HasPrefix(table, "No such proxy") {
-		return nil, &RefusedError{"show stat " + backend, saidNoBackend}
 	}
 	s, err := parseStats(table)
 	if err != nil {
