@@ -189,6 +189,9 @@ func parseStats(table string) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(rows) == 0 {
+		return nil, errors.New("there is no table")
+	}
 	columns := map[string]int{}
 	for i, name := range rows[0] {
 		columns[name] = i
