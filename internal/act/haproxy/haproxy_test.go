@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -521,4 +523,18 @@ func TestAHundredDrainsUnderLoad(t *testing.T) {
 	}
 	stop()
 	t.Logf("%d requests over 100 drains", count.Load())
+}
+
+// HAProxy takes the files that are shown as an example, and all that a configuration may ask for.
+func TestHAProxyTakesTheFiles(t *testing.T) {
+	bin := servers.Need(t, "haproxy")
+	cfg := DefaultConfig()
+	cfg.Backend, cfg.File, cfg.MaxInFlight, cfg.Message, cfg.Sticky.Cookie = "registry", filepath.Join(t.TempDir(), "tidemark.cfg"), 2, `$HOME 100% 'a' "b" \n <é>`, "A.b-c"
+	cfg.Classes = []Class{{Name: "all.of-it:1", Priority: 9, Routes: []string{"/"}}, {Name: "b", Priority: 1, Routes: []string{"/a~b._-/"}, QueueLimit: 1, RetryAfter: time.Hour}}
+	must(t, cfg.Validate())
+	must(t, New(cfg).cfg.write([]server{{"w1", "127.0.0.1:1"}, {"w2:7", "unix@/run/w2.sock"}, {"w3", "[::1]:80"}}))
+	out, err := exec.Command(bin, "-c", "-f", "../../../examples/haproxy.cfg", "-f", cfg.File).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "WARNING") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
