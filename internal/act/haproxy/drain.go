@@ -35,10 +35,11 @@ func (b *Balancer) Drain(ctx context.Context, w fleet.Worker) error {
 }
 
 func (b *Balancer) drain(ctx context.Context, name, address string) error {
-	if err := b.begin(ctx, name); err != nil {
+	serves, err := b.begin(ctx, name)
+	if err != nil {
 		return err
 	}
-	if b.cfg.Sticky.Cookie != "" {
+	if serves && b.cfg.Sticky.Cookie != "" {
 		if err := sleep(ctx, b.cfg.Sticky.Drain); err != nil {
 			return err
 		}
@@ -73,18 +74,19 @@ func (b *Balancer) drain(ctx context.Context, name, address string) error {
 	return nil
 }
 
-// begin takes the server out of the file and out of service, but for visitors who have its cookie.
-func (b *Balancer) begin(ctx context.Context, name string) error {
+// begin takes the server out of the file and out of service, but for visitors who have its cookie. It reports whether HAProxy has
+// such a server.
+func (b *Balancer) begin(ctx context.Context, name string) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.unlist(name); err != nil {
-		return err
+		return false, err
 	}
 	err := b.do(ctx, "set server "+b.name(name)+" state drain")
 	if refused(err, saidNoServer) {
-		return nil
+		return false, nil
 	}
-	return b.explain(err)
+	return true, b.explain(err)
 }
 
 func (b *Balancer) hold(name string, d time.Duration) {
