@@ -2,8 +2,8 @@
 // deletes servers while traffic goes on. It owns that backend; all else of HAProxy's configuration, and whether HAProxy
 // runs at all, is the operator's.
 //
-// What is said over the socket is lost when HAProxy is restarted or reloaded, and HAProxy's own server-state file brings no added
-// servers back. So the backend also stands in a file that HAProxy reads when it starts, written before each change: a
+// What is said over the socket is lost when HAProxy is restarted or reloaded: its own server-state file holds the state of servers that the configuration
+// has, and no added ones. So the backend also stands in a file that HAProxy reads when it starts, written before each change: a
 // restarted HAProxy begins with the servers of that moment, whether or not Tidemark runs. What differs all the same is put right by the
 // next Set. The rest of the file (queue, classes, cookie) is HAProxy's from its next reload on, and Set says so until then.
 //

@@ -16,6 +16,7 @@ import (
 	"text/template"
 	"time"
 
+	"tidemark/internal/atomicfile"
 	"tidemark/internal/fleet"
 )
 
@@ -167,30 +168,10 @@ func (c *Config) write(servers []server) error {
 		return nil
 	}
 	if err == nil || errors.Is(err, os.ErrNotExist) {
-		err = replace(c.File, wanted)
+		err = atomicfile.Write(c.File, wanted, 0o644, nil) // by way of a hidden file: HAProxy may read a folder's *.cfg
 	}
 	if err != nil {
 		return fmt.Errorf("haproxy backend: %w", err)
 	}
 	return nil
-}
-
-// replace puts a file in the old one's place at once: after a power cut it is the old one or the new one, whole.
-func replace(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // hidden: HAProxy reads a folder's *.cfg
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

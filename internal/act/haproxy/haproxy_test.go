@@ -114,7 +114,8 @@ func ask(ctx context.Context, h *servers.Haproxy, method, path, cookie string) (
 	return r
 }
 
-// load makes requests until stop is called. What fails goes to failed, with the time at which the request began.
+// load makes requests until stop is called. What fails goes to failed, with the time at which the request began. The clients pause
+// between requests: each leaves two sockets in TIME_WAIT for a minute, and a drain reads the kernel's table with all of them in it.
 func load(h *servers.Haproxy, failed func(began time.Time, err error)) (count *atomic.Int64, stop func()) {
 	count = &atomic.Int64{}
 	end := make(chan struct{})
@@ -122,11 +123,13 @@ func load(h *servers.Haproxy, failed func(began time.Time, err error)) (count *a
 	for i := range 3 {
 		method := []string{http.MethodGet, http.MethodPost}[i%2]
 		wg.Go(func() {
+			pause := time.NewTicker(10 * time.Millisecond)
+			defer pause.Stop()
 			for {
 				select {
 				case <-end:
 					return
-				default:
+				case <-pause.C:
 				}
 				began := time.Now()
 				if err := ask(context.Background(), h, method, "/", "").failed(); err != nil {
