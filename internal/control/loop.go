@@ -32,6 +32,8 @@ type Options struct {
 	Tick        time.Duration // default 15 s
 	ReadTimeout time.Duration // for each of target, sources and balancer; default a third of the tick, within 2 s and 5 s
 	Journal     Journal
+	Lease       Lease // nil: nobody stands by, and this daemon leads
+	Spool       Spool // nil: what the journal does not take is kept in memory only
 	Clock       Clock
 	Zone        *time.Location // of the weeks that forecasts learn from; default UTC
 }
@@ -58,6 +60,9 @@ func New(opts Options) *Loop {
 	}
 	if opts.Clock == nil {
 		opts.Clock = SystemClock{}
+	}
+	if opts.Lease == nil {
+		opts.Lease = alone{}
 	}
 	if opts.Zone == nil {
 		opts.Zone = time.UTC
