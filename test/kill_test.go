@@ -46,6 +46,13 @@ fleets:
       max_scaling_rate: 1 per 1s
 `
 
+// scaleScript sets a size: atomically, idempotently, and noted when it changes something.
+const scaleScript = `#!/bin/sh
+old=$(cat %[1]s/size)
+[ "$old" = "$1" ] && exit 0
+echo "$1" > %[1]s/size.$$ && echo "$old $1" >> %[1]s/changes && mv %[1]s/size.$$ %[1]s/size
+`
+
 // The daemon is killed at random points, 200 times, while the load makes it scale up and down. Afterwards: each change of size
 // was decided once and recorded, the recorded decisions form one chain without a gap, no cooldown was forgotten, and the
 // fleet is what the last decision made of it.
@@ -57,9 +64,7 @@ func TestDaemonKilledAnywhere(t *testing.T) {
 	config, socket := filepath.Join(dir, "tidemark.yaml"), filepath.Join(dir, "state", "tidemark.sock")
 	write(t, config, fmt.Sprintf(killConfig, dir, cooldownUp, cooldownDown))
 	write(t, filepath.Join(dir, "size"), "1\n")
-	// Setting a size is atomic, idempotent, and noted when it changes something.
-	write(t, filepath.Join(dir, "scale"), fmt.Sprintf("#!/bin/sh\nold=$(cat %[1]s/size)\n[ \"$old\" = \"$1\" ] && exit 0\n"+
-		"echo \"$1\" > %[1]s/size.$$ && echo \"$old $1\" >> %[1]s/changes && mv %[1]s/size.$$ %[1]s/size\n", dir))
+	write(t, filepath.Join(dir, "scale"), fmt.Sprintf(scaleScript, dir))
 	ctx, stop := context.WithCancel(t.Context())
 	load := make(chan error, 1)
 	go func() { load <- writeLog(ctx, filepath.Join(dir, "access.log")) }()
@@ -90,7 +95,12 @@ func TestDaemonKilledAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.kill()
-	judge(t, dir)
+	j, err := sqlite.Open(t.Context(), filepath.Join(dir, "state", "journal.db"), record.Retention{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	judge(t, dir, decisions(t, j), 30)
 }
 
 // startUnready starts a daemon that is not waited for.
@@ -132,24 +142,28 @@ func writeLog(ctx context.Context, path string) error {
 	}
 }
 
-func judge(t *testing.T, dir string) {
+// decisions are the decisions in a journal, oldest first.
+func decisions(t *testing.T, j interface {
+	Events(ctx context.Context, q record.EventQuery) ([]fleet.Event, error)
+}) []fleet.Event {
 	t.Helper()
-	j, err := sqlite.Open(t.Context(), filepath.Join(dir, "state", "journal.db"), record.Retention{})
+	events, err := j.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventDecision}, Limit: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.Close()
-	decisions, err := j.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventDecision}, Limit: 10_000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Reverse(decisions)
+	slices.Reverse(events)
+	return events
+}
+
+// judge holds the decisions against the changes of size that were made. Fewer than least test little.
+func judge(t *testing.T, dir string, decisions []fleet.Event, least int) {
+	t.Helper()
 	var changes []string
 	if b, err := os.ReadFile(filepath.Join(dir, "changes")); err == nil {
 		changes = strings.Split(strings.TrimSpace(string(b)), "\n")
 	}
-	t.Logf("%d kills, %d decisions, %d changes of size", kills, len(decisions), len(changes))
-	if len(decisions) < 30 {
+	t.Logf("%d decisions, %d changes of size", len(decisions), len(changes))
+	if len(decisions) < least {
 		t.Fatalf("only %d decisions: the test tests little", len(decisions))
 	}
 	// A script that was killed between the note and the change runs again: the same note twice in a row is one change.

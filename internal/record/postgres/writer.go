@@ -162,7 +162,10 @@ func (w *writer) try(ctx context.Context, work func(context.Context, *tables.Wri
 	if rows, err := done.RowsAffected(); err != nil || rows != 1 {
 		return errors.Join(w.overtaken(), err)
 	}
-	if err := errors.Join(work(ctx, &w.Writer), w.Flush(ctx)); err != nil {
+	if err := work(ctx, &w.Writer); err != nil {
+		return err
+	}
+	if err := w.Flush(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)

@@ -99,6 +99,9 @@ func (w *writer) try(ctx context.Context, work func(context.Context, *tables.Wri
 		err = work(ctx, &w.Writer)
 	}
 	if err == nil {
+		err = w.Flush(ctx)
+	}
+	if err == nil {
 		_, err = w.Conn().ExecContext(ctx, "COMMIT")
 	}
 	if err != nil {

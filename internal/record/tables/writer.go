@@ -21,9 +21,10 @@ type Writer struct {
 	conn  *sql.Conn
 	stmts map[string]prepared
 	// What is in the tables, as long as no transaction failed.
-	fleets map[string]*fleetRow
-	series map[seriesKey]int64
-	blob   []byte
+	fleets  map[string]*fleetRow
+	series  map[seriesKey]int64
+	changed []*fleetRow
+	blob    []byte
 }
 
 // Batch sends many statements in one go: over a network each would cost a round trip.
@@ -39,7 +40,9 @@ func (w *Writer) Use(conn *sql.Conn) {
 }
 
 // Forget is called when a transaction failed: what it had found or made may not be there.
-func (w *Writer) Forget() { w.fleets, w.series = map[string]*fleetRow{}, map[seriesKey]int64{} }
+func (w *Writer) Forget() {
+	w.fleets, w.series, w.changed = map[string]*fleetRow{}, map[seriesKey]int64{}, nil
+}
 
 // Close closes what was prepared, and the connection; without one it does nothing.
 func (w *Writer) Close() error {
@@ -58,7 +61,15 @@ func (w *Writer) Close() error {
 // Conn is the connection; nil without one.
 func (w *Writer) Conn() *sql.Conn { return w.conn }
 
-type fleetRow struct{ id, n int64 }
+// fleetRow is a fleet and what its row is to say at the end of the transaction: a row that was written anew with each of many ticks
+// would make each of them slower than the one before.
+type fleetRow struct {
+	id, n   int64
+	changed bool
+	tail    int64 // the earliest tick of those
+	stateAt int64
+	state   []byte // nil: as before
+}
 
 type seriesKey struct {
 	fleet  int64
@@ -79,12 +90,29 @@ func (w *Writer) prepare(ctx context.Context, query string) (prepared, error) {
 	return prepared{s}, err
 }
 
-// Flush sends what the batch has.
+// Flush writes what the transaction holds back: before something is asked, and at its end.
 func (w *Writer) Flush(ctx context.Context) error {
+	changed := w.changed
+	w.changed = nil
+	for _, f := range changed {
+		if err := w.settle(ctx, f); err != nil {
+			return err
+		}
+	}
 	if w.Batch == nil {
 		return nil
 	}
 	return w.Batch.Flush(ctx)
+}
+
+func (w *Writer) settle(ctx context.Context, f *fleetRow) error {
+	const update = "UPDATE fleets SET n = ?2, tail = CASE WHEN tail < ?3 THEN tail ELSE ?3 END"
+	state := f.state
+	f.changed, f.state = false, nil
+	if state == nil {
+		return w.Exec(ctx, update+" WHERE id = ?1", f.id, f.n, f.tail)
+	}
+	return w.Exec(ctx, update+", state_at = ?4, state = ?5 WHERE id = ?1", f.id, f.n, f.tail, f.stateAt, state)
 }
 
 // Exec runs a statement in the transaction.
@@ -257,11 +285,15 @@ func (w *Writer) putReadings(ctx context.Context, f *fleetRow, r *row) error {
 	if err := w.Exec(ctx, "INSERT INTO ticks (fleet, t, n, readings) VALUES (?, ?, ?, ?)", f.id, r.t, f.n, w.blob); err != nil {
 		return err
 	}
-	const update = "UPDATE fleets SET n = ?2, tail = CASE WHEN tail < ?3 THEN tail ELSE ?3 END"
-	if r.state == nil {
-		return w.Exec(ctx, update+" WHERE id = ?1", f.id, f.n, r.t)
+	if !f.changed {
+		f.changed, f.tail = true, r.t
+		w.changed = append(w.changed, f)
 	}
-	return w.Exec(ctx, update+", state_at = ?3, state = ?4 WHERE id = ?1", f.id, f.n, r.t, r.state)
+	f.tail = min(f.tail, r.t)
+	if r.state != nil {
+		f.state, f.stateAt = r.state, r.t
+	}
+	return nil
 }
 
 // fleet finds or makes the row of a fleet.
