@@ -25,7 +25,7 @@ func (j Journal) Shared() bool { return j.Postgres.DSN != "" }
 const exampleDSN = "postgres://tidemark@db.moa.example:5432/tidemark, or ${NAME} to take it from the environment"
 
 // journal checks a shared one. The connection string is never repeated: it may hold a password.
-func (d *decoder) journal(j *Journal) {
+func (d *decoder) journal(j *Journal, r *Retention) {
 	const at, dsn, schema = "journal.postgres", "journal.postgres.dsn", "journal.postgres.schema"
 	if d.written("journal") && !d.written(at) && d.ok("journal") {
 		d.fail("journal", "says not where it is", "write postgres: {dsn: ${TIDEMARK_JOURNAL}}, or delete journal: it is a file in state_dir then")
@@ -41,7 +41,7 @@ func (d *decoder) journal(j *Journal) {
 	if d.ok(schema) && (!goodName.MatchString(p.Schema) || strings.Contains(p.Schema, "-") || strings.HasPrefix(p.Schema, "pg_") || len(p.Schema) > 63) {
 		d.fail(schema, quote(schema, p.Schema)+" cannot be a schema", "write tidemark; letters, digits and _ can be in it")
 	}
-	if d.written("retention.max_size") {
+	if r.MaxBytes != defaultSpec().Retention.MaxBytes { // the default may stand there, as Effective writes it
 		d.fail("retention.max_size", "bounds a file, and the journal is in PostgreSQL", "delete it, and bound the journal by raw, minutes, hours and decisions")
 	}
 }

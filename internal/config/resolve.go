@@ -33,7 +33,7 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	s.Socket = absolute(dir, s.Socket)
 	d.socket(s)
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
-	d.journal(&s.Journal)
+	d.journal(&s.Journal, &s.Retention)
 	d.retention(&s.Retention)
 	d.listen(dir, s.StateDir, &s.Listen)
 	d.push(dir, &s.Push)

@@ -174,7 +174,7 @@ func (s *Standby) catchUp(j *Journal) error {
 	if s.opts.Spool == nil {
 		return nil
 	}
-	taken, left, err := s.opts.Spool.catchUp(context.Background(), j.Journal)
+	taken, left, err := s.opts.Spool.catchUp(context.Background(), j.Journal, s.opts.Log)
 	if taken+left > 0 {
 		s.opts.Log(fmt.Sprintf("standby: of what PostgreSQL could not take earlier, %d ticks are recorded now; %d are recorded already or out of date", taken, left))
 	}
@@ -201,18 +201,14 @@ func (j *Journal) beat() {
 		case <-j.deposed:
 			return
 		case <-ticker.C:
-			_ = j.prove(context.Background()) // if it cannot be, that shows when something is done
+			_ = j.Commit(context.Background()) // nothing but the proof; if it cannot be, that shows when something is done
 		}
 	}
 }
 
-func (j *Journal) prove(ctx context.Context) error {
-	return j.Do(ctx, func(context.Context, *tables.Writer) error { return nil })
-}
-
 // Lead proves, by a transaction, that this daemon leads, and returns a context that ends when that can no longer be vouched for.
 func (j *Journal) Lead(ctx context.Context) (context.Context, error) {
-	if err := j.prove(ctx); err != nil {
+	if err := j.Commit(ctx); err != nil {
 		return nil, err
 	}
 	return j.during(ctx), j.Held()

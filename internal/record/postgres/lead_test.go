@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
+	"tidemark/internal/record/tables"
 	"tidemark/test/servers"
 )
 
@@ -206,5 +207,45 @@ func TestPoolIsRefused(t *testing.T) {
 	}
 	if !strings.Contains(s.State(), "a pool answers at this address") {
 		t.Errorf("state: %s", s.State())
+	}
+}
+
+// What seemed lost with the connection at the end of its commit, and is recorded after all, ends the lead: what the loop believes is no longer
+// what is recorded. An empty transaction changes nothing that anybody believes.
+func TestCommitOfUnknownEnd(t *testing.T) {
+	pg := servers.Postgres(t)
+	c := fresh(pg)
+	s, err := Stand(c, Options{Holder: t.Name(), Uptime: uptime, Log: func(string) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := &writer{settings: writing(s.settings), schema: c.Schema, lease: newLease(uptime), readers: newReader(s.settings)}
+	w.Dialect = dialect
+	t.Cleanup(func() { _ = w.Close() })
+	if taken, err := w.take(t.Context(), seen{}, "test"); err != nil || !taken {
+		t.Fatalf("take: %v, %v", taken, err)
+	}
+	empty := func(context.Context, *tables.Writer) error { return nil }
+	one := func(ctx context.Context, w *tables.Writer) error { k := tick(1); return w.Put(ctx, &k) }
+	for range 2 {
+		if err := w.Transact(t.Context(), empty); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Transact(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	w.drop()
+	w.unsure = w.written + 1 // as after a commit that did not come to pass
+	if err := w.Transact(t.Context(), empty); err != nil {
+		t.Fatal(err)
+	}
+	w.drop()
+	w.unsure = w.written // as after one that did, unheard
+	if err := w.Transact(t.Context(), empty); !errors.Is(err, record.ErrDeposed) || !strings.Contains(err.Error(), "recorded after all") {
+		t.Fatalf("after a commit that was taken for lost: %v", err)
 	}
 }

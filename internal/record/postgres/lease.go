@@ -110,8 +110,8 @@ func (l *lease) Held() error {
 	return nil
 }
 
-// leading is a context that ends when the lead can no longer be vouched for. Who asks for its error is told so also in the moment in
-// which a process that was stopped goes on, before any timer has fired.
+// leading is a context that ends when the lead can no longer be vouched for. Who asks it is told so also in the moment in which a process
+// that was stopped goes on, before any timer has fired.
 type leading struct {
 	context.Context
 	cancel context.CancelFunc
@@ -123,6 +123,12 @@ func (c *leading) Err() error {
 		c.cancel()
 	}
 	return c.Context.Err()
+}
+
+// Done is asked before a command is started, and when another context is made of this one.
+func (c *leading) Done() <-chan struct{} {
+	_ = c.Err() // which ends it
+	return c.Context.Done()
 }
 
 // during returns the context.

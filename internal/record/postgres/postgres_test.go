@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -35,6 +36,11 @@ func lead(ctx context.Context, c Config, keep record.Retention) (*Journal, error
 
 func TestConform(t *testing.T) {
 	pg := servers.Postgres(t, "fsync=off", "autovacuum=off")
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue { // each makes a schema, and opens it several times
+		if err := checks.Value.Set("20"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	recordtest.Conform(t, func(t testing.TB) recordtest.Open {
 		c := fresh(pg)
 		return func(keep record.Retention) (recordtest.Journal, error) { return lead(context.Background(), c, keep) }

@@ -94,7 +94,7 @@ func (s *Spool) close() error {
 }
 
 // catchUp records what the daemon before left, and returns how many ticks were taken in and how many left out.
-func (s *Spool) catchUp(ctx context.Context, j *tables.Journal) (taken, left int, err error) {
+func (s *Spool) catchUp(ctx context.Context, j *tables.Journal, log func(string)) (taken, left int, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return 0, 0, fmt.Errorf("spool: %w", err)
@@ -106,8 +106,12 @@ func (s *Spool) catchUp(ctx context.Context, j *tables.Journal) (taken, left int
 		}
 		path := filepath.Join(s.dir, e.Name())
 		ticks, err := readSpool(path)
-		if err != nil {
-			return taken, left, err
+		if err != nil { // the lead does not wait for history
+			log(err.Error() + "; it is moved aside to " + path + ".damaged")
+			if err := os.Rename(path, path+".damaged"); err != nil {
+				return taken, left, fmt.Errorf("spool: %w", err)
+			}
+			continue
 		}
 		all := len(ticks)
 		err = j.Do(ctx, func(ctx context.Context, w *tables.Writer) error {
@@ -163,7 +167,7 @@ func readSpool(path string) (ticks []record.Tick, err error) {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return ticks, nil
 		case err != nil:
-			return nil, fmt.Errorf("spool: %s cannot be read; move it aside: %w", path, err)
+			return nil, fmt.Errorf("spool: %s cannot be read: %w", path, err)
 		}
 		ticks = append(ticks, t)
 	}

@@ -51,7 +51,6 @@ func (w *writer) open(ctx context.Context) (locked bool, err error) {
 		return false, err
 	}
 	w.Use(conn)
-	w.Batch = &batch{conn: conn}
 	return locked, conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", lockName(w.schema)).Scan(&locked)
 }
 
@@ -124,7 +123,6 @@ func (w *writer) Transact(ctx context.Context, work func(context.Context, *table
 		w.lease.depose(err)
 	default:
 		w.Forget()
-		w.Batch = &batch{conn: w.Conn()}
 		var refused *pgconn.PgError
 		if !errors.As(err, &refused) || w.exec(ctx, "ROLLBACK") != nil { // the session may be what is wrong
 			w.drop()
@@ -155,6 +153,7 @@ func (w *writer) begin(ctx context.Context) error {
 
 func (w *writer) try(ctx context.Context, work func(context.Context, *tables.Writer) error) error {
 	n := w.written + 1
+	w.Batch = &batch{conn: w.Conn()}
 	done, err := w.Conn().ExecContext(ctx, "UPDATE lead SET written = $1 WHERE generation = $2", n, w.generation)
 	if err != nil {
 		return err
@@ -171,7 +170,9 @@ func (w *writer) try(ctx context.Context, work func(context.Context, *tables.Wri
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if err := w.exec(ctx, "COMMIT"); err != nil {
-		w.unsure = n // also when the server answered: an error at the end may be of what follows a commit
+		if w.Batch.(*batch).sent {
+			w.unsure = n // also when the server answered: an error at the end may be of what follows a commit
+		}
 		return err
 	}
 	w.written = n
@@ -207,6 +208,7 @@ const together = 1000
 type batch struct {
 	conn *sql.Conn
 	pgx.Batch
+	sent bool // the transaction is not empty
 }
 
 // Queue keeps a statement. Bytes are copied: the caller uses them again.
@@ -224,6 +226,7 @@ func (b *batch) Flush(ctx context.Context) error {
 	all := b.QueuedQueries
 	b.Batch = pgx.Batch{}
 	for part := range slices.Chunk(all, together) {
+		b.sent = true
 		err := b.conn.Raw(func(driver any) error {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 			defer cancel()
