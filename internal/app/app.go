@@ -61,7 +61,8 @@ type App struct {
 	telling *telling
 	monthly *monthly // nil when no report is made by itself
 
-	sessions *access.Sessions // of the dashboard
+	sessions  *access.Sessions // of the dashboard
+	replaying chan struct{}    // holds the one that replays the journal
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -100,7 +101,7 @@ func New(path string, opts Options) (*App, error) {
 	if opts.Log == nil {
 		opts.Log = func(string) {}
 	}
-	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}}, nil
+	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}, replaying: make(chan struct{}, 1)}, nil
 }
 
 // Start takes the lead and begins to work; where several daemons share a journal it waits for it as long as another leads. When it fails

@@ -15,6 +15,7 @@ import (
 
 	"tidemark/internal/config"
 	"tidemark/internal/control"
+	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/foresee/month"
 	"tidemark/internal/record"
 	"tidemark/internal/record/postgres"
@@ -26,6 +27,7 @@ import (
 type journal interface {
 	control.Journal
 	month.Journal
+	backtest.Journal
 	Fleets(ctx context.Context) ([]string, error)
 	ReadingsAt(ctx context.Context, fleet string, t time.Time) ([]record.Sample, error)
 	Maintain(ctx context.Context, now time.Time) error
@@ -35,7 +37,7 @@ type journal interface {
 // History is a journal that is only read.
 type History interface {
 	month.Journal
-	Ticks(ctx context.Context, fleet string, since, until time.Time, each func(at time.Time, samples []record.Sample) error) error
+	backtest.Journal
 	io.Closer
 }
 

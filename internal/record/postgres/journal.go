@@ -151,8 +151,8 @@ func (s *Standby) look(ctx context.Context, conn **pgx.Conn) (now seen, err erro
 func (s *Standby) take(ctx context.Context, from seen, keep record.Retention) (*Journal, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	w := &writer{settings: writing(s.settings), schema: s.config.Schema, lease: newLease(s.opts.Uptime), readers: newReader(s.settings)}
-	w.Dialect = dialect
+	w := &writer{settings: writing(s.settings), schema: s.config.Schema, lease: newLease(s.opts.Uptime), readers: newReader(s.settings, patience)}
+	w.Dialect = w.readers.Dialect
 	taken, err := w.take(ctx, from, s.opts.Holder)
 	if err != nil || !taken {
 		w.lease.end()

@@ -222,8 +222,8 @@ func TestCommitOfUnknownEnd(t *testing.T) {
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := &writer{settings: writing(s.settings), schema: c.Schema, lease: newLease(uptime), readers: newReader(s.settings)}
-	w.Dialect = dialect
+	w := &writer{settings: writing(s.settings), schema: c.Schema, lease: newLease(uptime), readers: newReader(s.settings, patience)}
+	w.Dialect = w.readers.Dialect
 	t.Cleanup(func() { _ = w.Close() })
 	if taken, err := w.take(t.Context(), seen{}, "test"); err != nil || !taken {
 		t.Fatalf("take: %v, %v", taken, err)

@@ -47,7 +47,7 @@ const (
 	maxReaders  = 4
 	idleReaders = 2
 	readerIdle  = time.Minute
-	askFor      = 30 * time.Second // the longest that a question may take
+	askFor      = 30 * time.Second // the longest that a question may take, where nobody else waits
 )
 
 // OpenReadOnly opens a journal for questions only, whoever leads.
@@ -56,7 +56,7 @@ func OpenReadOnly(ctx context.Context, c Config) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := newReader(settings)
+	r := newReader(settings, askFor)
 	var there bool
 	if err := r.DB.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", c.Schema+".lead").Scan(&there); err != nil {
 		return nil, errors.Join(explain(err), r.Close())
@@ -70,15 +70,14 @@ func OpenReadOnly(ctx context.Context, c Config) (*Reader, error) {
 // Close ends all questions.
 func (r *Reader) Close() error { return r.DB.Close() }
 
-func newReader(settings *pgx.ConnConfig) *Reader {
+func newReader(settings *pgx.ConnConfig, longest time.Duration) *Reader {
 	settings = settings.Copy()
 	settings.RuntimeParams["default_transaction_read_only"] = "on"
-	settings.RuntimeParams["statement_timeout"] = milliseconds(askFor)
 	db := stdlib.OpenDB(*settings)
 	db.SetMaxOpenConns(maxReaders)
 	db.SetMaxIdleConns(idleReaders)
 	db.SetConnMaxIdleTime(readerIdle)
-	return &Reader{tables.Reader{DB: db, Dialect: dialect}}
+	return &Reader{tables.Reader{DB: db, Dialect: dialect(longest)}}
 }
 
 // parse reads the connection string, which is never repeated: it may hold a password.
@@ -97,7 +96,9 @@ func parse(c Config) (*pgx.ConnConfig, error) {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-var dialect = &tables.Dialect{Rewrite: numbered, Explain: explain, View: sql.LevelRepeatableRead}
+func dialect(longest time.Duration) *tables.Dialect {
+	return &tables.Dialect{Rewrite: numbered, Explain: explain, View: sql.LevelRepeatableRead, Patience: longest}
+}
 
 var placeholder = regexp.MustCompile(`\?(\d*)`)
 

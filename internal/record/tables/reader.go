@@ -18,6 +18,8 @@ type Dialect struct {
 	Rewrite func(query string) string
 	// Explain puts an error of the driver into an operator's words.
 	Explain func(error) error
+	// Patience is the longest that one question but Ticks waits for an answer; 0: as long as its context.
+	Patience time.Duration
 	// View is the isolation in which all queries of one transaction see the same state.
 	View sql.IsolationLevel
 }
@@ -27,6 +29,13 @@ func (d *Dialect) rewrite(query string) string {
 		return query
 	}
 	return d.Rewrite(query)
+}
+
+func (d *Dialect) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d.Patience == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, d.Patience)
 }
 
 // Reader answers questions about what was recorded. Its methods may be called at the same time, and see what was committed before.
@@ -40,6 +49,8 @@ const defaultLimit = 100
 
 // State returns the state of the fleet's last tick that had one, and that tick's time; nil when there is none.
 func (r *Reader) State(ctx context.Context, fleet string) ([]byte, time.Time, error) {
+	ctx, cancel := r.patient(ctx)
+	defer cancel()
 	var state []byte
 	var at int64
 	err := r.DB.QueryRowContext(ctx, r.rewrite("SELECT state, state_at FROM fleets WHERE name = ? AND state_at IS NOT NULL"), fleet).Scan(&state, &at)
@@ -129,6 +140,8 @@ func scanDecision(s *sql.Rows) (d fleet.Decision, err error) {
 // ReadingsAt returns the readings of the fleet's last tick at or before t whose raw readings are still kept, in the order in which they
 // were given; none when there is none.
 func (r *Reader) ReadingsAt(ctx context.Context, name string, t time.Time) ([]record.Sample, error) {
+	ctx, cancel := r.patient(ctx)
+	defer cancel()
 	tx, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -293,6 +306,8 @@ func clampNanos(t time.Time) int64 {
 
 // Rows runs a query and reads each of its rows.
 func Rows[T any](ctx context.Context, r *Reader, query string, args []any, scan func(*sql.Rows) (T, error)) ([]T, error) {
+	ctx, cancel := r.patient(ctx)
+	defer cancel()
 	s, err := r.DB.QueryContext(ctx, r.rewrite(query), args...)
 	if err != nil {
 		return nil, r.Explain(err)

@@ -107,6 +107,8 @@ func floor(t int64, step time.Duration) int64 { return t - t%int64(step) }
 // point are whole, so they may reach beyond Since and Until. A point with N == 0 has no values: they are NaN. Steps without
 // any reading have no point.
 func (r *Reader) Series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error) {
+	ctx, cancel := r.patient(ctx)
+	defer cancel()
 	v, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
