@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -124,8 +125,8 @@ func (w *writer) Transact(ctx context.Context, work func(context.Context, *table
 	default:
 		w.Forget()
 		var refused *pgconn.PgError
-		if !errors.As(err, &refused) || w.exec(ctx, "ROLLBACK") != nil { // the session may be what is wrong
-			w.drop()
+		if !errors.As(err, &refused) || w.unsure != 0 || w.db != nil && w.exec(ctx, "ROLLBACK") != nil {
+			w.drop() // the session may be what is wrong, and a new one finds out how the transaction ended
 		}
 	}
 	return explain(err)
@@ -139,7 +140,7 @@ func (w *writer) exec(ctx context.Context, statement string) error {
 // begin begins a transaction. A session that has ended meanwhile is opened anew: nothing was asked of it yet.
 func (w *writer) begin(ctx context.Context) error {
 	if w.db != nil {
-		if w.Conn() != nil && w.exec(ctx, "BEGIN") == nil {
+		if w.exec(ctx, "BEGIN") == nil {
 			return nil
 		}
 		w.drop()
@@ -159,7 +160,7 @@ func (w *writer) try(ctx context.Context, work func(context.Context, *tables.Wri
 		return err
 	}
 	if rows, err := done.RowsAffected(); err != nil || rows != 1 {
-		return errors.Join(w.overtaken(), err)
+		return cmp.Or(err, w.overtaken())
 	}
 	if err := work(ctx, &w.Writer); err != nil {
 		return err
