@@ -103,19 +103,31 @@ func TestLeaderOfThePastWritesNothing(t *testing.T) {
 	want(t, c, 1, 3)
 }
 
-// A session that ends does not end the lead: the writer opens another, and the lock and the generation are its own still.
+// A session that ends does not end the lead: the writer opens another, and the lock and the generation are its own still. While the server
+// refuses new ones nothing is written.
 func TestLeadOutlivesItsSession(t *testing.T) {
 	pg := servers.Postgres(t)
-	c := fresh(pg)
+	pg.CreateDB("shared")
+	c := Config{DSN: pg.URL("shared"), Schema: "tidemark"}
 	j := mustLead(t, c, nil)
-	pg.Exec("postgres", "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	const end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+	pg.Exec("postgres", end)
 	if err := j.Commit(t.Context(), tick(1)); err != nil {
+		t.Fatal(err)
+	}
+	pg.Exec("postgres", "ALTER DATABASE shared ALLOW_CONNECTIONS false")
+	pg.Exec("postgres", end)
+	if err := j.Commit(t.Context(), tick(2)); err == nil || errors.Is(err, record.ErrDeposed) {
+		t.Fatalf("commit to a server that refuses: %v", err)
+	}
+	pg.Exec("postgres", "ALTER DATABASE shared ALLOW_CONNECTIONS true")
+	if err := j.Commit(t.Context(), tick(3)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := j.Lead(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want(t, c, 1)
+	want(t, c, 1, 3)
 }
 
 // A leader that PostgreSQL does not answer may act until validity is over and no longer, and what it did is cut short then. When PostgreSQL is
