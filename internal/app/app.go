@@ -241,7 +241,7 @@ func (a *App) Stop() {
 		_ = a.server.Shutdown(ctx) // whoever still asks gets no answer
 		cancel()
 	}
-	a.pages.close()
+	a.pages.leave(nil)
 	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop()
@@ -263,7 +263,7 @@ func (a *App) close() {
 		a.api.Close()
 		_ = a.server.Close() // twice is harmless
 	}
-	a.pages.close()
+	a.pages.leave(nil)
 	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
@@ -317,9 +317,7 @@ func (a *App) Reload(ctx context.Context) error {
 		if pushes != a.pushes {
 			pushes.close()
 		}
-		if pages != a.pages {
-			pages.close()
-		}
+		pages.leave(a.pages)
 		return err
 	}
 	a.loop.Share(cfg.Instance.Quota.Workers)
@@ -343,10 +341,7 @@ func (a *App) Reload(ctx context.Context) error {
 		a.pushes = pushes
 	}
 	a.pushes.use(cfg.Push)
-	if pages != a.pages {
-		a.pages.close()
-		a.pages = pages
-	}
+	a.enterPages(pages)
 	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
 }
 
