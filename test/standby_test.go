@@ -83,7 +83,7 @@ func (s *standing) standsBy(h *host) {
 		if errors.As(err, &p) && strings.Contains(p.Detail, "stands by: ") && strings.Contains(p.Detail, " leads, generation ") {
 			return nil
 		}
-		return fmt.Errorf("it says %v", err)
+		return errors.Join(errors.New("it does not say so"), err)
 	})
 }
 
