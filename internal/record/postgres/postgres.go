@@ -186,6 +186,7 @@ var hints = map[string]string{
 	"53300": "the server has no connection left: each daemon needs up to 6",
 	"53100": "the server's disk is full; Tidemark holds until it can write",
 	"08P01": "a pool answers at this address: a shared journal needs PostgreSQL itself, directly",
+	"55P03": "another session holds the lead's lock: perhaps this daemon's own before, which the server ends soon",
 	"57P03": "the server is starting up or shutting down",
 }
 

@@ -43,41 +43,49 @@ func writing(settings *pgx.ConnConfig) *pgx.ConnConfig {
 	return settings
 }
 
-// open opens the session and asks for the lock; false: another session has it.
-func (w *writer) open(ctx context.Context) (locked bool, err error) {
+// open opens the session.
+func (w *writer) open(ctx context.Context) error {
 	w.db = stdlib.OpenDB(*w.settings)
 	w.db.SetMaxOpenConns(1)
 	conn, err := w.db.Conn(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	w.Use(conn)
-	return locked, conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", lockName(w.schema)).Scan(&locked)
+	return nil
 }
 
-// errLocked: another session has the lock: perhaps this daemon's own before, which the server takes for alive for a little longer.
-var errLocked = errors.New("journal: another session holds the lead's lock")
-
-// reopen opens a new session for the lead that there was before.
+// reopen opens a new session for the lead that there was before, and waits a while for the lock: perhaps this daemon's own session before
+// has it, which the server takes for alive for a little longer. With the lock, what that one did is over.
 func (w *writer) reopen(ctx context.Context) error {
-	locked, err := w.open(ctx)
+	if err := w.open(ctx); err != nil {
+		return err
+	}
+	if _, err := w.leads(ctx); err != nil {
+		return err
+	}
+	if _, err := w.Conn().ExecContext(ctx, "SELECT pg_advisory_lock(hashtextextended($1, 0))", lockName(w.schema)); err != nil {
+		return err
+	}
+	written, err := w.leads(ctx)
 	if err != nil {
 		return err
 	}
-	var generation, written int64
-	if err := w.Conn().QueryRowContext(ctx, "SELECT generation, written FROM lead").Scan(&generation, &written); err != nil {
-		return err
-	}
-	switch {
-	case generation != w.generation:
-		return w.overtaken()
-	case !locked:
-		return errLocked
-	case w.unsure != 0 && written >= w.unsure: // what the loop believes and what is recorded are no longer the same
+	if w.unsure != 0 && written >= w.unsure { // what the loop believes and what is recorded are no longer the same
 		return fmt.Errorf("%w: what seemed lost with the connection is recorded after all; the lead is taken anew from there", record.ErrDeposed)
 	}
 	w.written, w.unsure = written, 0
 	return nil
+}
+
+// leads is how many transactions of this generation there are, if it is still the lead's.
+func (w *writer) leads(ctx context.Context) (written int64, err error) {
+	var generation int64
+	err = w.Conn().QueryRowContext(ctx, "SELECT generation, written FROM lead").Scan(&generation, &written)
+	if err == nil && generation != w.generation {
+		err = w.overtaken()
+	}
+	return written, err
 }
 
 func (w *writer) overtaken() error {
@@ -88,7 +96,11 @@ func (w *writer) overtaken() error {
 // there after all.
 func (w *writer) take(ctx context.Context, from seen, holder string) (bool, error) {
 	began := w.lease.uptime()
-	locked, err := w.open(ctx)
+	if err := w.open(ctx); err != nil {
+		return false, err
+	}
+	var locked bool
+	err := w.Conn().QueryRowContext(ctx, "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", lockName(w.schema)).Scan(&locked)
 	if err != nil || !locked {
 		return false, err
 	}
