@@ -198,7 +198,7 @@ func (s *standing) held(h *host) {
 		}
 		return err
 	})
-	requests, _, _ := s.engine.done()
+	before := s.asked(h)
 	tick := time.Now()
 	eventually(s.T, 60*time.Second, h.name+" looks at the fleet", func() error {
 		o, err := h.client.Status(s.Context())
@@ -207,12 +207,23 @@ func (s *standing) held(h *host) {
 		}
 		return err
 	})
-	if after, _, _ := s.engine.done(); len(after) != len(requests) {
-		s.Errorf("without PostgreSQL %s asked for %v", h.name, after[len(requests):])
+	if after := s.asked(h); len(after) != len(before) {
+		s.Errorf("without PostgreSQL %s asked for %v", h.name, after[len(before):])
 	}
 	if kept, err := os.Stat(filepath.Join(s.dir, h.name, "spool", "workers.ticks")); err != nil || kept.Size() == 0 {
 		s.Errorf("nothing is spooled: %v", err)
 	}
+}
+
+// asked are the sizes that a host has asked for.
+func (s *standing) asked(h *host) (sizes []int) {
+	requests, _, _ := s.engine.done()
+	for _, r := range requests {
+		if r.host == h.name {
+			sizes = append(sizes, r.size)
+		}
+	}
+	return sizes
 }
 
 // goesOn waits until a leader records again, with what happened meanwhile.
@@ -288,6 +299,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: freezes daemons and kills PostgreSQL")
 	}
+	t.Parallel() // it mostly waits
 	pg := servers.Postgres(t)
 	s := newStanding(t, pg, pg.URL("postgres"), pg.URL("postgres"))
 	a, b := s.first(), s.hosts[1]
@@ -321,6 +333,7 @@ func TestLeaderKilledAtRandom(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: each take-over takes seconds")
 	}
+	t.Parallel() // it mostly waits
 	pg := servers.Postgres(t)
 	s := newStanding(t, pg, pg.URL("postgres"), pg.URL("postgres"), pg.URL("postgres"))
 	rng := rand.New(rand.NewPCG(*leaderSeed, 8))
