@@ -345,7 +345,7 @@ func TestLeaderKilledAtRandom(t *testing.T) {
 		if i%4 == 3 {
 			wait(100 * time.Millisecond)
 		} else {
-			wait(4 * time.Second)
+			wait(5 * time.Second)
 		}
 		leader.kill()
 		start := time.Now()
@@ -361,5 +361,5 @@ func TestLeaderKilledAtRandom(t *testing.T) {
 	slices.Sort(took)
 	t.Logf("%d leaders killed, another led after %v in the middle and %v at most; %d times workers died meanwhile", len(took), took[len(took)/2], took[len(took)-1], deaths)
 	s.decides(1)
-	s.end(leader, *leaderKills)
+	s.end(leader, *leaderKills/2)
 }

@@ -47,6 +47,7 @@ type runner struct {
 	allotment engine.Allotment
 	ahead     ahead
 	stored    fleet.Decision // the last decision in the journal
+	took      time.Duration  // the last tick
 	orders    []engine.Order
 
 	foresee       []foresight
@@ -213,6 +214,7 @@ func (r *runner) tick(ctx context.Context, due time.Time) {
 	r.orders = nil
 	r.serve(ctx)
 	r.act()
+	r.took = r.opts.Clock.Uptime() - now.Uptime
 	r.status.Store(r.snapshot())
 }
 
