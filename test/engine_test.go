@@ -154,9 +154,24 @@ func (e *engine) done() ([]request, []change, int) {
 	return slices.Clone(e.requests), slices.Clone(e.changes), len(e.workers)
 }
 
-// longestBelow is how long at a stretch fewer than so many workers served, by what they wrote down and when they were killed. It finds
-// also that the workers' records are not those of the changes made.
-func (e *engine) longestBelow(least int) (longest time.Duration) {
+// span is a stretch of time.
+type span struct{ from, to time.Time }
+
+// overlap is how long two stretches have in common.
+func (s span) overlap(o span) time.Duration {
+	from, to := s.from, s.to
+	if o.from.After(from) {
+		from = o.from
+	}
+	if o.to.Before(to) {
+		to = o.to
+	}
+	return max(0, to.Sub(from))
+}
+
+// below is when fewer than so many workers served, by what they wrote down and when they were killed. It finds also that the workers'
+// records are not those of the changes made.
+func (e *engine) below(least int) (below []span) {
 	e.t.Helper()
 	type step struct {
 		at time.Time
@@ -188,23 +203,23 @@ func (e *engine) longestBelow(least int) (longest time.Duration) {
 		}
 	}
 	slices.SortStableFunc(steps, func(a, b step) int { return a.at.Compare(b.at) })
-	n, wroteBegan, wroteEnded := 0, 0, 0
+	n := 0
 	var since time.Time
 	for _, s := range steps {
 		was := n
 		n += s.by
 		switch {
 		case was < least && n >= least && !since.IsZero():
-			longest = max(longest, s.at.Sub(since))
+			below = append(below, span{since, s.at})
 		case was >= least && n < least:
 			since = s.at
 		}
 	}
-	wroteBegan, wroteEnded = strings.Count(string(b), "begin"), strings.Count(string(b), "end")
+	wroteBegan, wroteEnded := strings.Count(string(b), "begin"), strings.Count(string(b), "end")
 	if wroteBegan != began || wroteEnded != ended || n != size {
 		e.t.Errorf("%d workers wrote that they began and %d that they were ended, and %d and %d should have; %d are left, and there are %d", wroteBegan, wroteEnded, began, ended, n, size)
 	}
-	return longest
+	return below
 }
 
 // serving is what a worker says when it serves.

@@ -31,6 +31,7 @@ var (
 const (
 	takeOver = 15 * time.Second // the longest that a fleet may be without a leader
 	minimum  = 2                // workers
+	restored = 5 * time.Second  // the longest that a fleet with a leader may be below its minimum
 )
 
 // standbyConfig is a fleet that an engine runs, driven by the latency in an access log.
@@ -70,6 +71,7 @@ type standing struct {
 	pg     *servers.PG
 	engine *engine
 	hosts  []*host
+	killed []time.Time // leaders
 	load   chan error
 	quiet  context.CancelFunc // ends the load
 }
@@ -256,10 +258,6 @@ func (s *standing) end(leader *host, enough int) {
 	}
 	requests, changes, size := s.engine.done()
 	judge(s.T, minimum, s.decisions(), changes, size, enough)
-	s.Logf("fewer than %d workers for at most %v", minimum, s.engine.longestBelow(minimum))
-	if longest := s.engine.longestBelow(minimum); longest > takeOver+5*time.Second {
-		s.Errorf("fewer than %d workers for %v", minimum, longest)
-	}
 	type lead struct {
 		at time.Time
 		by string
@@ -280,6 +278,22 @@ func (s *standing) end(leader *host, enough int) {
 		leads = append(leads, l)
 	}
 	s.Logf("%d requests in %d leads", len(requests), len(leads))
+	var longest, led time.Duration
+	for _, b := range s.engine.below(minimum) {
+		alone := b.to.Sub(b.from) // with a leader
+		for _, at := range s.killed {
+			next := slices.IndexFunc(leads, func(l lead) bool { return l.at.After(at) })
+			if next < 0 {
+				s.Fatalf("nobody led after %v", at)
+			}
+			alone -= b.overlap(span{at, leads[next].at})
+		}
+		longest, led = max(longest, b.to.Sub(b.from)), max(led, alone)
+	}
+	s.Logf("fewer than %d workers for %v at most, of that %v with a leader", minimum, longest, led)
+	if led > restored {
+		s.Errorf("fewer than %d workers for %v while there was a leader", minimum, led)
+	}
 	for _, r := range requests {
 		who := leads[0].by
 		for _, l := range leads {
@@ -349,6 +363,7 @@ func TestLeaderKilledAtRandom(t *testing.T) {
 		}
 		leader.kill()
 		start := time.Now()
+		s.killed = append(s.killed, start)
 		if rng.IntN(2) == 0 {
 			s.engine.kill(minimum - 1)
 			deaths++

@@ -81,6 +81,9 @@ func (l *Loop) Start(parts []Parts) error {
 	return nil
 }
 
+// firstApart is between the first ticks of two fleets, so that a thousand do not ask their targets and sources all at once.
+const firstApart = 10 * time.Millisecond
+
 // Reload replaces the fleets' parts and keeps their state: alarms, cooldowns and orders go on. A fleet that is gone from parts
 // is left as it is and no longer looked at. If one state cannot be read nothing changes.
 func (l *Loop) Reload(parts []Parts) error {
@@ -93,6 +96,7 @@ func (l *Loop) Reload(parts []Parts) error {
 			if err != nil {
 				return fmt.Errorf("fleet %s: %w", p.Policy.Name, err)
 			}
+			r.first = min(r.offset, time.Duration(i)*firstApart)
 			fresh[p.Policy.Name] = r
 		}
 	}

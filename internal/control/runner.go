@@ -34,6 +34,7 @@ type runner struct {
 	ledger *ledger
 	parts  Parts
 	offset time.Duration
+	first  time.Duration // until the first tick
 	inbox  chan func(*runner)
 	status atomic.Pointer[Status]
 	ended  chan struct{}
@@ -133,7 +134,7 @@ func (r *runner) send(ctx context.Context, f func(*runner)) {
 func (r *runner) run() {
 	defer close(r.ended)
 	defer r.stopActing()
-	timer := time.NewTimer(0) // the first tick comes at once
+	timer := time.NewTimer(r.first)
 	defer timer.Stop()
 	var next time.Time
 	for {
