@@ -2,6 +2,7 @@ package app
 
 import (
 	"tidemark/internal/act/command"
+	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
@@ -12,6 +13,7 @@ import (
 	"tidemark/internal/observe/derived"
 	"tidemark/internal/observe/disk"
 	"tidemark/internal/observe/httpjson"
+	kubernetespods "tidemark/internal/observe/kubernetes"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/postgres"
@@ -32,6 +34,7 @@ func Catalog() config.Catalog {
 
 			"cgroup":       func() config.SignalBody { c := cgroup.DefaultConfig(); return &c },
 			"disk":         func() config.SignalBody { c := disk.DefaultConfig(); return &c },
+			"kubernetes":   func() config.SignalBody { c := kubernetespods.DefaultConfig(); return &c },
 			"listen_queue": func() config.SignalBody { c := listenqueue.DefaultConfig(); return &c },
 			"pgbouncer":    func() config.SignalBody { c := pgbouncer.DefaultConfig(); return &c },
 			"postgres":     func() config.SignalBody { c := postgres.DefaultConfig(); return &c },
@@ -44,6 +47,8 @@ func Catalog() config.Catalog {
 			"process": func() config.Body { c := process.DefaultConfig(); return &c },
 			"prefork": func() config.Body { c := prefork.DefaultConfig(); return &c },
 			"command": func() config.Body { c := command.DefaultConfig(); return &c },
+
+			"kubernetes": func() config.Body { c := kubernetes.DefaultConfig(); return &c },
 		},
 		Balancers: map[string]func() config.Body{
 			"proxy": func() config.Body { c := proxy.DefaultConfig(); return &c },

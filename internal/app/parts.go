@@ -8,6 +8,7 @@ import (
 	"reflect"
 
 	"tidemark/internal/act/command"
+	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
@@ -20,6 +21,7 @@ import (
 	"tidemark/internal/observe/derived"
 	"tidemark/internal/observe/disk"
 	"tidemark/internal/observe/httpjson"
+	kubernetespods "tidemark/internal/observe/kubernetes"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/postgres"
@@ -190,6 +192,8 @@ func (a *App) target(ctx context.Context, cfg *config.Config, f *config.Fleet) (
 		return prefork.New(*c)
 	case *command.Config:
 		return command.New(*c)
+	case *kubernetes.Config:
+		return kubernetes.New(*c, &a.shared.clusters)
 	}
 	return nil, errors.New("unknown kind " + f.Target.Kind)
 }
@@ -216,6 +220,8 @@ func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig 
 		return cgroup.New(*c), nil
 	case *disk.Config:
 		return disk.New(*c), nil
+	case *kubernetespods.Config:
+		return a.shared.kubernetes().Source(*c)
 	case *listenqueue.Config:
 		return listenqueue.New(*c, &a.shared.sockets), nil
 	case *pgbouncer.Config:

@@ -1,8 +1,10 @@
 package app
 
 import (
+	"tidemark/internal/kubeapi"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/observe/httpjson"
+	"tidemark/internal/observe/kubernetes"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/postgres"
@@ -21,6 +23,8 @@ type shared struct {
 	pages    httpjson.Pages
 	sockets  listenqueue.Tables
 	pushed   push.Board
+	clusters kubeapi.Clients
+	pods     kubernetes.Pods
 }
 
 func (s *shared) proxy(socket string) *proxystats.Client {
@@ -31,4 +35,9 @@ func (s *shared) proxy(socket string) *proxystats.Client {
 		s.proxies[socket] = proxystats.NewClient(socket)
 	}
 	return s.proxies[socket]
+}
+
+func (s *shared) kubernetes() *kubernetes.Pods {
+	s.pods.Clients = &s.clusters
+	return &s.pods
 }
