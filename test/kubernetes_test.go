@@ -4,17 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/fleet"
 	"tidemark/internal/kubeapi"
+	"tidemark/internal/kubeapi/lease"
 	"tidemark/test/servers"
 )
 
@@ -46,6 +50,7 @@ func TestKubernetes(t *testing.T) {
 		}
 	})
 	t.Run("role", func(t *testing.T) { role(t, k) })
+	t.Run("lease", func(t *testing.T) { leads(t, k) })
 }
 
 func readFile(t *testing.T, path string) []byte {
@@ -159,4 +164,91 @@ func deploy(t *testing.T, k *servers.Kube, name string) {
 			{"name": "worker", "image": "worker", "resources": object{"requests": object{"cpu": "100m"}}},
 		}}},
 	}}, nil)
+}
+
+// leads: of three that want one Lease, the leader is killed or cut off from the API server 50 times at random. Never do two act at once, and
+// there is always one again soon.
+func leads(t *testing.T, k *servers.Kube) {
+	const changes = 50
+	times := lease.Times{Beat: 100 * time.Millisecond, Validity: time.Second, Patient: 1500 * time.Millisecond}
+	began := time.Now()
+	uptime := func() time.Duration { return time.Since(began) }
+	var acting atomic.Pointer[string]
+	var acts, both atomic.Int64
+	leader := make(chan *contender)
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			for life := 0; ctx.Err() == nil; life++ {
+				name := fmt.Sprintf("%d-%d", i, life)
+				c := &contender{name: name, relay: servers.NewRelay(t, k.Address), killed: make(chan struct{})}
+				clients := &kubeapi.Clients{}
+				client, err := clients.Client(kubeapi.Place{Kubeconfig: k.WriteKubeconfig(t, "admin", c.relay.Address), Namespace: "dfr"})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				l, err := lease.Lead(ctx, client, lease.Options{Name: "lead", Holder: name, Uptime: uptime, Times: times}, func(string) {})
+				if err != nil {
+					return // the test is over
+				}
+				select {
+				case leader <- c:
+				case <-ctx.Done():
+				}
+				c.act(ctx, l, &acting, &acts, &both)
+				c.relay.Cut() // who is killed does not give up the lead
+				_ = l.Close() // and cannot say so
+				_ = clients.Close()
+			}
+		})
+	}
+	random := rand.New(rand.NewPCG(3, 4))
+	longest := time.Duration(0)
+	lost := time.Now()
+	for change := range changes {
+		c := <-leader
+		if change > 0 {
+			longest = max(longest, time.Since(lost))
+		}
+		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond) // at random is what is tested
+		lost = time.Now()
+		if random.IntN(2) == 0 {
+			close(c.killed)
+		} else {
+			c.relay.Cut()
+		}
+	}
+	stop()
+	wg.Wait()
+	t.Logf("%d acts, the lead lost %d times, by death or by a cut; longest without a leader %v (a leader acts until %v after its last renewal, and others wait %v)", acts.Load(), changes, longest, times.Validity, times.Patient)
+	if both.Load() > 0 || acts.Load() < changes {
+		t.Errorf("%d of %d acts were at the same time as another's", both.Load(), acts.Load())
+	}
+}
+
+type contender struct {
+	name   string
+	relay  *servers.Relay
+	killed chan struct{}
+}
+
+// act acts while it may, and says so in acting.
+func (c *contender) act(ctx context.Context, l *lease.Lease, acting *atomic.Pointer[string], acts, both *atomic.Int64) {
+	for l.Held() == nil && ctx.Err() == nil {
+		if !acting.CompareAndSwap(nil, &c.name) {
+			both.Add(1)
+		}
+		acts.Add(1)
+		timer := time.NewTimer(time.Millisecond)
+		select {
+		case <-c.killed:
+			timer.Stop()
+			acting.Store(nil)
+			return
+		case <-timer.C:
+		}
+		acting.Store(nil)
+	}
 }

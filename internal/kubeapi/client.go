@@ -205,25 +205,9 @@ func (c *Client) Send(ctx context.Context, method, path string, query url.Values
 		}
 		send = bytes.NewReader(text)
 	}
-	if err := c.budget.Wait(ctx); err != nil {
-		return fmt.Errorf("wait for the budget of requests to the Kubernetes API server: %w", err)
-	}
-	u := c.base.JoinPath(path)
-	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), send)
+	resp, err := c.ask(ctx, method, path, query, as, send)
 	if err != nil {
 		return err
-	}
-	req.Header.Set("Accept", JSON)
-	if body != nil {
-		req.Header.Set("Content-Type", as)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		if inner, ok := errors.AsType[*url.Error](err); ok {
-			err = inner.Err // the whole URL means little to an operator
-		}
-		return fmt.Errorf("ask the Kubernetes API server %s: %w", c.base.Host, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
@@ -240,6 +224,62 @@ func (c *Client) Send(ctx context.Context, method, path string, query url.Values
 		return fmt.Errorf("read the Kubernetes API server's answer to %s: %w", path, err)
 	}
 	return nil
+}
+
+// ask sends a request, in its turn.
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values, as string, send io.Reader) (*http.Response, error) {
+	if err := c.budget.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("wait for the budget of requests to the Kubernetes API server: %w", err)
+	}
+	u := c.base.JoinPath(path)
+	u.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), send)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", JSON)
+	if send != nil {
+		req.Header.Set("Content-Type", as)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if inner, ok := errors.AsType[*url.Error](err); ok {
+			err = inner.Err // the whole URL means little to an operator
+		}
+		return nil, fmt.Errorf("ask the Kubernetes API server %s: %w", c.base.Host, err)
+	}
+	return resp, nil
+}
+
+// Change is one that a watch tells of.
+type Change struct {
+	Type   string          `json:"type"` // ADDED, MODIFIED, DELETED, BOOKMARK or ERROR
+	Object json.RawMessage `json:"object"`
+}
+
+// Watch tells each change of the objects at a path since a version, until the server ends it, as it does every few minutes, or ctx does.
+func (c *Client) Watch(ctx context.Context, path, version string, each func(Change) error) error {
+	resp, err := c.ask(ctx, http.MethodGet, path, url.Values{"watch": {"1"}, "resourceVersion": {version}, "allowWatchBookmarks": {"true"}}, JSON, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }() // a watch is not read to its end
+	if resp.StatusCode >= 400 {
+		answer, _ := io.ReadAll(io.LimitReader(resp.Body, mostBytes)) // the status says enough
+		return refusal(resp, answer)
+	}
+	changes := json.NewDecoder(resp.Body)
+	for {
+		var change Change
+		if err := changes.Decode(&change); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("watch the Kubernetes API server: %w", err)
+		}
+		if err := each(change); err != nil {
+			return err
+		}
+	}
 }
 
 func refusal(resp *http.Response, answer []byte) error {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -100,8 +98,8 @@ func (c *cluster) harness(kind string) acttest.Harness {
 		Within: time.Minute,
 		New: func(t *testing.T) acttest.Fleet {
 			name := c.workload(t, kind)
-			r := newRelay(t, c.Address)
-			kubeconfig := c.WriteKubeconfig(t, "admin", r.address)
+			r := servers.NewRelay(t, c.Address)
+			kubeconfig := c.WriteKubeconfig(t, "admin", r.Address)
 			busy := map[string]bool{}
 			f := acttest.Fleet{
 				Open: func(t *testing.T) (acttest.Target, func()) {
@@ -132,7 +130,10 @@ func (c *cluster) harness(kind string) acttest.Harness {
 					c.cordon(true)
 					return func() { c.cordon(false) }
 				},
-				Away: func(*testing.T) func() { return r.cut() },
+				Away: func(*testing.T) func() {
+					r.Cut()
+					return r.Mend
+				},
 			}
 			if kind == "StatefulSet" {
 				f.Busy = nil // the last pod leaves, busy or not
@@ -147,75 +148,6 @@ func (c *cluster) cordon(yes bool) {
 	for i := range 2 {
 		c.Must(http.MethodPatch, fmt.Sprint("/api/v1/nodes/node-", i+1), object{"spec": object{"unschedulable": yes}}, nil)
 	}
-}
-
-// relay stands between the target and the API server.
-type relay struct {
-	t       *testing.T
-	address string
-	to      string
-
-	mu    sync.Mutex
-	ln    net.Listener
-	conns map[net.Conn]bool
-	wg    sync.WaitGroup
-}
-
-func newRelay(t *testing.T, to string) *relay {
-	t.Helper()
-	r := &relay{t: t, address: servers.FreeAddress(t), to: to, conns: map[net.Conn]bool{}}
-	r.listen()
-	t.Cleanup(func() { r.end(); r.wg.Wait() })
-	return r
-}
-
-func (r *relay) listen() {
-	ln, err := net.Listen("tcp", r.address)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.mu.Lock()
-	r.ln = ln
-	r.mu.Unlock()
-	r.wg.Go(func() {
-		for {
-			near, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", r.to)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			r.mu.Lock()
-			r.conns[near], r.conns[far] = true, true
-			r.mu.Unlock()
-			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
-				r.wg.Go(func() {
-					_, _ = io.Copy(way[0], way[1]) // until either end closes
-					way[0].Close()
-					r.mu.Lock()
-					delete(r.conns, way[0])
-					r.mu.Unlock()
-				})
-			}
-		}
-	})
-}
-
-func (r *relay) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.ln.Close()
-	for conn := range r.conns {
-		conn.Close()
-	}
-}
-
-func (r *relay) cut() (mend func()) {
-	r.end()
-	return r.listen
 }
 
 // scale moves a target and returns the IDs of its workers, which all serve.

@@ -2,9 +2,7 @@ package kubernetes
 
 import (
 	"fmt"
-	"io"
 	"math"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -165,111 +163,23 @@ func conform(t *testing.T, k *servers.Kube) {
 	deploy(t, k, "steady", 2)
 	k.Measure(t, "default", "steady", func(string) string { return "200m" })
 	observetest.Conform(t, func(t *testing.T) observetest.Subject {
-		r := relayTo(t, k.Address)
+		r := servers.NewRelay(t, k.Address)
 		clients := &kubeapi.Clients{}
 		cfg := DefaultConfig()
-		cfg.Kubeconfig, cfg.Namespace, cfg.Selector = k.WriteKubeconfig(t, "admin", r.address), "default", "app=steady"
+		cfg.Kubeconfig, cfg.Namespace, cfg.Selector = k.WriteKubeconfig(t, "admin", r.Address), "default", "app=steady"
 		s, err := (&Pods{Clients: clients}).Source(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return observetest.Subject{
-			Source: s, Break: r.cut, Mend: r.mend, Hang: r.hold,
+			Source:    s,
+			Break:     func(*testing.T) { r.Cut() },
+			Mend:      func(*testing.T) { r.Mend() },
+			Hang:      func(*testing.T) func() { return r.Hold() },
 			Plausible: func(v float64) bool { return v == 40 },
-			Close:     func() { _ = clients.Close(); r.close() },
+			Close:     func() { _ = clients.Close(); r.Close() },
 		}
 	})
-}
-
-// relay stands between the source and the API server.
-type relay struct {
-	address string
-	ln      net.Listener
-	state   atomic.Int32 // through, away
-	freed   atomic.Pointer[chan struct{}]
-	conns   chan net.Conn
-}
-
-func relayTo(t *testing.T, to string) *relay {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{address: ln.Addr().String(), ln: ln, conns: make(chan net.Conn, 1000)}
-	go func() {
-		for {
-			near, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			if r.state.Load() == away {
-				near.Close()
-				continue
-			}
-			far, err := net.Dial("tcp", to)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			r.conns <- near
-			r.conns <- far
-			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
-				go func() {
-					_, _ = io.Copy(gate{r, way[0]}, way[1]) // until either end closes
-					way[0].Close()
-				}()
-			}
-		}
-	}()
-	return r
-}
-
-const (
-	through = iota
-	away
-)
-
-// gate holds back what is written while the relay is held.
-type gate struct {
-	r *relay
-	net.Conn
-}
-
-func (g gate) Write(b []byte) (int, error) {
-	if freed := g.r.freed.Load(); freed != nil {
-		<-*freed
-	}
-	return g.Conn.Write(b)
-}
-
-func (r *relay) cut(*testing.T) {
-	r.state.Store(away)
-	r.drop()
-}
-
-func (r *relay) drop() {
-	for {
-		select {
-		case c := <-r.conns:
-			c.Close()
-		default:
-			return
-		}
-	}
-}
-
-func (r *relay) mend(*testing.T) { r.state.Store(through) }
-
-func (r *relay) hold(*testing.T) func() {
-	freed := make(chan struct{})
-	r.freed.Store(&freed)
-	return func() { r.freed.Store(nil); close(freed) }
-}
-
-func (r *relay) close() {
-	r.ln.Close()
-	r.drop()
 }
 
 func TestValidate(t *testing.T) {
