@@ -8,6 +8,8 @@ import (
 	"reflect"
 
 	"tidemark/internal/act/command"
+	"tidemark/internal/act/docker"
+	"tidemark/internal/act/haproxy"
 	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
@@ -20,6 +22,7 @@ import (
 	"tidemark/internal/observe/cgroup"
 	"tidemark/internal/observe/derived"
 	"tidemark/internal/observe/disk"
+	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/httpjson"
 	kubernetespods "tidemark/internal/observe/kubernetes"
 	"tidemark/internal/observe/listenqueue"
@@ -192,6 +195,8 @@ func (a *App) target(ctx context.Context, cfg *config.Config, f *config.Fleet) (
 		return prefork.New(*c)
 	case *command.Config:
 		return command.New(*c)
+	case *docker.Config:
+		return docker.New(*c, docker.Options{Fleet: f.Name, Instance: cfg.Instance.Name})
 	case *kubernetes.Config:
 		return kubernetes.New(*c, &a.shared.clusters)
 	}
@@ -204,6 +209,8 @@ func (a *App) balancer(cfg *config.Config, f *config.Fleet) (control.Balancer, e
 		return proxy.NewBalancer(*c, proxy.Options{Command: a.self("proxy"), Socket: proxySocket(cfg, f.Name)}), nil
 	case *nginx.Config:
 		return nginx.New(*c), nil
+	case *haproxy.Config:
+		return haproxy.New(*c), nil
 	}
 	return nil, errors.New("unknown kind " + f.Balancer.Kind)
 }
@@ -216,6 +223,12 @@ func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig 
 		return a.shared.logs.Source(*c, sig.Q, sig.Window, sig.MinSamples)
 	case *proxystats.Config:
 		return proxystats.New(*c, sig.Q, sig.Window, sig.MinSamples, a.shared.proxy(proxySocket(cfg, f.Name))), nil
+	case *haproxystats.Config:
+		b, ok := f.Balancer.Body.(*haproxy.Config)
+		if !ok { // config has refused it
+			return nil, errors.New("the fleet's balancer is no haproxy")
+		}
+		return haproxystats.New(*c, sig.Window, sig.MinSamples, a.shared.haproxy(b.Socket, b.Backend)), nil
 	case *cgroup.Config:
 		return cgroup.New(*c), nil
 	case *disk.Config:
