@@ -139,6 +139,7 @@ type run struct {
 	created []string
 	workers map[string]bool
 	lag     signal.Histogram
+	lagMax  time.Duration
 	slots   map[int]*outcome.GeneratorSlot
 	recent  [10]signal.Histogram // of the last seconds, by second modulo
 	level   signal.Histogram     // since the level began
@@ -203,6 +204,7 @@ func (r *run) reset() {
 	r.late.Store(0)
 	r.out.Workers = nil
 	r.lag.Reset()
+	r.lagMax = 0
 	r.errs = map[string]int{}
 	r.start = time.Now()
 }
@@ -322,6 +324,7 @@ func (r *run) count(name string, q *journey.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lag.Record(lag.Seconds())
+	r.lagMax = max(r.lagMax, lag)
 	second := int(q.End.Sub(r.start)/time.Second) % len(r.recent)
 	r.recent[max(second, 0)].Record(latency)
 	r.level.Record(latency)
@@ -372,6 +375,9 @@ func (r *run) crowd(ctx context.Context) {
 	defer stopBeginning()
 	going, cutAll := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutAll()
+	if err := prove.BePrompt(); err != nil {
+		r.note("%v", err)
+	}
 	r.start = time.Now()
 	r.out.Started = r.start.UTC()
 	before := prove.OwnCPU()
@@ -444,6 +450,7 @@ func (r *run) stream(begin, going context.Context, i int) {
 	program := r.Scenario.Program(l.Journey)
 	visitors := pool{
 		paced: l.Connection == scenario.Kept,
+		most:  r.Scenario.Limits.Connections,
 		hire:  func() (*visitor, error) { return r.visitor(program, l) },
 		visit: func(v *visitor, a arrival) {
 			defer r.open.Add(-1)
@@ -452,31 +459,38 @@ func (r *run) stream(begin, going context.Context, i int) {
 				v.hangUp()
 			}
 		},
+		connect: func(v *visitor) { v.client.Open(going, time.Now().Add(r.Scenario.Timeout)) }, //nolint:errcheck // the first request will say so
 		failed: func(err error) {
 			r.open.Add(-1)
 			r.note("%s: %v", l.Journey, err)
 		},
 	}
 	defer visitors.leave()
-	arrive := func(at time.Duration, more map[string]any) {
+	arrive := func(at time.Duration, rate float64, more map[string]any) {
 		full := r.open.Add(1) > int64(r.Scenario.Limits.Connections)
 		r.began(at, full)
 		if full {
 			r.open.Add(-1)
 			return
 		}
-		visitors.send(arrival{at, more})
+		visitors.send(arrival{at, more}, rate)
 	}
-	for _, a := range r.Scenario.Arrivals(i) {
+	const ahead = time.Second // the reserve is hired for the rate that comes
+	next := 0
+	all := r.Scenario.Arrivals(i)
+	for n, a := range all {
 		if a.At >= r.Scenario.Duration || !sleep(begin, r.start.Add(a.At)) {
 			break
 		}
-		arrive(a.At, map[string]any{"path": a.Path})
+		for next < len(all) && all[next].At < a.At+ahead {
+			next++
+		}
+		arrive(a.At, float64(next-n)/ahead.Seconds(), map[string]any{"path": a.Path})
 	}
 	if rate := r.Scenario.Rate(i); rate != nil {
 		schedule := prove.Schedule{Rate: rate, Arrivals: prove.Arrivals(l.Arrivals), Duration: r.Scenario.Duration, Seed: r.Seed + uint64(i)}
 		err := schedule.Play(begin, r.start, func(at time.Duration, _ *rand.Rand) error {
-			arrive(at, nil)
+			arrive(at, rate(at+ahead), nil)
 			return nil
 		})
 		if err != nil && begin.Err() == nil {
@@ -711,7 +725,7 @@ func (r *run) finish() *outcome.Run {
 	g := &o.Generator
 	g.Requests, g.Dropped, g.Late, g.CPU, g.Took = r.requests.Load(), r.dropped.Load(), r.late.Load(), fleet.Duration(r.cpu), fleet.Duration(r.took)
 	if r.lag.Count() > 0 {
-		g.LagP99 = r.lag.Quantile(0.99)
+		g.LagP50, g.LagP99, g.LagMax = r.lag.Quantile(0.5), r.lag.Quantile(0.99), r.lagMax.Seconds()
 	}
 	g.Memory = peakMemory()
 	for _, at := range slices.Sorted(maps.Keys(r.slots)) {
