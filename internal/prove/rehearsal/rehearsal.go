@@ -27,6 +27,7 @@ import (
 	"tidemark/internal/prove"
 	"tidemark/internal/prove/http1"
 	"tidemark/internal/prove/journey"
+	"tidemark/internal/prove/netem"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/scenario"
 	"tidemark/internal/prove/shape"
@@ -46,6 +47,7 @@ type Plan struct {
 	Seed     uint64
 	TLS      *tls.Config    // nil: the system's trust
 	Dial     http1.DialFunc // opens connections; nil: TCP
+	Netem    string         // network interface on which the kernel delays and loses packets as the scenario's network does; empty: this process does
 	Daemon   Daemon         // nil: none is asked
 	Version  string         // of this program
 	// Each hears of each request of the crowd that ended, from many goroutines; what it is given is used again. It may be nil.
@@ -100,6 +102,9 @@ func Play(ctx context.Context, p Plan) (*outcome.Run, error) {
 		return nil, err
 	}
 	defer r.close()
+	if err := r.slow(); err != nil {
+		return nil, err
+	}
 	if err := r.dry(ctx); err != nil {
 		r.cut("not started: " + err.Error())
 		r.tidy(ctx)
@@ -109,6 +114,7 @@ func Play(ctx context.Context, p Plan) (*outcome.Run, error) {
 	r.crowded = true
 	r.crowd(ctx)
 	r.crowded = false
+	r.restore()
 	r.settle(ctx)
 	r.tidy(ctx)
 	return r.finish(), nil
@@ -126,6 +132,7 @@ type run struct {
 	visits  map[string]*visitTally
 	single  *http1.Client // of the dry run and the clean-up
 	watched *watch
+	slowed  *netem.Slowed // nil: none is
 
 	requests, failed, late, dropped atomic.Uint64
 	open                            atomic.Int64
@@ -209,7 +216,38 @@ func (r *run) reset() {
 	r.start = time.Now()
 }
 
-func (r *run) close() { r.single.Close() }
+func (r *run) close() {
+	r.restore()
+	r.single.Close()
+}
+
+// slow has the kernel do what it can do of the scenario's network, where that is asked for.
+func (r *run) slow() error {
+	if r.Netem == "" {
+		return nil
+	}
+	kernel, err := netem.Find()
+	if err != nil {
+		return err
+	}
+	if r.slowed, err = kernel.Slow(r.Netem, r.Scenario.Networks(), r.Note); err != nil {
+		return err
+	}
+	r.note("delay, jitter and loss of its networks were the kernel's, by netem on %s", r.Netem)
+	return nil
+}
+
+// restore gives the interface back.
+func (r *run) restore() {
+	if r.slowed == nil {
+		return
+	}
+	if err := r.slowed.Restore(); err != nil {
+		r.note("%v", err)
+		r.Note(err.Error())
+	}
+	r.slowed = nil
+}
 
 func (r *run) cut(why string) {
 	r.mu.Lock()
@@ -539,7 +577,12 @@ func (r *run) visitor(p *journey.Program, l *scenario.Load) (*visitor, error) {
 	v := &visitor{}
 	dial := r.Dial
 	if l.Network.Name != "" {
-		v.link = shape.New(l.Network.Profile, r.Seed+uint64(n), shape.DialFunc(r.Dial))
+		network, beneath := l.Network.Profile, shape.DialFunc(r.Dial)
+		if r.slowed != nil {
+			beneath = r.slowed.Dial(network)
+			network.RTT, network.Jitter, network.Loss = 0, 0, 0
+		}
+		v.link = shape.New(network, r.Seed+uint64(n), beneath)
 		dial = v.link.DialContext
 	}
 	v.client = http1.New(r.Target, r.TLS, dial)
