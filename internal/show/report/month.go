@@ -57,6 +57,32 @@ func Month(r *month.Report, config string) Page {
 	return p
 }
 
+// FleetMonth is what a month says of one of its fleets, the short of it first; none when there is no such fleet.
+func FleetMonth(r *month.Report, name, config string) []Section {
+	i := slices.IndexFunc(r.Fleets, func(f month.Fleet) bool { return f.Name == name })
+	if i < 0 {
+		return nil
+	}
+	one, f := *r, &r.Fleets[i]
+	one.Fleets, one.Availability, one.Money = r.Fleets[i:i+1], f.Availability, f.Money
+	one.Tags = slices.DeleteFunc(slices.Clone(r.Tags), func(t month.TagCost) bool { return !slices.Contains(t.Fleets, name) })
+	one.Refine = slices.DeleteFunc(slices.Clone(r.Refine), func(d month.Refinement) bool { return d.Fleet != name })
+	w := writer{Report: &one, config: config}
+	short := w.short()[:1] // the figures
+	if f.Money != nil {
+		short = append(short, Text(w.costSentence(f.Money)))
+	}
+	return []Section{
+		{"In short", short},
+		{"Cost and budget", w.cost()},
+		{"Scaling", w.scaling()},
+		{"Service levels", w.levels()},
+		{"Availability", w.availability()},
+		{"What held changes back", w.blocked()},
+		{"Right-sizing and refinements", w.sizing()},
+	}
+}
+
 // writer puts a month into words.
 type writer struct {
 	*month.Report
