@@ -61,7 +61,7 @@ func newFull(t testing.TB) (w *world, base string) {
 	if err := os.MkdirAll(filepath.Join(w.dir, "reports"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	w.put("reports/load-test.html", "<!doctype html><html lang=en><title>Peak farmer registration &amp; drive</title><h1>Load test</h1><script>document.title='run'</script>")
+	w.put("reports/load-test.html", "<!doctype html><html lang=en><meta name=color-scheme content=light><title>Peak farmer registration &amp; drive</title><h1>Load test</h1>")
 	if err := access.Edit(w.dir+"/users", func(a *access.Accounts) error { return a.SetUser("mele", web.Operator, password) }); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ const contrasts = `(() => {
   const over = (f, b) => ({ r: f.r * f.a + b.r * (1 - f.a), g: f.g * f.a + b.g * (1 - f.a), b: f.b * f.a + b.b * (1 - f.a), a: 1 })
   const light = c => [c.r, c.g, c.b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0)
   const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05) }
-  const canvas = matchMedia('(prefers-color-scheme: dark)').matches ? { r: 18, g: 18, b: 18, a: 1 } : { r: 255, g: 255, b: 255, a: 1 }
+  const canvas = matchMedia('(prefers-color-scheme: dark)').matches && !document.querySelector('meta[name=color-scheme][content=light]') ? { r: 18, g: 18, b: 18, a: 1 } : { r: 255, g: 255, b: 255, a: 1 }
   const behind = e => {
     const layers = []
     for (let at = e; at; at = at.parentElement) { const c = parse(getComputedStyle(at).backgroundColor); if (c.a > 0) layers.push(c); if (c.a === 1) break }
@@ -135,20 +135,24 @@ const contrasts = `(() => {
   return [...bad]
 })()`
 
-// controls lists what can be operated on a page and is seen, in its order; each gets a number.
+// operable is what can be operated on a page and is seen, in its order.
+const operable = `[...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex="0"]')].filter(e => e.checkVisibility({ visibilityProperty: true }))`
+
+// controls names what is operable, and puts the focus before all of it.
 const controls = `(() => {
-  const all = [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex="0"]')].filter(e => e.checkVisibility({ visibilityProperty: true }))
-  all.forEach((e, i) => e.dataset.nth = i)
   document.activeElement.blur()
   getSelection().removeAllRanges()
-  return all.map(e => e.tagName + ' ' + (e.textContent || e.name || e.id).trim().slice(0, 40))
+  return ` + operable + `.map(e => e.tagName + ' ' + (e.textContent || e.name || e.id).trim().slice(0, 40))
 })()`
 
-// focused is the number of what has the focus, and whether that is seen: an outline of 2 px or more that stands out 3 to 1, inside the window.
+// focused says where the focus is in what is operable, and whether that is seen: an outline of 2 px or more, inside the window.
 const focused = `(() => {
   const e = document.activeElement, s = getComputedStyle(e), r = e.getBoundingClientRect()
-  return { nth: e.dataset.nth === undefined ? -1 : Number(e.dataset.nth), seen: s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 && r.width > 0 && r.right > 0 && r.left < innerWidth && r.bottom > 0 && r.top < innerHeight }
+  return { nth: ` + operable + `.indexOf(e), seen: s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 && r.width > 0 && r.right > 0 && r.left < innerWidth && r.bottom > 0 && r.top < innerHeight }
 })()`
+
+// wide names what reaches over the right edge of the window, and cannot be scrolled by itself.
+const wide = `[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5 && ![...Array(20)].reduce((a) => a[0] ? [a[0].parentElement, a[1] || a[0] !== e && getComputedStyle(a[0]).overflowX === 'auto'] : a, [e, false])[1]).slice(0, 4).map(e => e.tagName + '.' + (e.getAttribute('class') || e.id) + ' ' + e.textContent.trim().slice(0, 40))`
 
 // Every page, as somebody on a desktop, on a phone, in the dark and without a mouse meets it.
 func TestEveryPageInABrowser(t *testing.T) {
@@ -168,14 +172,16 @@ func TestEveryPageInABrowser(t *testing.T) {
 	}
 	month := time.Now().UTC().Format("2006-01")
 	for _, path := range []string{
-		"/", "/fleets/f", "/fleets/f?zoom=1d", "/fleets/f?zoom=1y", "/fleets/f/policies", "/fleets/f/decisions", "/fleets/f/costs", "/reports", "/reports/" + month, "/api/v1/reports/kept/load-test.html",
-		"/fleets/f/what-if", "/fleets/f/what-if?days=2&set:" + url.QueryEscape(what.Settings[0].Path) + "=60", "/fleets/f/order?" + order, "/fleets/f/order?kind=scale&size=many", "/events", "/events?kind=decision", "/alerts", "/sign-in", "/banner",
+		"/", "/fleets/f?zoom=1d", "/fleets/f/policies", "/fleets/f/decisions", "/fleets/f/costs", "/reports", "/reports/" + month, "/api/v1/reports/kept/load-test.html",
+		"/fleets/f/what-if", "/fleets/f/what-if?days=2&set:" + url.QueryEscape(what.Settings[0].Path) + "=60", "/fleets/f/order?" + order, "/fleets/f/order?kind=scale&size=many", "/events?kind=decision", "/alerts", "/sign-in", "/banner",
 	} {
 		for _, width := range []int{1280, 360} {
 			p.Size(width, 800)
 			p.Go(base + path)
 			if n := p.Overflow(); n > 0 {
-				t.Errorf("%s is %d px too wide at %d", path, n, width)
+				var what []string
+				p.Eval(wide, &what)
+				t.Errorf("%s is %d px too wide at %d: %q", path, n, width, what)
 			}
 			for _, dark := range []bool{false, true} {
 				p.Dark(dark)
@@ -213,8 +219,8 @@ func walk(t *testing.T, p *browser.Page, path string) {
 			Seen bool
 		}
 		p.Eval(focused, &at)
-		if at.Nth < 0 {
-			continue // what has been put anew since, or the browser's own
+		if at.Nth < 0 || at.Nth >= len(all) {
+			continue // of the browser, or new
 		}
 		reached = append(reached, at.Nth)
 		if !at.Seen {

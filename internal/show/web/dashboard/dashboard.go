@@ -261,9 +261,14 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request, v *view) {
 		return out
 	}
 	s.api.Feed().Serve(w, r, name, func(web.Change) []web.Message { return render(false) }, func() (web.Past, error) {
-		hello := fmt.Sprintf("%d %s%s", s.b.Overview().Since.UnixNano(), style.Path, script.Path)
-		return web.Past{First: append([]web.Message{message("hello", hello)}, render(true)...)}, nil
+		o := s.b.Overview()
+		return web.Past{First: append([]web.Message{message("hello", hello(&o))}, render(true)...)}, nil
 	})
+}
+
+// hello says which daemon this is, and which script and style its pages have: a page knows those that it was made by.
+func hello(o *web.Overview) string {
+	return fmt.Sprintf("%d %s%s", o.Since.UnixNano(), style.Path, script.Path)
 }
 
 // message is one event of a stream.
@@ -304,6 +309,9 @@ var functions = template.FuncMap{
 	"month":    report.MonthName,
 	"path":     url.PathEscape,
 }
+
+// Hello is which daemon made the page.
+func (p *page) Hello() string { return hello(&p.Overview) }
 
 // Style, Script and Icon are what every page loads.
 func (p *page) Style() asset  { return style }
