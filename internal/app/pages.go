@@ -116,7 +116,7 @@ func (a *App) openDoor(cfg config.Listen, inside *room) (*door, error) {
 		serve = func(l net.Listener) error { return d.server.ServeTLS(l, "", "") }
 	}
 	a.wg.Go(func() {
-		if err := serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(web.Limit(d.listener, web.MostConnections)); !errors.Is(err, http.ErrServerClosed) {
 			a.opts.Log("the dashboard: " + err.Error())
 		}
 	})

@@ -178,6 +178,12 @@ func TestEveryPageInABrowser(t *testing.T) {
 		for _, width := range []int{1280, 360} {
 			p.Size(width, 800)
 			p.Go(base + path)
+			if dir := os.Getenv("TIDEMARK_SCREENSHOTS"); dir != "" { // to look at them
+				name := strings.Map(func(r rune) rune { return map[bool]rune{true: '_', false: r}[strings.ContainsRune("/?&:%", r)] }, path)
+				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("page%.60s-%d.png", name, width)), p.Screenshot(), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if n := p.Overflow(); n > 0 {
 				var what []string
 				p.Eval(wide, &what)

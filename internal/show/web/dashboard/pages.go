@@ -208,8 +208,9 @@ func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	z := findZoom(v.Get("zoom"))
-	f := &fleetPage{card: p.card(st), Zoom: z.Name, Zooms: zooms, Modes: []string{"on", "scale_out_only", "shadow", "off", "configured"}}
+	worth := zoomsOf(time.Duration(st.Tick))
+	z := find(worth, v.Get("zoom"))
+	f := &fleetPage{card: p.card(st), Zoom: z.Name, Zooms: worth, Modes: []string{"on", "scale_out_only", "shadow", "off", "configured"}}
 	until, err := time.Parse(time.RFC3339, v.Get("until"))
 	if err != nil {
 		until = time.Time{} // the present

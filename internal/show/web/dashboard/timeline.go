@@ -24,13 +24,20 @@ type zoom struct {
 
 const day = 24 * time.Hour
 
-var zooms = []zoom{{"1h", time.Hour}, {"6h", 6 * time.Hour}, {"1d", day}, {"1w", 7 * day}, {"30d", 30 * day}, {"90d", 90 * day}, {"1y", 365 * day}}
+var zooms = []zoom{{"5m", 5 * time.Minute}, {"1h", time.Hour}, {"6h", 6 * time.Hour}, {"1d", day}, {"1w", 7 * day}, {"30d", 30 * day}, {"90d", 90 * day}, {"1y", 365 * day}}
 
-func findZoom(name string) zoom {
-	if i := slices.IndexFunc(zooms, func(z zoom) bool { return z.Name == name }); i >= 0 {
-		return zooms[i]
-	}
-	return zooms[0]
+// leastTicks is how many ticks a zoom is to hold: fewer are not worth a look.
+const leastTicks = 200
+
+// zoomsOf are those that are worth a look at a fleet that ticks so often.
+func zoomsOf(tick time.Duration) []zoom {
+	i := slices.IndexFunc(zooms, func(z zoom) bool { return z.span >= leastTicks*tick })
+	return zooms[max(i, 0):]
+}
+
+// find is the zoom of a name; without one that is known, the first.
+func find(all []zoom, name string) zoom {
+	return all[max(slices.IndexFunc(all, func(z zoom) bool { return z.Name == name }), 0)]
 }
 
 // Bounds of what is drawn.
