@@ -24,7 +24,7 @@ import (
 )
 
 // reportsDir is where reports are kept: the months', and what is written there by hand.
-func reportsDir(cfg *config.Config) string { return filepath.Join(cfg.StateDir, "reports") }
+func reportsDir(cfg *config.Config) string { return filepath.Join(cfg.StateDir, config.ReportsFolder) }
 
 // months are those that were reckoned lately. One is reckoned at a time, whoever asks.
 type months struct {

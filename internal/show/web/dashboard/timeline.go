@@ -42,7 +42,7 @@ func find(all []zoom, name string) zoom {
 
 // Bounds of what is drawn.
 const (
-	mostPoints = 300 // of a line
+	mostPoints = 400 // of a line: 365 days of a year, 336 half hours of a week, 360 minutes of six hours
 	mostMarks  = 120
 	atOnce     = 3 // series that are read at the same time
 )
