@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -50,16 +51,29 @@ func newCell(t trace, series *load.Series, workers, cv float64, boot time.Durati
 }
 
 func (c *cell) part(s *load.Series) *part {
+	p := &part{Series: s, need: c.needs(s, 0)}
+	problem := optimum.Problem{Need: p.need, Step: s.Step, Boot: c.boot}
+	p.plan, p.bound = problem.Exact(), problem.Bound(budget)
+	return p
+}
+
+// needs is the smallest fleet that meets the objective at each rate: on average, or in all but a share of the judge's windows.
+func (c *cell) needs(s *load.Series, miss float64) []int {
 	var law queueing.Service
 	sigma := math.Sqrt(math.Log1p(c.cv * c.cv))
 	law.Assume(func(q float64) float64 {
 		return service.Seconds() * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*q-1)-sigma*sigma/2)
 	}, service.Seconds())
-	p := &part{Series: s, need: optimum.Needs(s.Rates, queueing.Objective{Quantile: 0.95, Within: within.Seconds(), Drain: 60}, &law)}
-	problem := optimum.Problem{Need: p.need, Step: s.Step, Boot: c.boot}
-	p.plan, p.bound = problem.Exact(), problem.Bound(budget)
-	return p
+	target := sim.DefaultObjective()
+	o := queueing.Objective{Quantile: target.Quantile, Within: target.Limit.Seconds(), Drain: 60, Window: target.Window.Seconds(), Miss: miss}
+	return optimum.Needs(s.Rates, o, &law)
 }
+
+func (c *cell) String() string {
+	return fmt.Sprintf("%s, %g workers, cv %g, boot %s, %d seeds, %s from %s", c.trace.name, c.busy, c.cv, c.boot, c.seeds, c.score.Duration(), c.score.Start)
+}
+
+func (p *part) requests() float64 { return p.Mean() * p.Duration().Seconds() }
 
 // most is the size that nobody needs more than: the bounds are no help to anyone.
 func (c *cell) most() int { return 4 * max(slices.Max(c.train.need), slices.Max(c.score.need)) }
@@ -157,21 +171,24 @@ func (c *cell) tune(p *peer, pol *policy.Fleet, probes []sim.Probe) (all []figur
 	return all, best, nil
 }
 
-// margins are by how much more load a clairvoyant reckons with, so that chance does not make the queue miss the objective.
-var margins = []float64{1, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5}
+// chances are the shares of the windows that someone who knows each rate lets chance miss where the fleet is as small as it may be. It seldom is, so that the
+// whole misses less.
+var chances = []float64{0.2, 0.05, 0.01, 0.002, 0.0005}
 
 // keeps is the cheapest fleet sized by someone who knows the rate at every moment to come, and not which requests will come by chance, and that keeps the objective
-// in all but the budget of the minutes: what no policy can be expected to beat.
+// in all but the budget of the minutes; the one that misses least where none does.
 func (c *cell) keeps(pol *policy.Fleet, probes []sim.Probe) (best figures, err error) {
-	for _, margin := range margins {
-		p := c.part(c.score.Scaled(margin))
+	for i, chance := range chances {
+		plan := optimum.Problem{Need: c.needs(c.score.Series, chance), Step: c.score.Step, Boot: c.boot}.Exact()
 		f, err := c.try(c.score, pol, probes, func() func(*engine.Input) int {
-			return foreknown(p.plan.Serves, c.score.Start, c.score.Step, c.boot)
+			return foreknown(plan.Serves, c.score.Start, c.score.Step, c.boot)
 		}, c.seeds)
 		if err != nil {
 			return best, err
 		}
-		best = f
+		if i == 0 || better(f, best) {
+			best = f
+		}
 		if f.Violations <= 100*budget {
 			break
 		}

@@ -79,9 +79,9 @@ const (
 	burstMemory = 10 * time.Minute
 	// busyMemory is how far back half of what is made of the busy workers reaches.
 	busyMemory = 5 * time.Minute
-	// sure is queueing.Objective's: a fleet is sized for it, and adds when it no longer is pressing. Between the two it stays as it is, or chance would move it
-	// at every tick.
-	sure, pressing = 2.0, 1.0
+	// missed and pressing are queueing.Objective's Miss: a fleet is sized so that chance makes one window in a hundred miss the objective, and adds when it would be
+	// one in ten. Between the two it stays as it is, or chance would move it at every tick.
+	missed, pressing = 0.01, 0.1
 	// never stands in for a response that has no bound, which JSON cannot write.
 	never = 1e9
 )
@@ -158,6 +158,7 @@ type sizing struct {
 	m     *SLOState
 	now   time.Time
 	doubt string // the first found
+	surge bool   // the rate has just jumped
 }
 
 // predict brings the objectives' proposals up to date.
@@ -266,7 +267,7 @@ func (z *sizing) propose(size fleet.Size) {
 		Bounds: z.p.Bounds, Law: queueing.Law{Contention: z.slo.Contention, Coherence: z.slo.Coherence},
 	}
 	o.Bounds.Max *= 2 // how short the maximum is, is worth knowing; the bounds are a safeguard's business
-	o.Window, o.Sure = z.p.Signals[z.slo.Objective].Window.Seconds(), sure
+	o.Window, o.Miss = z.p.Signals[z.slo.Objective].Window.Seconds(), missed
 	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrive: z.arrive(), Arrivals: max(m.Bursts, 1), Service: &m.service, Wait: math.NaN()}
 	measured := z.rate(&l)
 	z.backlog(&l)
@@ -281,7 +282,7 @@ func (z *sizing) propose(size fleet.Size) {
 		z.question(a.Doubt.String())
 	}
 	if current := size.Workers(); a.Size > current && current >= z.p.Bounds.Min {
-		o.Sure = pressing
+		o.Miss = pressing
 		if least := o.Need(&l); least.Size <= current {
 			a = least // not yet: what comes then comes in one step
 			a.Size = current
@@ -360,14 +361,14 @@ func (z *sizing) rate(l *queueing.Load) float64 {
 		l.Rate = newest
 		return newest
 	}
-	l.Rate, l.RateHigh = ahead.Expected, ahead.High
+	l.Rate, l.RateHigh, z.surge = ahead.Expected, ahead.High, ahead.Surge
 	if l.Rate > m.Seen*unseen {
 		z.question(queueing.RateUnseen.String())
 	}
 	return newest
 }
 
-// backlog takes what waited through a whole tick: that all workers are busy for a moment is no reason to add one.
+// backlog takes what waited through a whole tick: that all workers are busy for a moment is no reason to add one, unless the load has just jumped.
 func (z *sizing) backlog(l *queueing.Load) {
 	l.Backlog = math.NaN()
 	if z.slo.Backlog < 0 {
@@ -379,7 +380,10 @@ func (z *sizing) backlog(l *queueing.Load) {
 		z.m.Waiting = 0
 		return
 	}
-	l.Backlog = min(r.Value, z.m.Waiting)
+	l.Backlog = r.Value
+	if !z.surge {
+		l.Backlog = min(r.Value, z.m.Waiting)
+	}
 	z.m.Waiting = r.Value
 }
 
