@@ -14,8 +14,9 @@ demo: build ## a real fleet follows a real tide, in under three minutes
 
 test: vet lint ## all that must hold: race detector, real servers, short fuzzing
 	CGO_ENABLED=1 $(GO) test -race -run '^$$' ./... >/dev/null # build all test programs first, on all cores ...
-	CGO_ENABLED=1 $(GO) test -race -timeout 30m -p 1 ./...     # ... then let each suite have the machine to itself
-	scripts/fuzz 5s
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m -p 2 $$($(GO) list ./... | grep -v '/test$$') # ... then two suites at a time, as many of them mostly wait ...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./test         # ... and the end-to-end suite has the machine to itself
+	scripts/fuzz 3s
 
 test-fast: ## the quick part, in under a minute
 	$(GO) vet ./...

@@ -30,7 +30,7 @@ func TestDemo(t *testing.T) {
 		return v
 	}
 	if n := number("failed_requests"); n != 0 {
-		t.Errorf("%g requests failed: %v %v", n, sum["errors"], sum["statuses"])
+		t.Errorf("%g requests failed: %v", n, sum["notes"])
 	}
 	if n := number("requests"); n < 3000 {
 		t.Errorf("only %g requests", n)

@@ -1,10 +1,9 @@
 package test
 
 import (
-	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +14,12 @@ import (
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/observe/accesslog"
-	"tidemark/internal/prove"
+	"tidemark/internal/prove/journey"
+	"tidemark/internal/prove/outcome"
+	"tidemark/internal/prove/rehearsal"
+	"tidemark/internal/prove/scenario"
 	"tidemark/internal/record"
+	"tidemark/test/servers"
 )
 
 const gunicornApp = `
@@ -63,6 +66,13 @@ fleets:
       max_scaling_rate: 1 per 2s
 `
 
+const gunicornLoad = `
+name: tide
+duration: 34s
+journeys: [{name: look up, steps: [{name: look up, path: /api/farmer/lookup}]}]
+load: [{journey: look up, connection: kept, rate: [{at: 2s, rate: 10}, {at: 6s, rate: 55}, {at: 20s, rate: 55}, {at: 21s, rate: 5}]}]
+`
+
 // The README's promise, on real parts: a gunicorn master behind nginx, its access log as the signal. The fleet follows a tide
 // up and down, and no request fails.
 func TestGunicornBehindNginx(t *testing.T) {
@@ -71,7 +81,7 @@ func TestGunicornBehindNginx(t *testing.T) {
 	}
 	gunicorn, nginx := needs(t, "gunicorn"), needs(t, "nginx")
 	dir := t.TempDir()
-	back, front := freePort(t), freePort(t)
+	back, front := servers.FreePort(t), servers.FreePort(t)
 	write(t, filepath.Join(dir, "app.py"), gunicornApp)
 	write(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(nginxConf, dir, front, back, accesslog.Directive()))
 	write(t, filepath.Join(dir, "access.log"), "")
@@ -93,17 +103,7 @@ func TestGunicornBehindNginx(t *testing.T) {
 	write(t, config, fmt.Sprintf(gunicornConfig, dir))
 	d := startDaemon(t, config, filepath.Join(dir, "state", "tidemark.sock"))
 
-	sum, err := prove.Run(t.Context(), prove.Load{
-		Rate: prove.Tide(prove.Point{At: 2 * time.Second, Rate: 10}, prove.Point{At: 6 * time.Second, Rate: 55}, prove.Point{At: 20 * time.Second, Rate: 55},
-			prove.Point{At: 21 * time.Second, Rate: 5}),
-		Duration: 34 * time.Second, Seed: 1,
-		Request: func(ctx context.Context, _ *rand.Rand) (*http.Request, error) {
-			return http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := playLoad(t, fmt.Sprintf("http://127.0.0.1:%d", front), gunicornLoad, scenario.Options{}, nil)
 	events, err := d.client.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventActionDone, fleet.EventActionFailed, fleet.EventTargetLost}, Limit: 1000})
 	if err != nil {
 		t.Fatal(err)
@@ -122,13 +122,32 @@ func TestGunicornBehindNginx(t *testing.T) {
 		}
 		peak = max(peak, e.To)
 	}
-	t.Logf("%d requests, %d failed, %d dropped, p95 %.0f ms, up %d, down %d, peak %d", sum.Requests, sum.Failed, sum.Dropped, 1000*sum.Latency.Quantile(0.95), ups, downs, peak)
-	if sum.Failed+sum.Dropped > 0 {
-		t.Errorf("%d requests failed, %d were dropped: %v %v", sum.Failed, sum.Dropped, sum.Errors, sum.Statuses)
+	sum := rehearsal.Total(o, "")
+	t.Logf("%d requests, %d failed, %d dropped, p95 %.0f ms, up %d, down %d, peak %d", sum.Count, sum.Failures(), o.Generator.Dropped, 1000*sum.Latency.Quantile(0.95), ups, downs, peak)
+	if sum.Failures()+o.Generator.Dropped > 0 {
+		t.Errorf("requests failed: %v, %d were dropped: %v", sum.Failed, o.Generator.Dropped, o.Notes)
 	}
 	if ups < 1 || downs < 1 {
 		t.Errorf("up %d, down %d: the fleet did not follow the tide\n%s", ups, downs, d.log)
 	}
+}
+
+// playLoad plays a scenario to its end. each hears of each request; it may be nil.
+func playLoad(t *testing.T, target, text string, options scenario.Options, each func(string, *journey.Request)) *outcome.Run {
+	t.Helper()
+	s, err := scenario.Parse("load.yaml", []byte(text), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := rehearsal.Play(t.Context(), rehearsal.Plan{Scenario: s, Target: u, Seed: 1, Each: each})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 // needs finds a program that scripts/setup installs.

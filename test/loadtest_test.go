@@ -131,7 +131,7 @@ func newRehearsalStage(t *testing.T) *rehearsalStage {
 	}
 	write(t, filepath.Join(s.dir, "accounts.csv"), "name,password\nmoana,a long password for a rehearsal\n")
 
-	port, metrics := freePort(t), freePort(t)
+	port, metrics := servers.FreePort(t), servers.FreePort(t)
 	master := exec.CommandContext(t.Context(), program("registry"), "serve", "--open", "--db", pool.URL("dfr"), "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--workers", "2",
 		"--pid-file", filepath.Join(s.dir, "registry.pid"), "--metrics", fmt.Sprintf("127.0.0.1:%d", metrics), "--think", "60ms")
 	log, err := os.Create(filepath.Join(s.dir, "registry.log"))

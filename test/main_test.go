@@ -3,8 +3,9 @@ package test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,17 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Args[1] == "hold" { // a worker of TestFidelity; its folder comes last, for endAll
+		boot, err := time.ParseDuration(os.Args[3])
+		if err == nil {
+			err = hold(os.Args[2], boot)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code, err := build(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -111,17 +123,6 @@ func write(t *testing.T, path, content string) {
 
 func daemonCommand(config string) *exec.Cmd {
 	return exec.Command(program("tidemark"), "run", "-c", config)
-}
-
-// freePort is a port of 127.0.0.1 on which nobody listens now.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // endAll ends what a daemon leaves running by design: each process that names dir in its command line.

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"tidemark/test/servers"
 )
 
 const restConfig = `
@@ -47,7 +49,7 @@ func TestDaemonAtRest(t *testing.T) {
 	dir := t.TempDir()
 	run(t, program("registry"), "seed", "--db", filepath.Join(dir, "farmers.db"), "--farmers", "100")
 	config := filepath.Join(dir, "tidemark.yaml")
-	write(t, config, fmt.Sprintf(restConfig, dir, program("registry"), freePort(t)))
+	write(t, config, fmt.Sprintf(restConfig, dir, program("registry"), servers.FreePort(t)))
 	write(t, filepath.Join(dir, "access.log"), "")
 	d := startDaemon(t, config, filepath.Join(dir, "state", "tidemark.sock"))
 	t.Cleanup(func() { endAll(t, dir) })

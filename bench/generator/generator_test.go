@@ -5,15 +5,15 @@ package generator
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,7 +22,8 @@ import (
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 
-	"tidemark/internal/prove"
+	"tidemark/internal/prove/rehearsal"
+	"tidemark/internal/prove/scenario"
 )
 
 func TestMain(m *testing.M) {
@@ -64,10 +65,19 @@ func serve() {
 	}
 }
 
-// server starts serve in a process of its own.
+// server starts serve in a process of its own, and on the last core where that can be had: run the benchmark itself on the first,
+// taskset -c 0 go test -run xxx -bench . -benchtime 1x.
 func server(b *testing.B) (url string) {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
+	if taskset, err := exec.LookPath("taskset"); err == nil {
+		cores, err := os.ReadFile("/sys/devices/system/cpu/online") // 0-1
+		if err != nil {
+			b.Fatal(err)
+		}
+		last := strings.TrimSpace(string(cores))
+		cmd = exec.Command(taskset, "-c", last[strings.LastIndexAny(last, "-,")+1:], os.Args[0])
+	}
 	cmd.Env = append(os.Environ(), "GENERATOR_SERVE=1", "GOMAXPROCS=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -89,22 +99,48 @@ func server(b *testing.B) (url string) {
 
 const length = 3 * time.Second // of each measurement
 
+// scenarios are what Tidemark plays: a second in which connections are opened, and then the measurement.
+const scenarios = `
+name: bench
+duration: 4s
+warm_up: 1s
+journeys: [{name: get, steps: [{name: get, path: /}]}]
+load: [%s]
+`
+
 // Of one core: GOMAXPROCS is 1. "offered" is open-loop at a fixed rate; the others ask as fast as fifty users can.
 func BenchmarkOneCore(b *testing.B) {
-	url := server(b)
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	ask := func(ctx context.Context, _ *rand.Rand) (*http.Request, error) {
-		return http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	address := server(b)
+	target, err := url.Parse(address)
+	if err != nil {
+		b.Fatal(err)
 	}
-	tidemark := func(b *testing.B, l prove.Load) int {
-		l.Duration, l.Request = length, ask
-		sum, err := prove.Run(b.Context(), l)
-		if err != nil || sum.Failed > 0 {
-			b.Fatalf("%v, %d failed: %v", err, sum.Failed, sum.Errors)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	tidemark := func(load string) func(*testing.B) int {
+		return func(b *testing.B) int {
+			s, err := scenario.Parse("bench.yaml", fmt.Appendf(nil, scenarios, load), scenario.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			o, err := rehearsal.Play(b.Context(), rehearsal.Plan{Scenario: s, Target: target, Seed: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if sum := rehearsal.Total(o, ""); sum.Failures() > 0 {
+				b.Fatalf("%v: %v", sum.Failed, o.Notes)
+			}
+			n := uint64(0)
+			for _, slot := range o.Steps[0].Slots {
+				if slot.At > 0 {
+					n += slot.Count
+				}
+			}
+			b.ReportMetric(float64(n)/length.Seconds(), "requests/s")
+			b.ReportMetric(1000*o.Generator.LagP99, "ms-lag-p99")
+			b.ReportMetric(float64(o.Generator.Dropped), "dropped")
+			b.ReportMetric(float64(len(o.Generator.Limits)), "limits")
+			return int(o.Generator.Requests)
 		}
-		b.ReportMetric(1000*sum.Lag.Quantile(0.99), "ms-lag-p99")
-		b.ReportMetric(float64(sum.Dropped), "dropped")
-		return sum.Requests
 	}
 	attack := func(rate int) func(*testing.B) int {
 		return func(b *testing.B) int {
@@ -112,35 +148,34 @@ func BenchmarkOneCore(b *testing.B) {
 			defer attacker.Stop()
 			var pacer vegeta.Pacer = vegeta.Rate{Freq: rate, Per: time.Second}
 			n := 0
-			for r := range attacker.Attack(vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodGet, URL: url}), pacer, length, "") {
+			for r := range attacker.Attack(vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodGet, URL: address}), pacer, length, "") {
 				if r.Error != "" {
 					b.Fatal(r.Error)
 				}
 				n++
 			}
+			b.ReportMetric(float64(n)/length.Seconds(), "requests/s")
 			return n
 		}
+	}
+	offered := func(rate int) func(*testing.B) int {
+		return tidemark(fmt.Sprintf("{journey: get, connection: kept, arrivals: even, rate: [{at: 0s, rate: 100}, {at: 1s, rate: %d}]}", rate))
 	}
 	for _, c := range []struct {
 		name string
 		play func(*testing.B) int
 	}{
-		{"offered-20000/tidemark", func(b *testing.B) int {
-			return tidemark(b, prove.Load{Rate: prove.Tide(prove.Point{Rate: 20_000}), Arrivals: prove.Even})
-		}},
-		{"offered-4000/tidemark", func(b *testing.B) int {
-			return tidemark(b, prove.Load{Rate: prove.Tide(prove.Point{Rate: 4000}), Arrivals: prove.Even})
-		}},
+		{"offered-20000/tidemark", offered(20_000)},
+		{"offered-4000/tidemark", offered(4000)},
 		{"offered-4000/vegeta", attack(4000)},
-		{"flat-out/tidemark", func(b *testing.B) int { return tidemark(b, prove.Load{Users: 50}) }},
+		{"flat-out/tidemark", tidemark("{journey: get, users: 50}")},
 		{"flat-out/vegeta", attack(0)},
-		{"flat-out/net-http-loop", func(b *testing.B) int { return loop(b, url) }},
+		{"flat-out/net-http-loop", func(b *testing.B) int { return loop(b, address) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				before, start := cpu(), time.Now()
+				before := cpu()
 				n := c.play(b)
-				b.ReportMetric(float64(n)/time.Since(start).Seconds(), "requests/s")
 				b.ReportMetric(float64((cpu()-before).Microseconds())/float64(n), "us-CPU/request")
 				b.ReportMetric(0, "ns/op")
 			}
@@ -170,6 +205,7 @@ func loop(b *testing.B, url string) int {
 		})
 	}
 	wg.Wait()
+	b.ReportMetric(float64(n.Load())/length.Seconds(), "requests/s")
 	return int(n.Load())
 }
 

@@ -24,6 +24,7 @@ import (
 	"tidemark/internal/record"
 	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/web"
+	"tidemark/internal/show/web/access"
 )
 
 // Options are what the caller knows and the configuration does not.
@@ -57,6 +58,9 @@ type App struct {
 	pages   *pageServer                    // nil when there is no dashboard
 	seen    map[string]web.Acknowledgement // of alerts, by key
 	telling *telling
+	monthly *monthly // nil when no report is made by itself
+
+	sessions *access.Sessions // of the dashboard
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -119,7 +123,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	a.since = time.Now().UTC()
-	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, Note: fmt.Sprintf("version %s, pid %d, %s, %s", a.opts.Version, os.Getpid(), a.path, identity(a.cfg))}); err != nil {
+	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, State: control.SystemClock{}.Boot(), Note: fmt.Sprintf("version %s, pid %d, %s, %s", a.opts.Version, os.Getpid(), a.path, identity(a.cfg))}); err != nil {
 		return err
 	}
 	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal, Zone: a.cfg.Instance.Zone})
@@ -135,12 +139,16 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.startAlerts(); err != nil {
 		return err
 	}
+	if a.monthly, err = a.startMonthly(a.cfg); err != nil {
+		return err
+	}
 	if err := a.listen(); err != nil {
 		return err
 	}
 	if a.pushes, err = a.openPushes(a.cfg.Push); err != nil {
 		return err
 	}
+	a.sessions = access.OpenSessions(filepath.Join(dir, "sessions.json"), a.opts.Log)
 	if a.pages, err = a.openPages(a.cfg.Listen); err != nil {
 		return err
 	}
@@ -218,7 +226,8 @@ func (a *App) listen() error {
 	mux := http.NewServeMux()
 	mux.Handle("/", a.api)
 	mux.Handle(push.Pattern, &a.shared.pushed)
-	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
+	mux.HandleFunc(web.LoadTestPattern, a.api.HearLoadTest)
+	a.server = &http.Server{Handler: web.Owner(mux), ConnContext: web.Peer, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second}
 	a.wg.Go(func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			a.opts.Log("the operator's socket: " + err.Error())
@@ -262,6 +271,7 @@ func (a *App) close() {
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
 	}
+	a.monthly.end()
 	a.telling.end()
 	for _, p := range a.parts {
 		p.close(a.opts.Log)
@@ -320,7 +330,15 @@ func (a *App) Reload(ctx context.Context) error {
 		return err
 	}
 	a.mu.Lock()
-	a.cfg = cfg
+	before := a.monthly
+	a.mu.Unlock()
+	before.end() // a spool has one owner
+	fresh, err := a.startMonthly(cfg)
+	if err != nil {
+		a.opts.Log("the month's report: " + err.Error())
+	}
+	a.mu.Lock()
+	a.cfg, a.monthly = cfg, fresh
 	a.mu.Unlock()
 	a.prune(cfg)
 	if pushes != a.pushes {

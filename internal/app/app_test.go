@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"tidemark/internal/show/web"
 
 	"go.uber.org/goleak"
 )
@@ -68,7 +69,11 @@ func TestReloadChangesTheChannels(t *testing.T) {
 	tried := func(a *App, want ...string) {
 		t.Helper()
 		var got []string
-		for _, one := range a.TestAlerts(t.Context()) {
+		tried, err := a.TestAlerts(t.Context(), web.Caller{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range tried {
 			got = append(got, one.Channel+one.Error)
 		}
 		if !slices.Equal(got, want) {

@@ -199,13 +199,13 @@ func (a *App) Healthy() error {
 // Alerts are what is raised or ended lately, and how far each channel has got with it.
 func (a *App) Alerts() web.Alerts {
 	a.mu.Lock()
-	t := a.telling
+	t, m := a.telling, a.monthly
 	out := web.Alerts{Instance: a.cfg.Instance.Name, TimeZone: a.cfg.Instance.TimeZone, Alerts: []web.Alert{}}
 	a.mu.Unlock()
 	for _, n := range a.watch.Notices() {
 		out.Alerts = append(out.Alerts, web.Alert{Notice: n, Told: t.teller.Told(&n), Seen: a.acknowledged(&n)})
 	}
-	out.Channels = t.teller.Status()
+	out.Channels = append(t.teller.Status(), m.status()...)
 	return out
 }
 
@@ -213,7 +213,10 @@ func (a *App) Alerts() web.Alerts {
 const testTimeout = 25 * time.Second
 
 // TestAlerts sends a test message through each channel and pings each dead man's switch.
-func (a *App) TestAlerts(ctx context.Context) []tell.Tried {
+func (a *App) TestAlerts(ctx context.Context, by web.Caller) ([]tell.Tried, error) {
+	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventAlertTested, By: by.Name, Origin: by.Origin}); err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	t := a.telling
 	a.mu.Unlock()
@@ -231,5 +234,5 @@ func (a *App) TestAlerts(ctx context.Context) []tell.Tried {
 	}
 	tried := t.teller.Test(ctx)
 	wg.Wait()
-	return append(tried, pings...)
+	return append(tried, pings...), nil
 }

@@ -1,12 +1,17 @@
 package app
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"tidemark/internal/config"
@@ -16,35 +21,93 @@ import (
 	"tidemark/internal/observe/procfs"
 	"tidemark/internal/record"
 	"tidemark/internal/show/web"
+	"tidemark/internal/show/web/access"
 	"tidemark/internal/show/web/dashboard"
 )
 
 // pageServer is the dashboard's listener.
 type pageServer struct {
-	address string
-	server  *http.Server
+	cfg      config.Listen
+	listener net.Listener
+	server   *http.Server
+	site     *dashboard.Site
 }
 
-// openPages returns the server of the dashboard: the one that runs, if it listens at the same place, or a new one. nil: none is
+// openPages returns the server of the dashboard: the one that runs, if it is configured as before, or a new one. nil: none is
 // configured.
-func (a *App) openPages(address string) (*pageServer, error) {
-	if address == "" {
+func (a *App) openPages(cfg config.Listen) (*pageServer, error) {
+	if cfg.Address == "" {
 		return nil, nil
 	}
-	if a.pages != nil && a.pages.address == address {
+	if a.pages != nil && reflect.DeepEqual(a.pages.cfg, cfg) {
 		return a.pages, nil
+	}
+	s := &pageServer{cfg: cfg}
+	var provider *access.Provider
+	if o := cfg.OIDC; o.Issuer != "" {
+		provider = &access.Provider{Issuer: o.Issuer, Client: o.ClientID, SecretFile: o.SecretFile, URL: o.URL, Claim: o.Claim, Operators: o.Operators, Viewers: o.Viewers}
+	}
+	gate := access.New(access.Options{
+		Provider: provider,
+		Accounts: cfg.Users, Sessions: a.sessions, Open: cfg.Open(), TLS: cfg.TLS != config.TLS{}, Port: cfg.Port(), Log: a.opts.Log,
+		Record: func(e fleet.Event) {
+			if err := a.tell(context.Background(), e); err != nil { // whoever signs in is to see what is wrong
+				a.opts.Log("access: " + err.Error())
+			}
+		},
+	})
+	s.site = dashboard.New(a.api, a, gate)
+	s.server = web.NewServer(web.Guard(gate.Handler(s.site), cfg.Open()))
+	s.server.ErrorLog = log.New(serverLog(a.opts.Log), "", 0)
+	if cfg.TLS != (config.TLS{}) {
+		pair, err := access.LoadPair(cfg.TLS.Certificate, cfg.TLS.Key, a.opts.Log)
+		if err != nil {
+			return nil, fmt.Errorf("the dashboard: %w", err)
+		}
+		s.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Certificate}
+	}
+	var err error
+	if s.listener, err = a.listenPages(cfg.Address); err != nil {
+		return nil, err
+	}
+	serve := s.server.Serve
+	if s.server.TLSConfig != nil {
+		serve = func(l net.Listener) error { return s.server.ServeTLS(l, "", "") }
+	}
+	a.wg.Go(func() {
+		if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			a.opts.Log("the dashboard: " + err.Error())
+		}
+	})
+	return s, nil
+}
+
+// serverLog is told what is wrong with a server, and not what its clients do wrong.
+type serverLog func(line string)
+
+func (l serverLog) Write(b []byte) (int, error) {
+	if !bytes.Contains(b, []byte("TLS handshake error")) {
+		l("the dashboard: " + strings.TrimSpace(string(b)))
+	}
+	return len(b), nil
+}
+
+// listenPages listens at an address. Where the dashboard is there already, it is the same socket: it can be served anew before the
+// old server ends, and when the new one is not to be, nothing has happened.
+func (a *App) listenPages(address string) (net.Listener, error) {
+	if a.pages != nil && a.pages.cfg.Address == address {
+		f, err := a.pages.listener.(*net.TCPListener).File()
+		if err != nil {
+			return nil, fmt.Errorf("the dashboard: %w", err)
+		}
+		defer f.Close()
+		return net.FileListener(f)
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("the dashboard: %w; write another port in listen if a program needs this one", err)
 	}
-	s := &pageServer{address: address, server: web.NewServer(web.Guard(dashboard.New(a.api, a)))}
-	a.wg.Go(func() {
-		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			a.opts.Log("the dashboard: " + err.Error())
-		}
-	})
-	return s, nil
+	return l, nil
 }
 
 // close ends the server, and pages that are being watched: they come again. Twice is harmless.
@@ -111,7 +174,7 @@ func (a *App) Acknowledge(ctx context.Context, ack web.Acknowledgement) error {
 		return web.ErrNoAlert
 	}
 	n := &raised[i]
-	if err := a.tell(ctx, fleet.Event{Time: ack.At, Fleet: n.Fleet, Kind: fleet.EventAlertSeen, Signal: n.Signal, State: n.Key, By: ack.By, Note: ack.Note}); err != nil {
+	if err := a.tell(ctx, fleet.Event{Time: ack.At, Fleet: n.Fleet, Kind: fleet.EventAlertSeen, Signal: n.Signal, State: n.Key, By: ack.By, Origin: ack.Origin, Note: ack.Note}); err != nil {
 		return err
 	}
 	a.mu.Lock()

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,24 +16,42 @@ import (
 	"tidemark/internal/control"
 )
 
-// newPages is a daemon with its dashboard, and the dashboard's address.
-func newPages(t testing.TB) (w *world, base string) {
+// tokenOf is a token for tests, and the line of the accounts' file about it.
+func tokenOf(name, role string) (text, entry string) {
+	text = "tidemark_test_" + name
+	return text, fmt.Sprintf("token %s %s sha256:%x\n", name, role, sha256.Sum256([]byte(text)))
+}
+
+// freeAddress is one of this machine where nobody listens now.
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	_ = l.Close()
-	w = newWorld(t, "listen: "+address, `    signals:
+	defer l.Close()
+	return l.Addr().String()
+}
+
+const pagesFleet = `    signals:
       given: {push: {expiry: 1h}, period: 1s}
     policies:
       - id: by-hand
         rules:
           - {signal: given, operator: ">=", threshold: 70, scale_change: +1, evaluation_periods: 1, datapoints_to_alarm: 1}
-          - {signal: given, operator: "<=", threshold: 30, scale_change: -1, evaluation_periods: 5, datapoints_to_alarm: 4}`)
-	return w, "http://" + address
+          - {signal: given, operator: "<=", threshold: 30, scale_change: -1, evaluation_periods: 5, datapoints_to_alarm: 4}`
+
+// newPages is a daemon with its dashboard, the dashboard's address, and what an operator shows there.
+func newPages(t testing.TB) (w *world, base, operator string) {
+	t.Helper()
+	address := freeAddress(t)
+	w = emptyWorld(t, 2)
+	w.write("listen: "+address, pagesFleet)
+	operator, entry := tokenOf("mele", "operator")
+	w.put("users", entry)
+	w.start()
+	return w, "http://" + address, "Bearer " + operator
 }
 
 type answer struct {
@@ -74,17 +94,17 @@ const attack = `"><script>alert('x')</script>`
 
 // Every page is whole, small, loads only what this server has, and shows what people wrote as text.
 func TestPages(t *testing.T) {
-	w, base := newPages(t)
+	w, base, operator := newPages(t)
 	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
-	order := url.Values{"kind": {"scale"}, "size": {"4"}, "for": {"1h"}, "by": {attack}, "note": {"because " + attack}}
-	confirm := ask(t, http.MethodGet, base+"/fleets/f/order?"+order.Encode(), nil)
+	order := url.Values{"kind": {"scale"}, "size": {"4"}, "for": {"1h"}, "note": {"because " + attack}}
+	confirm := ask(t, http.MethodGet, base+"/fleets/f/order?"+order.Encode(), nil, "Authorization", operator)
 	if confirm.code != http.StatusOK || !strings.Contains(confirm.body, "Do this?") {
 		t.Fatalf("the order is not asked about: %d %s", confirm.code, confirm.body)
 	}
 	if strings.TrimSpace(w.scaled()) != "" {
 		t.Fatal("asking about an order carries it out")
 	}
-	if a := ask(t, http.MethodPost, base+"/fleets/f/order", order, "Sec-Fetch-Site", "same-origin"); a.code != http.StatusSeeOther {
+	if a := ask(t, http.MethodPost, base+"/fleets/f/order", order, "Sec-Fetch-Site", "same-origin", "Authorization", operator); a.code != http.StatusSeeOther {
 		t.Fatalf("the order: %d %s", a.code, a.body)
 	}
 	w.eventually("four workers", func(st *control.Status) bool { return st.Size.Serving == 4 })
@@ -93,7 +113,7 @@ func TestPages(t *testing.T) {
 		"/", "/fleets/f", "/fleets/f?zoom=1y", "/fleets/f/policies", "/fleets/f/decisions", "/fleets/f/order?" + order.Encode(), "/fleets/f/order?kind=scale&size=many",
 		"/events", "/events?fleet=f&kind=operator", "/alerts", "/alerts/acknowledge?key=" + url.QueryEscape(attack),
 	} {
-		a := ask(t, http.MethodGet, base+path, nil)
+		a := ask(t, http.MethodGet, base+path, nil, "Authorization", operator)
 		if a.code != http.StatusOK && !strings.HasPrefix(path, "/alerts/acknowledge") {
 			t.Errorf("%s: %d %s", path, a.code, a.body)
 		}
@@ -130,9 +150,9 @@ func TestPages(t *testing.T) {
 
 // Other sites neither read nor order through a browser of this machine, and nobody sends more than there is to send.
 func TestPagesAreGuarded(t *testing.T) {
-	w, base := newPages(t)
+	w, base, operator := newPages(t)
 	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
-	form := url.Values{"kind": {"scale"}, "size": {"9"}, "by": {"eve"}, "note": {"x"}}
+	form := url.Values{"kind": {"scale"}, "size": {"9"}, "note": {"x"}}
 	body := url.Values{strings.Repeat("x", 2<<20): {"y"}}
 	for name, c := range map[string]struct {
 		got  answer
@@ -140,12 +160,12 @@ func TestPagesAreGuarded(t *testing.T) {
 	}{
 		"another name that leads here": {ask(t, http.MethodGet, base+"/", nil, "Host", "evil.example"), []int{http.StatusMisdirectedRequest}},
 		"the API by it":                {ask(t, http.MethodGet, base+"/api/v1/status", nil, "Host", "evil.example:80"), []int{http.StatusMisdirectedRequest}},
-		"another site's form":          {ask(t, http.MethodPost, base+"/fleets/f/order", form, "Sec-Fetch-Site", "cross-site"), []int{http.StatusForbidden}},
-		"an old browser's":             {ask(t, http.MethodPost, base+"/fleets/f/order", form, "Origin", "https://evil.example"), []int{http.StatusForbidden}},
-		"the API's":                    {ask(t, http.MethodPost, base+"/api/v1/fleets/f/orders", form, "Origin", "https://evil.example"), []int{http.StatusForbidden}},
+		"another site's form":          {ask(t, http.MethodPost, base+"/fleets/f/order", form, "Sec-Fetch-Site", "cross-site", "Authorization", operator), []int{http.StatusForbidden}},
+		"an old browser's":             {ask(t, http.MethodPost, base+"/fleets/f/order", form, "Origin", "https://evil.example", "Authorization", operator), []int{http.StatusForbidden}},
+		"the API's":                    {ask(t, http.MethodPost, base+"/api/v1/fleets/f/orders", form, "Origin", "https://evil.example", "Authorization", operator), []int{http.StatusForbidden}},
 		"an order by GET":              {ask(t, http.MethodGet, base+"/api/v1/fleets/f/orders", nil), []int{http.StatusNotFound, http.StatusMethodNotAllowed}},
-		"no reason given":              {ask(t, http.MethodPost, base+"/fleets/f/order", url.Values{"kind": {"scale"}, "size": {"9"}}, "Sec-Fetch-Site", "same-origin"), []int{http.StatusOK, http.StatusBadRequest}},
-		"a body without end":           {ask(t, http.MethodPost, base+"/fleets/f/order", body, "Sec-Fetch-Site", "same-origin"), []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge}},
+		"no reason given":              {ask(t, http.MethodPost, base+"/fleets/f/order", url.Values{"kind": {"scale"}, "size": {"9"}}, "Sec-Fetch-Site", "same-origin", "Authorization", operator), []int{http.StatusOK, http.StatusBadRequest}},
+		"a body without end":           {ask(t, http.MethodPost, base+"/fleets/f/order", body, "Sec-Fetch-Site", "same-origin", "Authorization", operator), []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge}},
 		"a header without end":         {ask(t, http.MethodGet, base+"/", nil, "X-Long", strings.Repeat("x", 1<<16)), []int{http.StatusRequestHeaderFieldsTooLarge}},
 	} {
 		if !slices.Contains(c.want, c.got.code) {
@@ -162,7 +182,7 @@ func TestPagesAreGuarded(t *testing.T) {
 
 // What the description of the API says is there is there, and answers in the kind that it says.
 func TestDescription(t *testing.T) {
-	w, base := newPages(t)
+	w, base, _ := newPages(t)
 	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	var doc struct {
 		OpenAPI string `json:"openapi"`
@@ -214,7 +234,7 @@ func TestDescription(t *testing.T) {
 
 // Events come as they are recorded, and a client that comes again misses none.
 func TestStream(t *testing.T) {
-	w, base := newPages(t)
+	w, base, operator := newPages(t)
 	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	stream := func(last string) (*http.Response, error) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/api/v1/stream", http.NoBody)
@@ -229,7 +249,7 @@ func TestStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if a := ask(t, http.MethodPost, base+"/fleets/f/order", url.Values{"kind": {"scale"}, "size": {"5"}, "by": {"Mele"}, "note": {"market day"}}, "Sec-Fetch-Site", "same-origin"); a.code != http.StatusSeeOther {
+	if a := ask(t, http.MethodPost, base+"/fleets/f/order", url.Values{"kind": {"scale"}, "size": {"5"}, "note": {"market day"}}, "Sec-Fetch-Site", "same-origin", "Authorization", operator); a.code != http.StatusSeeOther {
 		t.Fatalf("%d %s", a.code, a.body)
 	}
 	var seen strings.Builder
@@ -248,7 +268,7 @@ func TestStream(t *testing.T) {
 
 // The figure to see is the first page's time on loopback; the bar is 100 ms.
 func BenchmarkOverview(b *testing.B) {
-	w, base := newPages(b)
+	w, base, _ := newPages(b)
 	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
 	for b.Loop() {
 		if a := ask(b, http.MethodGet, base+"/fleets/f", nil); a.code != http.StatusOK {

@@ -26,6 +26,7 @@ type replay struct {
 	agreed       bool
 	simulate     bool
 	work         foresee.Work
+	site         string
 }
 
 // backtests is what it answers.
@@ -46,6 +47,9 @@ size would have read otherwise. With --simulate, the load that the journal has g
 would have followed. Raw readings are kept for a week unless retention.raw says otherwise.`,
 		Example: "  tidemark backtest -c tidemark.yaml --since 30d\n  tidemark backtest -c tidemark.yaml --policy tried.yaml --since 7d --html backtest.html\n  tidemark backtest -c tidemark.yaml --policy tried.yaml --since 24h --simulate --service 90ms --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := readWork(cmd, &o.work, o.site); err != nil {
+				return err
+			}
 			v, out, err := c.backtest(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -75,8 +79,8 @@ would have followed. Raw readings are kept for a week unless retention.raw says 
 	f.StringVar(&o.until, "until", "", "up to this `time`")
 	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
 	f.BoolVar(&o.agreed, "all", false, "list changes of size that agree too")
-	f.BoolVar(&o.simulate, "simulate", false, "also play the journal's load in the simulator, with --service, --cv, --cpu and --boot")
-	workFlags(f, &o.work)
+	f.BoolVar(&o.simulate, "simulate", false, "also play the journal's load in the simulator, with --service, --cv, --cpu and --boot, or --work")
+	workFlags(f, &o.work, &o.site)
 	return cmd
 }
 

@@ -101,10 +101,10 @@ Exit codes: 0 done; 1 the answer is no (a configuration is wrong); 2 it could no
 	f := root.PersistentFlags()
 	f.StringVarP(&c.config, "config", "c", os.Getenv("TIDEMARK_CONFIG"), "configuration `file` (or $TIDEMARK_CONFIG)")
 	f.StringVar(&c.socket, "socket", os.Getenv("TIDEMARK_SOCKET"), "the daemon's unix `socket` (or $TIDEMARK_SOCKET; default: as configured)")
-	root.AddCommand(c.runCommand(), c.checkCommand(), c.demoCommand(), c.statusCommand(), c.eventsCommand(), c.explainCommand(),
+	root.AddCommand(c.runCommand(), c.checkCommand(), c.demoCommand(), c.statusCommand(), c.topCommand(), c.eventsCommand(), c.explainCommand(),
 		c.scaleCommand(), c.holdCommand(), c.releaseCommand(), c.modeCommand(), c.pushCommand(), c.alertCommand(), c.doctorCommand(),
-		c.simulateCommand(), c.planCommand(), c.backtestCommand(),
-		c.loadtestCommand(),
+		c.simulateCommand(), c.planCommand(), c.backtestCommand(), c.reportCommand(), c.exportCommand(),
+		c.loadtestCommand(), c.userCommand(), c.tokenCommand(),
 		c.nginxSnippetCommand(), c.proxyCommand(), c.workerCommand(), c.versionCommand())
 	return root
 }

@@ -143,6 +143,9 @@ func (t told) Fleets(ctx context.Context) ([]*control.Status, error) {
 
 func (c *command) loadtest(ctx context.Context, name string, o loadtest) error {
 	plan, err := c.rehearse(ctx, name, &o)
+	if err == nil && o.compare != "" {
+		_, err = rehearsal.Load(o.compare) // better found missing now than after the load
+	}
 	if err != nil {
 		return notRun(err)
 	}
@@ -235,12 +238,24 @@ func (c *command) rehearse(ctx context.Context, name string, o *loadtest) (p reh
 	if client, err := c.daemon(); err == nil {
 		if _, err := client.Status(ctx); err == nil {
 			p.Daemon = told{client}
+			scenario := p.Scenario.Name
+			p.Progress = func(g rehearsal.Progress) {
+				ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+				defer cancel()
+				_ = client.TellLoadTest(ctx, web.LoadTest{Scenario: scenario, Line: text.LoadProgress(g)}) // its pages go without it
+			}
 		} else if c.config != "" || c.socket != "" {
 			fmt.Fprintln(c.err, "tidemark: nothing will be known of the scaling: "+err.Error())
 		}
 	}
 	if f, ok := c.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.Progress = func(g rehearsal.Progress) { fmt.Fprint(c.err, "\r\033[K"+text.LoadProgress(g)) }
+		tell := p.Progress
+		p.Progress = func(g rehearsal.Progress) {
+			fmt.Fprint(c.err, "\r\033[K"+text.LoadProgress(g))
+			if tell != nil {
+				tell(g)
+			}
+		}
 		say := p.Note
 		p.Note = func(s string) {
 			fmt.Fprint(c.err, "\r\033[K")
@@ -282,12 +297,6 @@ func (c *command) judge(runs []*outcome.Run, o loadtest) error {
 	}
 	v := verdict.Judge(runs, runs[0].Criteria, baseline)
 	view := c.view(o.zone)
-	if err := writeFile(o.html, func(w io.Writer) error { return report.LoadTest(runs, v, view.Zone).Write(w) }); err != nil {
-		return notRun(err)
-	}
-	if err := writeFile(o.junit, func(w io.Writer) error { return report.JUnit(w, runs, v) }); err != nil {
-		return notRun(err)
-	}
 	if c.json {
 		if err := c.writeJSON(judged{v, runs}); err != nil {
 			return notRun(err)
@@ -298,10 +307,19 @@ func (c *command) judge(runs []*outcome.Run, o loadtest) error {
 		}
 		text.Verdict(c.out, view, runs, v)
 	}
-	if v.Code() == 0 {
-		return nil
+	// The verdict is told before it is written down: a full disk does not take it away.
+	err := errors.Join(
+		writeFile(o.html, func(w io.Writer) error { return report.LoadTest(runs, v, view.Zone).Write(w) }),
+		writeFile(o.junit, func(w io.Writer) error { return report.JUnit(w, runs, v) }))
+	switch {
+	case err != nil && v.Code() != 0:
+		return coded{fmt.Errorf("the verdict is above; not all of it could be written down: %w", err), v.Code()}
+	case err != nil:
+		return notRun(fmt.Errorf("the verdict is above; not all of it could be written down: %w", err))
+	case v.Code() != 0:
+		return coded{errNo, v.Code()}
 	}
-	return coded{errNo, v.Code()}
+	return nil
 }
 
 // judged is what --json prints.

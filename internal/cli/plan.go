@@ -16,12 +16,13 @@ import (
 	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/plan"
 	"tidemark/internal/record/sqlite"
+	"tidemark/internal/show/foresight"
 	"tidemark/internal/show/text"
 )
 
 func (c *command) planCommand() *cobra.Command {
 	in := plan.NewInput()
-	var file, name, journal string
+	var file, name, journal, html string
 	var days float64
 	given := map[string]string{} // by flag: its path in a plan's file
 	cmd := c.jsonFlag(&cobra.Command{
@@ -30,7 +31,7 @@ func (c *command) planCommand() *cobra.Command {
 the right size of instances, what to reserve, what a schedule saves, and the cost of each month. It is calculation alone.
 Each figure that it starts from is listed as measured, given, required or assumed, with its source. With a configuration
 (-c), service times, CPU, memory and the peak are taken from its journal where they were measured.`,
-		Example: "  tidemark plan\n  tidemark plan --file examples/plan/tonga.yaml --json\n  tidemark plan -c tidemark.yaml --devices 120 --growth 150 --years 3",
+		Example: "  tidemark plan\n  tidemark plan --file examples/plan/tonga.yaml --json\n  tidemark plan -c tidemark.yaml --devices 120 --growth 150 --years 3 --html plan.html",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := in
 			in = plan.NewInput()
@@ -62,13 +63,18 @@ Each figure that it starts from is listed as measured, given, required or assume
 			if err != nil {
 				return err
 			}
-			return c.show(p, func() { text.Plan(c.out, c.view(in.TimeZone), p) })
+			v := c.view(in.TimeZone)
+			if err := writeFile(html, foresight.Plan(v, p).Write); err != nil {
+				return err
+			}
+			return c.show(p, func() { text.Plan(c.out, v, p) })
 		},
 	})
 	f := cmd.Flags()
 	f.StringVarP(&file, "file", "f", "", "a plan's `file` (YAML)")
 	f.StringVar(&name, "fleet", "", "the configuration's fleet, when there are several: its `name`")
 	f.StringVar(&journal, "journal", "", "the journal's `file` (default: the configuration's)")
+	f.StringVar(&html, "html", "", "write a report that stands alone to this `file`")
 	f.Float64Var(&days, "days", 28, "`days` of the journal to look at")
 	flag := func(name, path string) string { given[name] = path; return name }
 	f.IntVar(&in.Load.Administrators, flag("administrators", "load.administrators"), in.Load.Administrators, "administrators at once")

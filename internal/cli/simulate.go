@@ -30,6 +30,7 @@ type simulation struct {
 	html      string
 	start     string
 	work      foresee.Work
+	site      string
 	// serviceGiven: it is not taken from the load.
 	serviceGiven bool
 	objective    time.Duration
@@ -51,11 +52,15 @@ decides in the daemon. Nothing real is touched. What takes long, such as years, 
 Loads: ` + shapes() + `
 or a file: a CSV trace with lines of time,rate (requests/s) or time,requests, or nginx's access log, plain or gzip, whose
 requests are played one by one as they came and with the times that they took. Signals that the simulator does not know (memory,
-pools, disks ...) are listed, and ask for nothing. With --policy, other configurations run beside the first one on the
+pools, disks ...) are listed, and ask for nothing. With --work, requests are of several routes, wait in a queue that has limits and
+priorities, and share a database that slows down under load (docs/simulate.md). With --policy, other configurations run beside the first one on the
 same arrivals.`,
-		Example: "  tidemark simulate -c tidemark.yaml --load daily --peak 60 --days 7\n  tidemark simulate -c tidemark.yaml --load trace.csv --service 80ms --cv 1.5 --seeds 8\n  tidemark simulate -c tidemark.yaml --load /var/log/nginx/dfr.access.log.1.gz --html report.html\n  tidemark simulate -c now.yaml --policy tried.yaml --load registration-drive --peak 60 --decisions\n  tidemark simulate -c tidemark.yaml --load daily --days 365 --json\n  tidemark simulate -c tidemark.yaml --load daily --fault lost-signals=1,at=9h,for=20m",
+		Example: "  tidemark simulate -c tidemark.yaml --load daily --peak 60 --days 7\n  tidemark simulate -c tidemark.yaml --load trace.csv --service 80ms --cv 1.5 --seeds 8\n  tidemark simulate -c tidemark.yaml --load /var/log/nginx/dfr.access.log.1.gz --html report.html\n  tidemark simulate -c now.yaml --policy tried.yaml --load registration-drive --peak 60 --decisions\n  tidemark simulate -c tidemark.yaml --load daily --days 365 --json\n  tidemark simulate -c tidemark.yaml --work examples/work/registry.yaml --load concurrent-sync --peak 60\n  tidemark simulate -c tidemark.yaml --load daily --fault lost-signals=1,at=9h,for=20m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.serviceGiven = cmd.Flags().Changed("service") || cmd.Flags().Changed("cv")
+			if err := readWork(cmd, &o.work, o.site); err != nil {
+				return err
+			}
 			forecasts, zone, err := c.simulate(o)
 			if err != nil {
 				return err
@@ -82,7 +87,7 @@ same arrivals.`,
 	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
 	f.DurationVar(&o.step, "step", 0, "length of a file's intervals (default: from its first two lines)")
 	f.StringVar(&o.start, "start", "", "`date` on which a named load starts, in the instance's zone (default: a Monday)")
-	workFlags(f, &o.work)
+	workFlags(f, &o.work, &o.site)
 	f.DurationVar(&o.objective, "objective", 500*time.Millisecond, "response time that is judged against")
 	f.Float64Var(&o.quantile, "quantile", 0.95, "quantile of it")
 	f.IntVar(&o.seeds, "seeds", 1, "runs with other arrivals; more than one gives confidence intervals")
@@ -93,11 +98,24 @@ same arrivals.`,
 }
 
 // workFlags are what a request asks of a worker.
-func workFlags(f *pflag.FlagSet, w *foresee.Work) {
+func workFlags(f *pflag.FlagSet, w *foresee.Work, site *string) {
+	f.StringVar(site, "work", "", "YAML `file` that describes routes, the balancer's queue and the database, in place of --service and --cv")
 	f.DurationVar(&w.Service, "service", 100*time.Millisecond, "mean time that a worker takes for a request, without the wait")
 	f.Float64Var(&w.CV, "cv", 1, "coefficient of variation of the service time: 0 all alike, 1 usual, 2 a few take long")
-	f.Float64Var(&w.CPU, "cpu", 1, "share of the service time in which the worker computes, 0 to 1")
+	f.Float64Var(&w.CPU, "cpu", 1, "share of the service time, without the database's part, in which the worker computes, 0 to 1")
 	f.DurationVar(&w.Boot, "boot", 2*time.Second, "from the order until a new worker serves")
+}
+
+// readWork reads the file of --work.
+func readWork(cmd *cobra.Command, w *foresee.Work, site string) (err error) {
+	switch {
+	case site == "":
+		return nil
+	case cmd.Flags().Changed("service") || cmd.Flags().Changed("cv"):
+		return fmt.Errorf("--service and --cv are given, and %s says them for each route: leave them out", site)
+	}
+	w.Site, err = foresee.ReadSite(site)
+	return err
 }
 
 func shapes() string {
@@ -170,10 +188,10 @@ func (c *command) series(o *simulation, zone *time.Location) (*load.Series, erro
 			s = s.Scaled(o.peak / s.Peak(0.001))
 		}
 		switch {
-		case o.serviceGiven:
+		case o.serviceGiven || o.work.Site != nil:
 			s = s.Scaled(1) // by chance, with the times that are given
 		case l.Mean > 0:
-			o.work.Law = sim.NewLaw(l.Service.Quantile, l.Mean)
+			o.work.Quantile, o.work.Service = l.Service.Quantile, time.Duration(l.Mean*float64(time.Second))
 		}
 		return s, nil
 	}

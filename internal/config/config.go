@@ -19,12 +19,13 @@ type Config struct {
 	Environment string        // production, staging or development
 	StateDir    string        // where the records are; absolute when Load read it
 	Socket      string        // where the daemon listens for the operator's commands
-	Listen      string        // host:port of the dashboard and its API, on the loopback interface; empty: none
+	Listen      Listen        // where the dashboard and its API are
 	Tick        time.Duration // between two looks at a fleet
 	Retention   Retention
 	Push        Push
 	Notify      []Adapter   // the channels, in order
 	Alerts      alert.Rules // when somebody is told
+	Report      Report      // of the month
 	Fleets      []Fleet
 
 	text   *text // for Written
@@ -61,6 +62,7 @@ type Fleet struct {
 	Policy   policy.Fleet // its Signals are in the order of Signals
 	Priority int          // 1 goes first when there is not enough for all
 	Budget   Budget
+	Tags     map[string]string // the instance's, and its own beside or in place of them; of the cost
 }
 
 // Signal is where a signal comes from.

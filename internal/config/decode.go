@@ -314,6 +314,15 @@ func names(fs []field) []string {
 	return out
 }
 
+// decodeFields is for a selfDecoder, v, that is also written as a struct.
+func (d *decoder) decodeFields(path string, n *yaml.Node, v any) {
+	if isNull(n) {
+		d.fail(path, "has no value", "write one, or delete the line")
+		return
+	}
+	d.decodeStruct(path, n, reflect.ValueOf(v).Elem())
+}
+
 func (d *decoder) decodeStruct(path string, n *yaml.Node, v reflect.Value) {
 	fs := fields(v.Type())
 	if n.Kind != yaml.MappingNode {

@@ -98,7 +98,7 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 	case notifySpecs:
 		p.channels(indent, x)
 		return
-	case Push, budgetSpec:
+	case Push, Report, budgetSpec:
 		if !written {
 			return
 		}
@@ -127,7 +127,7 @@ func (p *printer) setting(indent, name, path string, v reflect.Value, option str
 
 // quiet reports whether a setting that says nothing is left out: those of adapters are shown, so that they are known.
 func (p *printer) quiet(path string) bool {
-	return path == "listen" || strings.HasPrefix(path, "instance.") || strings.Contains(path, ".safeguards.") || strings.Contains(path, ".schedule.")
+	return strings.HasPrefix(path, "instance.") || strings.Contains(path, ".safeguards.") || strings.Contains(path, ".schedule.")
 }
 
 func (p *printer) written(path string) bool { _, ok := p.cfg.places[path]; return ok }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -33,7 +34,7 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.socket(s)
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.retention(&s.Retention)
-	d.listen(s.Listen)
+	d.listen(dir, s.StateDir, &s.Listen)
 	d.push(dir, &s.Push)
 	d.alerts(s)
 
@@ -47,13 +48,15 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	first := map[string]string{}
 	for i := range s.Fleets {
 		path := fmt.Sprintf("fleets.%d", i)
-		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone, watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal}}
+		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone, watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal, s.Report.Levels.API.Signal, s.Report.Levels.Pages.Signal, s.Report.Levels.Sync.Signal}}
 		r.environment(s.Environment)
 		d.unique(first, path+".name", s.Fleets[i].Name, "fleet")
 		cfg.Fleets = append(cfg.Fleets, r.fleet(&s.Instance))
 		r.unjudged(s)
 	}
 	d.quota(s)
+	d.monthly(s, cfg.Fleets)
+	cfg.Report = s.Report
 	return cfg
 }
 
@@ -148,7 +151,7 @@ type resolver struct {
 	watching []int
 	// inputs are the signals that a derived one is computed from, by index
 	inputs map[int][]int
-	// watched are signals that alerts use.
+	// watched are signals that alerts and the month's report use.
 	watched []string
 }
 
@@ -172,7 +175,11 @@ func (r *resolver) fleet(in *Instance) Fleet {
 	r.hybrid(in)
 	r.timeouts(in)
 
-	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Front: s.Front.Adapter, Policy: r.out, Priority: s.ScalingPriority, Budget: r.budget(&s.Safeguards.Budget)}
+	f := Fleet{Name: s.Name, Target: s.Target.Adapter, Balancer: s.Balancer.Adapter, Front: s.Front.Adapter, Policy: r.out, Priority: s.ScalingPriority, Budget: r.budget(&s.Safeguards.Budget), Tags: maps.Clone(in.Tags)}
+	if f.Tags == nil {
+		f.Tags = map[string]string{}
+	}
+	maps.Copy(f.Tags, s.Tags)
 	for _, sig := range s.Signals {
 		f.Signals = append(f.Signals, Signal{sig.Name, sig.Source})
 	}

@@ -13,12 +13,13 @@ type spec struct {
 	Environment environment   `yaml:"environment"`
 	StateDir    string        `yaml:"state_dir"`
 	Socket      string        `yaml:"socket"`
-	Listen      string        `yaml:"listen"`
+	Listen      Listen        `yaml:"listen"`
 	Tick        time.Duration `yaml:"tick"`
 	Retention   Retention     `yaml:"retention"`
 	Push        Push          `yaml:"push"`
 	Notify      notifySpecs   `yaml:"notify"`
 	Alerts      alert.Rules   `yaml:"alerts"`
+	Report      Report        `yaml:"report"`
 	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
 }
 
@@ -34,7 +35,8 @@ type fleetSpec struct {
 	Safeguards safeguardsSpec `yaml:"safeguards"`
 	Schedule   []windowSpec   `yaml:"schedule"`
 
-	ScalingPriority int `yaml:"scaling_priority"`
+	ScalingPriority int               `yaml:"scaling_priority"`
+	Tags            map[string]string `yaml:"tags"`
 }
 
 type boundsSpec struct {
@@ -152,6 +154,7 @@ func defaultSpec() spec {
 		Tick:        15 * time.Second,
 		Retention:   Retention{Raw: 7 * day, Minutes: 90 * day, Hours: 5 * 365 * day, Decisions: 400 * day, MaxBytes: 2 << 30},
 		Alerts:      alert.DefaultRules(),
+		Report:      defaultReport,
 	}
 }
 

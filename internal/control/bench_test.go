@@ -69,7 +69,7 @@ func BenchmarkThousandFleets(b *testing.B) {
 		clock.now = clock.now.Add(15 * time.Second)
 		for _, r := range runners {
 			start := time.Now()
-			r.tick(b.Context())
+			r.tick(b.Context(), time.Time{})
 			took = append(took, time.Since(start))
 		}
 	}

@@ -678,3 +678,20 @@ func TestDrainingWorkerIsNotPutBack(t *testing.T) {
 		}
 	})
 }
+
+// A timer that fires a little late makes no tick late: two ticks are as far apart as they were meant to be.
+func TestOnTime(t *testing.T) {
+	due := time.Date(2027, 3, 1, 0, 0, 15, 0, time.UTC)
+	for _, c := range []struct{ late, tick, want time.Duration }{
+		{0, 15 * time.Second, 0},
+		{300 * time.Microsecond, 15 * time.Second, 0},
+		{10 * time.Millisecond, 15 * time.Second, 0},
+		{11 * time.Millisecond, 15 * time.Second, 11 * time.Millisecond},
+		{6 * time.Millisecond, 250 * time.Millisecond, 6 * time.Millisecond},
+		{-time.Millisecond, 15 * time.Second, -time.Millisecond}, // the clock was set back a little: never before its time
+	} {
+		if got := onTime(due.Add(c.late), due, c.tick).Sub(due); got != c.want {
+			t.Errorf("a tick of %v that comes %v late is taken as %v late, want %v", c.tick, c.late, got, c.want)
+		}
+	}
+}

@@ -44,7 +44,7 @@ func newRig(t *testing.T, p policy.Fleet, sources ...Source) *rig {
 // tick is one tick, and what it decided done.
 func (r *rig) tick() *fleet.Decision {
 	r.clock.now = r.clock.now.Add(15 * time.Second)
-	r.runner.tick(context.Background())
+	r.runner.tick(context.Background(), time.Time{})
 	if r.runner.acting != nil {
 		r.runner.acted(<-r.runner.acting.ended)
 	}

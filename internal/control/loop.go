@@ -172,3 +172,12 @@ func untilNext(now time.Time, tick, offset time.Duration) time.Duration {
 	}
 	return next.Sub(now)
 }
+
+// onTime is the time of a tick that was due: its own, unless it came late by more than timers do. So a cooldown of four ticks is over at
+// the fourth, and not, as chance has it, a hair before or after it.
+func onTime(now, due time.Time, tick time.Duration) time.Time {
+	if late := now.Sub(due); late > 0 && late <= min(tick/50, 10*time.Millisecond) {
+		return due
+	}
+	return now
+}

@@ -133,7 +133,9 @@ func (r *runner) run() {
 	defer r.stopActing()
 	timer := time.NewTimer(0) // the first tick comes at once
 	defer timer.Stop()
+	var next time.Time
 	for {
+		var due time.Time
 		select {
 		case <-r.ctx.Done():
 			return
@@ -151,9 +153,13 @@ func (r *runner) run() {
 				continue // tried again at the next tick, not at once
 			}
 		case <-timer.C:
+			due = next
 		}
-		r.tick(r.ctx)
-		timer.Reset(untilNext(r.opts.Clock.Wall(), r.opts.Tick, r.offset))
+		r.tick(r.ctx, due)
+		now := r.opts.Clock.Wall()
+		wait := untilNext(now, r.opts.Tick, r.offset)
+		next = now.Add(wait)
+		timer.Reset(wait)
 	}
 }
 
@@ -165,13 +171,16 @@ func (r *runner) obey(o engine.Order) error {
 	}
 	o.At = now
 	r.orders = append(r.orders, o)
-	r.tick(r.ctx)
+	r.tick(r.ctx, time.Time{})
 	return r.journalErr
 }
 
-// tick is one turn of the loop.
-func (r *runner) tick(ctx context.Context) {
+// tick is one turn of the loop; due is when it was to come, zero when it comes out of turn.
+func (r *runner) tick(ctx context.Context, due time.Time) {
 	now := look(r.opts.Clock)
+	if due.After(r.Clock.Wall) { // an order may have come between
+		now.Wall = onTime(now.Wall, due, r.opts.Tick)
+	}
 	in := engine.Input{Now: now.Wall, ClockJump: r.Clock.jump(now), Readings: r.readings, Orders: r.orders}
 	r.Clock = now
 	shiftTime(&r.Started, in.ClockJump)
@@ -277,7 +286,7 @@ func (r *runner) events(before *engine.State, in *engine.Input, decided bool) []
 		add(fleet.Event{Kind: fleet.EventClockJump, Duration: fleet.Duration(in.ClockJump)})
 	}
 	for _, o := range in.Orders {
-		e := fleet.Event{Kind: fleet.EventOrder, State: o.Kind.String(), By: o.By, Note: o.Note, To: o.Size}
+		e := fleet.Event{Kind: fleet.EventOrder, State: o.Kind.String(), By: o.By, Origin: o.Origin, Note: o.Note, To: o.Size}
 		if o.Kind == engine.SetMode {
 			e.State = "mode " + o.Mode.String()
 		}
@@ -298,8 +307,8 @@ func (r *runner) events(before *engine.State, in *engine.Input, decided bool) []
 	eachRule(p, func(at int, pol *policy.Policy, rule policy.Rule) {
 		is, was := s.Rules[at].State, before.Rules[at].State
 		if is != was && !before.Rules[at].Since.IsZero() {
-			add(fleet.Event{Kind: fleet.EventAlarm, Policy: pol.ID, Signal: p.Signals[rule.Signal].Name, State: is.String(),
-				Note: fmt.Sprintf("%s %s", rule.Operator, p.Signals[rule.Signal].Unit.Format(rule.Threshold))})
+			of := told(p, pol, rule)
+			add(fleet.Event{Kind: fleet.EventAlarm, Policy: of.Policy, Signal: of.Signal, State: is.String(), Note: of.Condition()})
 		}
 	})
 	for i := range p.Guards {

@@ -59,15 +59,7 @@ type GuardStatus struct {
 
 // RuleStatus is one rule and its alarm.
 type RuleStatus struct {
-	Policy    string           `json:"policy"`
-	Mode      fleet.Mode       `json:"mode"`
-	Signal    string           `json:"signal"`
-	Unit      fleet.Unit       `json:"unit"`
-	Operator  fleet.Operator   `json:"operator"`
-	Threshold float64          `json:"threshold"`
-	Change    int              `json:"scale_change"`
-	M         int              `json:"datapoints_to_alarm"`
-	N         int              `json:"evaluation_periods"`
+	fleet.Rule
 	State     fleet.AlarmState `json:"state"`
 	Since     time.Time        `json:"since,omitzero"`
 	Breaching int              `json:"breaching"`
@@ -141,8 +133,7 @@ func (r *runner) snapshot() *Status {
 		rs, points := s.Rules[at], s.Signals[rule.Signal].Series.Points
 		newest := s.Signals[rule.Signal].Series.Newest()
 		st.Rules = append(st.Rules, RuleStatus{
-			Policy: pol.ID, Mode: pol.Mode, Signal: p.Signals[rule.Signal].Name, Unit: p.Signals[rule.Signal].Unit,
-			Operator: rule.Operator, Threshold: rule.Threshold, Change: rule.Change, M: rule.M, N: rule.N,
+			Rule:  told(p, pol, rule),
 			State: rs.State, Since: rs.Since, Breaching: rs.Breaching, Value: newest.Value, Quality: newest.Quality,
 			Datapoints: append([]signal.Datapoint{}, points[max(0, len(points)-rule.N):]...), // the series goes on in place
 		})
@@ -202,6 +193,13 @@ func eachRule(p *policy.Fleet, visit func(at int, pol *policy.Policy, r policy.R
 			at++
 		}
 	}
+}
+
+// told is a rule as others hear of it.
+func told(p *policy.Fleet, pol *policy.Policy, r policy.Rule) fleet.Rule {
+	sig := &p.Signals[r.Signal]
+	return fleet.Rule{Policy: pol.ID, Mode: pol.Mode, Signal: sig.Name, Unit: sig.Unit, Operator: r.Operator, Threshold: r.Threshold, Change: r.Change, M: r.M, N: r.N,
+		Period: fleet.Duration(sig.Period)}
 }
 
 func cloneDecision(d *fleet.Decision) fleet.Decision {

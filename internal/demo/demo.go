@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +27,10 @@ import (
 	"tidemark/internal/app"
 	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
-	"tidemark/internal/prove"
+	"tidemark/internal/prove/journey"
+	"tidemark/internal/prove/outcome"
+	"tidemark/internal/prove/rehearsal"
+	"tidemark/internal/prove/scenario"
 	"tidemark/internal/record"
 	"tidemark/internal/show/text"
 	"tidemark/internal/show/web"
@@ -50,15 +54,11 @@ var phases = []struct {
 	from time.Duration
 }{{"night", 0}, {"morning", 12 * time.Second}, {"day", 35 * time.Second}, {"drive", 50 * time.Second}, {"ebb", 88 * time.Second}, {"night", 96 * time.Second}}
 
-var tide = prove.Tide(
-	prove.Point{At: 12 * time.Second, Rate: 8}, prove.Point{At: 35 * time.Second, Rate: 40}, prove.Point{At: 50 * time.Second, Rate: 40},
-	prove.Point{At: 72 * time.Second, Rate: 95}, prove.Point{At: 88 * time.Second, Rate: 95}, prove.Point{At: 96 * time.Second, Rate: 8},
-)
-
-const length = 166 * time.Second
-
 //go:embed demo.yaml.tmpl
 var configText string
+
+//go:embed load.yaml
+var loadText []byte
 
 // Options say how the demo is shown.
 type Options struct {
@@ -71,21 +71,20 @@ type Options struct {
 
 // Summary is what came of it.
 type Summary struct {
-	Factor         int            `json:"time_factor"` // times faster than the requirements' policies
-	PeakWorkers    int            `json:"peak_workers"`
-	FinalWorkers   int            `json:"final_workers"`
-	Requests       int            `json:"requests"`
-	FailedRequests int            `json:"failed_requests"`
-	Dropped        int            `json:"dropped_requests"` // that the generator could not send
-	P95            float64        `json:"p95_ms"`           // of all requests, from their scheduled start
-	ScaleUps       int            `json:"scale_ups"`
-	ScaleDowns     int            `json:"scale_downs"`
-	TimeToScale    float64        `json:"time_to_scale_s"`  // the longest, in real seconds, from the breach to the new worker serving
-	TimesToScale   []float64      `json:"times_to_scale_s"` // all of them
-	WorkerSeconds  float64        `json:"worker_seconds"`   // real
-	Decisions      []string       `json:"decisions"`
-	Errors         map[string]int `json:"errors,omitempty"`
-	Statuses       map[int]int    `json:"statuses"`
+	Factor         int       `json:"time_factor"` // times faster than the requirements' policies
+	PeakWorkers    int       `json:"peak_workers"`
+	FinalWorkers   int       `json:"final_workers"`
+	Requests       int       `json:"requests"`
+	FailedRequests int       `json:"failed_requests"`
+	Dropped        int       `json:"dropped_requests"` // that the generator could not send
+	P95            float64   `json:"p95_ms"`           // of all requests, from their scheduled start
+	ScaleUps       int       `json:"scale_ups"`
+	ScaleDowns     int       `json:"scale_downs"`
+	TimeToScale    float64   `json:"time_to_scale_s"`  // the longest, in real seconds, from the breach to the new worker serving
+	TimesToScale   []float64 `json:"times_to_scale_s"` // all of them
+	WorkerSeconds  float64   `json:"worker_seconds"`   // real
+	Decisions      []string  `json:"decisions"`
+	Notes          []string  `json:"notes,omitempty"` // how requests failed, and what else a reader must know
 }
 
 // Run plays the demo and cleans up after itself.
@@ -110,10 +109,10 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 // stage is where the demo plays.
 type stage struct {
 	Options
-	dir   string
-	url   string
-	known []farmer // a sample of the registry
+	dir string
+	url string
 
+	length  time.Duration // of the load
 	mu      sync.Mutex
 	latency signal.Histogram // of the row
 	arrived int
@@ -121,6 +120,9 @@ type stage struct {
 }
 
 func (s *stage) db() string { return filepath.Join(s.dir, "registry.db") }
+
+// farmers are a sample of the registry, whom the load asks for.
+func (s *stage) farmers() string { return filepath.Join(s.dir, "farmers.csv") }
 
 // seed makes the registry.
 func (s *stage) seed(ctx context.Context) error {
@@ -136,24 +138,25 @@ func (s *stage) seed(ctx context.Context) error {
 		return fmt.Errorf("seed the registry: %w\n%s", err, stderr.String())
 	}
 	var seeded struct {
-		Sample []farmer `json:"sample"`
+		Sample []map[string]any `json:"sample"`
 	}
 	if err := json.Unmarshal(out, &seeded); err != nil || len(seeded.Sample) == 0 {
 		return fmt.Errorf("the registry names no farmers to ask for: %w", err)
 	}
-	s.known = seeded.Sample
-	return nil
-}
-
-// farmer is what the demo knows of one whom it asks for.
-type farmer struct {
-	UID    string `json:"uid"`
-	Given  string `json:"given_name"`
-	Family string `json:"family_name"`
-	Birth  string `json:"birth_date"`
-	Sex    string `json:"sex"`
-	Place  string `json:"village"`
-	Island string `json:"island"`
+	columns := []string{"uid", "given_name", "family_name", "birth_date", "sex", "village", "island"}
+	rows := [][]string{columns}
+	for _, f := range seeded.Sample {
+		var row []string
+		for _, c := range columns {
+			row = append(row, fmt.Sprint(f[c]))
+		}
+		rows = append(rows, row)
+	}
+	var b bytes.Buffer
+	if err := csv.NewWriter(&b).WriteAll(rows); err != nil {
+		return err
+	}
+	return os.WriteFile(s.farmers(), b.Bytes(), 0o600)
 }
 
 // open starts the daemon and waits until the fleet serves through the proxy.
@@ -227,40 +230,26 @@ func (s *stage) ready(ctx context.Context) error {
 	}
 }
 
-// request asks as phones in the field do: half by uid, four in ten by name and village, one in ten a registration.
-func (s *stage) request(ctx context.Context, rng *rand.Rand) (*http.Request, error) {
-	f := s.known[rng.IntN(len(s.known))]
-	kind := rng.IntN(10)
-	if kind == 0 {
-		f.UID = fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", rng.Uint32(), rng.IntN(1<<16), rng.IntN(1<<12), rng.IntN(1<<12), rng.Int64N(1<<48))
-		body, err := json.Marshal(f)
-		if err != nil {
-			return nil, err
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/farmer", bytes.NewReader(body))
-		if err == nil {
-			req.Header.Set("Content-Type", "application/json")
-		}
-		return req, err
-	}
-	q := url.Values{"uid": {f.UID}}
-	if kind < 5 {
-		q = url.Values{"name": {f.Given}, "village": {f.Place}}
-	}
-	return http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/farmer/lookup?"+q.Encode(), http.NoBody)
-}
-
 // play runs the load and draws the timeline.
 func (s *stage) play(ctx context.Context, a *app.App) (*Summary, error) {
 	line := &text.Timeline{W: s.Out, View: s.View, MaxLoad: 100, Objective: 0.4, Scale: factor}
 	line.Head()
 	sum := &Summary{Factor: factor}
+	scene, err := scenario.Parse("load.yaml", loadText, scenario.Options{Data: map[string]string{"farmers": s.farmers()}})
+	if err != nil {
+		return nil, err
+	}
+	target, err := url.Parse(s.url)
+	if err != nil {
+		return nil, err
+	}
+	s.length = scene.Duration
 	start := time.Now()
 	loadDone := make(chan error, 1)
-	var load *prove.Summary
+	var load *outcome.Run
 	go func() {
 		var err error
-		load, err = prove.Run(ctx, prove.Load{Rate: tide, Duration: length, Seed: 1, Request: s.request, Each: s.each})
+		load, err = rehearsal.Play(ctx, rehearsal.Plan{Scenario: scene, Target: target, Seed: 1, Version: s.Version, Each: s.each})
 		loadDone <- err
 	}()
 	rows, looks := time.NewTicker(row), time.NewTicker(250*time.Millisecond)
@@ -274,6 +263,9 @@ func (s *stage) play(ctx context.Context, a *app.App) (*Summary, error) {
 	for {
 		select {
 		case err := <-loadDone:
+			if err == nil {
+				err = ctx.Err()
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -309,12 +301,12 @@ func (s *stage) newest(ctx context.Context, a *app.App) (int64, error) {
 }
 
 // each takes in one answer.
-func (s *stage) each(o prove.Outcome) {
+func (s *stage) each(_ string, q *journey.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.arrived++
-	s.latency.Record(o.Latency.Seconds())
-	if o.Failed() {
+	s.latency.Record(q.End.Sub(q.Due).Seconds())
+	if q.Class != "" {
 		s.failed++
 	}
 }
@@ -360,17 +352,18 @@ func (s *stage) note(line *text.Timeline, sum *Summary, start time.Time, e *flee
 }
 
 // close sums up.
-func (s *stage) close(a *app.App, sum *Summary, load *prove.Summary) (*Summary, error) {
+func (s *stage) close(a *app.App, sum *Summary, load *outcome.Run) (*Summary, error) {
 	sum.FinalWorkers = a.Overview().Fleets[0].Size.Serving
-	sum.Requests, sum.FailedRequests, sum.Dropped = load.Requests, load.Failed, load.Dropped
-	sum.Errors, sum.Statuses = load.Errors, load.Statuses
-	sum.P95 = load.Latency.Quantile(0.95) * 1000
+	all := rehearsal.Total(load, "")
+	sum.Requests, sum.FailedRequests, sum.Dropped = int(all.Count), int(all.Failures()), int(load.Generator.Dropped)
+	sum.P95 = all.Latency.Quantile(0.95) * 1000
+	sum.Notes = load.Notes
 	if len(sum.TimesToScale) > 0 {
 		sum.TimeToScale = slices.Max(sum.TimesToScale)
 	}
 	w := s.Out
 	fmt.Fprintf(w, "\nThe tide took %s: %d requests, %d failed, p95 %.0f ms over all, %.1f workers on average (2 to %d), %d up and %d down, back at %d.\n",
-		fleet.Elapsed(length), sum.Requests, sum.FailedRequests+sum.Dropped, sum.P95, sum.WorkerSeconds/length.Seconds(), sum.PeakWorkers, sum.ScaleUps, sum.ScaleDowns, sum.FinalWorkers)
+		fleet.Elapsed(s.length), sum.Requests, sum.FailedRequests+sum.Dropped, sum.P95, sum.WorkerSeconds/s.length.Seconds(), sum.PeakWorkers, sum.ScaleUps, sum.ScaleDowns, sum.FinalWorkers)
 	if len(sum.TimesToScale) > 0 {
 		fmt.Fprintf(w, "Time to scale, from the breach to the new worker serving: %.1f s at most; in the requirements' own time the same policy\n", sum.TimeToScale)
 		fmt.Fprintf(w, "waits %d times longer for its datapoints, and starts a worker just as fast.\n", factor)

@@ -28,6 +28,11 @@ const (
 	EventAlertRaised    Kind = "alert_raised"    // people are told
 	EventAlertOver      Kind = "alert_over"      // and that it is over; carries how long it lasted
 	EventAlertSeen      Kind = "alert_seen"      // an operator acknowledged it; State is its key
+	EventAlertTested    Kind = "alert_tested"    // an operator had test messages sent
+	EventSignedIn       Kind = "signed_in"       // somebody signed in; Note says by what
+	EventSignInFailed   Kind = "sign_in_failed"  // somebody tried to; By is the name that was given
+	EventSignedOut      Kind = "signed_out"      //
+	EventRefused        Kind = "refused"         // somebody asked for more than the role allows; Note says for what
 )
 
 // Event is one durable record of something that happened. Unused fields stay zero.
@@ -40,8 +45,9 @@ type Event struct {
 	To       int       `json:"to,omitempty"`
 	Policy   string    `json:"policy,omitempty"`
 	Signal   string    `json:"signal,omitempty"`
-	State    string    `json:"state,omitempty"` // the new alarm state, mode or quality
+	State    string    `json:"state,omitempty"` // the new alarm state, mode or quality; of started, the machine's run
 	By       string    `json:"by,omitempty"`
+	Origin   string    `json:"origin,omitempty"`   // where By gave it from: an address, or the daemon's socket
 	Note     string    `json:"note,omitempty"`     // a reason or an error, in words
 	Duration Duration  `json:"duration,omitempty"` // time to scale, length of an outage, size of a jump
 	Parts    *Parts    `json:"parts,omitempty"`

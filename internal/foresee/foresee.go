@@ -14,11 +14,14 @@ import (
 
 	"tidemark/internal/config"
 	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/queueing"
+	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/sim"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/observe/listenqueue"
+	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/procfs"
 	"tidemark/internal/observe/proxystats"
 )
@@ -27,9 +30,41 @@ import (
 type Work struct {
 	Service time.Duration // mean service time, without the wait
 	CV      float64       // its coefficient of variation
-	Law     *sim.Law      // the service times; nil: lognormal, by the two before
-	CPU     float64       // the share of it in which the worker computes, 0..1
-	Boot    time.Duration // from an action's start until the worker serves
+	// Quantile, unless nil, are measured service times, in seconds, in the place of a lognormal law with this mean and CV.
+	Quantile func(q float64) float64
+	Site     *sim.Site     // unless nil, it says what requests are, in place of the three before
+	CPU      float64       // the share of it in which the worker computes, 0..1; with a Site, of what is not the database's
+	Boot     time.Duration // from an action's start until the worker serves
+}
+
+// Law is that of the service times, for the simulator.
+func (w *Work) Law() *sim.Law {
+	if w.Quantile != nil {
+		return sim.NewLaw(w.Quantile, w.Service.Seconds())
+	}
+	return sim.Lognormal(w.Service.Seconds(), w.CV)
+}
+
+// Times are the service times, for the mathematics of queues.
+func (w *Work) Times() *queueing.Service {
+	s := &queueing.Service{}
+	if w.Quantile != nil {
+		s.Assume(w.Quantile, w.Service.Seconds())
+		return s
+	}
+	sigma := math.Sqrt(math.Log1p(w.CV * w.CV))
+	s.Assume(func(q float64) float64 {
+		return w.Service.Seconds() * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*q-1)-sigma*sigma/2)
+	}, w.Service.Seconds())
+	return s
+}
+
+// Check says what is wrong with it.
+func (w *Work) Check() error {
+	if w.Site == nil && (w.CV < 0 || w.Service <= 0) || w.CPU < 0 || w.CPU > 1 {
+		return errors.New("a request's service time and its cv must be positive, its CPU share from 0 to 1")
+	}
+	return nil
 }
 
 // Assumption is a signal that the simulator does not know, and what it is taken to read.
@@ -42,17 +77,28 @@ type Assumption struct {
 // Probes says what each signal of a fleet reads in the simulator. A signal that it does not know reads a figure at which none of
 // its scale-out rules is in alarm and its scale-in rules agree, so that it decides nothing: it is listed.
 func Probes(f *config.Fleet, w Work) (probes []sim.Probe, assumed []Assumption) {
+	pool := map[string]sim.Reads{}
+	if w.Site != nil && w.Site.Database.Connections > 0 {
+		pool = map[string]sim.Reads{"cl_waiting": sim.PoolWaiting, "utilization": sim.PoolTaken}
+	}
 	for i, s := range f.Signals {
 		sig := f.Policy.Signals[i]
 		probe := sim.Probe{Quantile: sig.Q, Window: sig.Window}
 		switch body := s.Body.(type) {
 		case *procfs.Config:
 			if body.Field == procfs.CPU {
-				probe.Reads = sim.Utilisation
-				probe.Value = w.CPU
+				probe.Reads = sim.Computing
+				probe.Value, probe.Window = w.CPU, 0 // since the reading before
 			}
 		case *accesslog.Config:
 			probe.Reads = map[string]sim.Reads{"latency": sim.ResponseTime, "rate": sim.ArrivalRate}[body.Field]
+			if w.Site != nil && body.Route != "" {
+				if probe.Route = 1 + slices.IndexFunc(w.Site.Routes, func(r sim.Route) bool { return strings.TrimRight(r.Name, "/") == strings.TrimRight(body.Route, "/") }); probe.Route == 0 {
+					probe.Reads = sim.Absent
+				}
+			}
+		case *pgbouncer.Config:
+			probe.Reads = pool[body.Field]
 		case *proxystats.Config:
 			probe.Reads = map[string]sim.Reads{
 				"latency": sim.ResponseTime, "queue_time": sim.WaitTime, "service_time": sim.ServiceTime, "busy": sim.Utilisation, "rate": sim.ArrivalRate, "queued": sim.Queued,
@@ -61,7 +107,7 @@ func Probes(f *config.Fleet, w Work) (probes []sim.Probe, assumed []Assumption) 
 			probe.Value = 1
 		case *listenqueue.Config:
 			probe.Reads = map[string]sim.Reads{listenqueue.Queued: sim.Queued, listenqueue.BusyWorkers: sim.Busy, listenqueue.BusyPercent: sim.Utilisation}[body.Field]
-			probe.Value = 1
+			probe.Value, probe.Window = 1, 0
 		}
 		if probe.Reads == sim.Absent {
 			v := neutral(&f.Policy, i)
@@ -147,6 +193,8 @@ type Moment struct {
 	Utilisation float64   `json:"utilisation"`
 	P95         float64   `json:"p95"` // the worst; -1 where too few were served to say
 	Queued      int       `json:"queued"`
+	Failed      int       `json:"failed"`           // requests that were rejected or abandoned
+	Database    float64   `json:"database_percent"` // of the most that it can do
 }
 
 // Cost is what the worker-hours cost.
@@ -177,6 +225,7 @@ type Forecast struct {
 	Least       int              `json:"least"`
 	Most        int              `json:"most"`
 	Queue       int              `json:"longest_queue"`
+	Around      *Around          `json:"site,omitempty"` // where the work describes one
 	Assumed     []Assumption     `json:"assumed"`
 	Moments     []Moment         `json:"moments"`
 	Decisions   []fleet.Decision `json:"decisions"` // of the first seed
@@ -190,8 +239,8 @@ const maxDecisions = 5000
 
 // Run makes the study's runs, on all cores.
 func (st Study) Run() (*Forecast, error) {
-	if st.Work.CV < 0 || st.Work.CPU < 0 || st.Work.CPU > 1 || st.Work.Service <= 0 && st.Work.Law == nil {
-		return nil, errors.New("a request's service time and its cv must be positive, its CPU share from 0 to 1")
+	if err := st.Work.Check(); err != nil {
+		return nil, err
 	}
 	probes, assumed := Probes(st.Fleet, st.Work)
 	out := &Forecast{
@@ -201,10 +250,7 @@ func (st Study) Run() (*Forecast, error) {
 	if out.Assumed == nil {
 		out.Assumed = []Assumption{}
 	}
-	law := st.Work.Law
-	if law == nil {
-		law = sim.Lognormal(st.Work.Service.Seconds(), st.Work.CV)
-	}
+	law := st.Work.Law()
 	results := make([]*sim.Result, out.Seeds)
 	errs := make([]error, out.Seeds)
 	var wg sync.WaitGroup
@@ -216,7 +262,7 @@ func (st Study) Run() (*Forecast, error) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			p := sim.Plan{
-				Policy: &st.Fleet.Policy, Probes: probes, Load: st.Load, Service: law, Boot: st.Work.Boot, Tick: st.Tick, Target: st.Objective, Faults: st.Faults, Level: st.Level,
+				Policy: &st.Fleet.Policy, Probes: probes, Load: st.Load, Service: law, Site: st.Work.Site, Boot: st.Work.Boot, Tick: st.Tick, Target: st.Objective, Faults: st.Faults, Level: st.Level,
 				Seed: uint64(seed) + 1,
 			}
 			if seed == 0 {
@@ -237,6 +283,9 @@ func (st Study) Run() (*Forecast, error) {
 	}
 	out.Level = results[0].Level
 	out.sum(results)
+	if st.Work.Site != nil {
+		out.around(st.Work.Site, results)
+	}
 	if b := st.Fleet.Budget; b.WorkerHour > 0 {
 		h := out.WorkerHours
 		out.Cost = &Cost{Figure{h.Mean * b.WorkerHour, h.Low * b.WorkerHour, h.High * b.WorkerHour}, b.Currency, b.WorkerHour}
@@ -262,9 +311,12 @@ func (f *Forecast) keep(p *sim.Plan) {
 			now.P95 = max(now.P95, s.P95)
 		}
 		now.Queued = max(now.Queued, s.Queued)
+		now.Failed += s.Failed
+		now.Database += s.Database
 		if !s.Time.Before(end) {
 			now.Time = end.Add(-each)
 			now.Rate, now.Size, now.Utilisation = now.Rate/float64(n), now.Size/float64(n), now.Utilisation/float64(n)
+			now.Database /= float64(n)
 			f.Moments = append(f.Moments, now)
 			now, n, end = Moment{P95: -1}, 0, end.Add(each)
 		}
@@ -280,24 +332,13 @@ func (f *Forecast) keep(p *sim.Plan) {
 
 // sum takes the figures over all seeds.
 func (f *Forecast) sum(results []*sim.Result) {
-	figure := func(of func(*sim.Result) float64) Figure {
-		values := make([]float64, len(results))
-		for i, r := range results {
-			values[i] = of(r)
-		}
-		return estimate(values)
-	}
+	figure := func(of func(*sim.Result) float64) Figure { return figure(results, of) }
 	f.Requests = figure(func(r *sim.Result) float64 { return float64(r.Requests) })
 	f.WorkerHours = figure(func(r *sim.Result) float64 { return r.WorkerHours })
 	f.MeanSize = figure((*sim.Result).MeanSize)
 	f.Violations = figure((*sim.Result).ViolationShare)
 	quantile := func(q float64) Figure {
-		return figure(func(r *sim.Result) float64 {
-			if r.Response.Count() == 0 {
-				return 0
-			}
-			return r.Response.Quantile(q)
-		})
+		return figure(func(r *sim.Result) float64 { return quantile(&r.Response, q) })
 	}
 	f.P95, f.P99 = quantile(0.95), quantile(0.99)
 	f.Ups = figure(func(r *sim.Result) float64 { return float64(r.Up) })
@@ -308,11 +349,28 @@ func (f *Forecast) sum(results []*sim.Result) {
 	}
 }
 
+// figure is one of all runs.
+func figure(results []*sim.Result, of func(*sim.Result) float64) Figure {
+	values := make([]float64, len(results))
+	for i, r := range results {
+		values[i] = of(r)
+	}
+	return Estimate(values)
+}
+
+// quantile is one of response times; 0 where nothing was served.
+func quantile(h *signal.Histogram, q float64) float64 {
+	if h.Count() == 0 {
+		return 0
+	}
+	return h.Quantile(q)
+}
+
 // student are the factors of a 95 % interval by degrees of freedom, from 1 on; beyond, 1.96 to 2.04 is near enough to 2.
 var student = []float64{12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11, 2.101, 2.093, 2.086}
 
-// estimate is the mean of independent runs with its confidence interval (Student's).
-func estimate(values []float64) Figure {
+// Estimate is the mean of independent runs with its confidence interval (Student's).
+func Estimate(values []float64) Figure {
 	n := float64(len(values))
 	mean, square := 0.0, 0.0
 	for _, v := range values {

@@ -125,11 +125,11 @@ func TestForecastOfADrive(t *testing.T) {
 }
 
 func TestEstimate(t *testing.T) {
-	f := estimate([]float64{1, 2, 3, 4, 5})
+	f := Estimate([]float64{1, 2, 3, 4, 5})
 	if half := 2.776 * math.Sqrt(2.5/5); f.Mean != 3 || math.Abs(f.High-3-half) > 1e-9 || math.Abs(3-f.Low-half) > 1e-9 {
 		t.Errorf("%+v", f)
 	}
-	if f := estimate([]float64{7}); f.Mean != 7 || f.Low != 7 || f.High != 7 {
+	if f := Estimate([]float64{7}); f.Mean != 7 || f.Low != 7 || f.High != 7 {
 		t.Errorf("%+v", f)
 	}
 }

@@ -5,6 +5,7 @@ package servers
 import (
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -40,15 +41,37 @@ func Need(t testing.TB, program string) string {
 	return ""
 }
 
-// FreePort returns a port of the loopback interface that nobody listens on now.
+// FreePorts returns the first of n ports in a row of the loopback interface on which nobody listens now. They lie below those that
+// outgoing connections are given, so that none of these sits on one before the test listens, and are drawn, as other suites draw too.
+func FreePorts(t testing.TB, n int) int {
+	t.Helper()
+	for range 100 {
+		first := 10_000 + rand.IntN(20_000)
+		free := true
+		for p := first; p < first+n && free; p++ {
+			ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", p))
+			if free = err == nil; free {
+				_ = ln.Close()
+			}
+		}
+		if free {
+			return first
+		}
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
+// FreePort is one of them.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return FreePorts(t, 1)
+}
+
+// FreeAddress is one of them with its host.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	return fmt.Sprint("127.0.0.1:", FreePort(t))
 }
 
 // folder makes a folder that an account other than root can use too, with files in it, and removes it at the end.

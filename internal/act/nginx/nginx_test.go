@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"tidemark/internal/fleet"
+	"tidemark/test/servers"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,7 +46,7 @@ func newServer(t *testing.T) *server {
 			t.Skip("needs nginx")
 		}
 	}
-	s := &server{dir: t.TempDir(), addr: freeAddress(t)}
+	s := &server{dir: t.TempDir(), addr: servers.FreeAddress(t)}
 	if err := os.Mkdir(filepath.Join(s.dir, "conf.d"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -139,16 +140,6 @@ func (s *server) upstream(t *testing.T) string {
 }
 
 func isFile(path string) bool { _, err := os.Stat(path); return err == nil }
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
-}
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tidemark/internal/fleet"
+	"tidemark/test/servers"
 )
 
 const gunicornApp = `import os, time
@@ -53,7 +54,7 @@ func startGunicorn(t *testing.T, addr string) (pidFile string) {
 
 func TestGunicorn(t *testing.T) {
 	t.Parallel()
-	addr := freeAddr(t)
+	addr := servers.FreeAddress(t)
 	pidFile := startGunicorn(t, addr)
 	target := newTarget(t, testConfig("gunicorn", pidFile))
 	eventually(t, "two workers run", func() bool { workers, err := target.Workers(t.Context()); return err == nil && len(workers) == 2 })
@@ -116,7 +117,7 @@ func TestGunicornUnderLoad(t *testing.T) {
 		t.Skip("slow: a hundred times 2 -> 6 -> 2")
 	}
 	t.Parallel()
-	addr := freeAddr(t)
+	addr := servers.FreeAddress(t)
 	target := newTarget(t, testConfig("gunicorn", startGunicorn(t, addr)))
 	eventually(t, "two workers serve", func() bool {
 		workers, err := target.Workers(t.Context())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -46,17 +45,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("not within 30s: %s", what)
 		}
 	}
-}
-
-// freeAddr is an address on loopback that nobody listens on.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // load is an open loop of requests, each on a connection of its own.

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tidemark/test/servers"
 )
 
 // The test binary is also an Odoo-like master and its children, and a bystander. They follow FACTS: SIGTTOU stops nobody and has
@@ -263,7 +265,7 @@ func withTitles(o *odoo) { o.cmd.Env = append(o.cmd.Env, titlesVar+"=1") }
 // startOdoo starts one with two HTTP workers, one for cron and gevent, and waits until all are there.
 func startOdoo(t testing.TB, options ...odooOption) *odoo {
 	t.Helper()
-	o := &odoo{t: t, addr: freeAddr(t), pidFile: filepath.Join(t.TempDir(), "odoo.pid")}
+	o := &odoo{t: t, addr: servers.FreeAddress(t), pidFile: filepath.Join(t.TempDir(), "odoo.pid")}
 	o.start(options...)
 	t.Cleanup(func() { o.stop() })
 	return o

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"tidemark/internal/fleet"
+	"tidemark/test/servers"
 )
 
 // The test binary is also the shim, the worker and the daemon that is killed.
@@ -113,26 +114,6 @@ func workerMain(args []string) int {
 	return 0
 }
 
-// ports hands out ranges below the ephemeral ports, so that no outgoing connection sits on one.
-var nextPort atomic.Int32
-
-func freePorts(t *testing.T, n int) int {
-	t.Helper()
-	for {
-		first := 12000 + int(nextPort.Add(int32(n)))
-		if first+n > 30000 {
-			t.Fatal("no free ports")
-		}
-		ok := true
-		for p := first; p < first+n && ok; p++ {
-			ok = free(fmt.Sprint("127.0.0.1:", p)) == nil
-		}
-		if ok {
-			return first
-		}
-	}
-}
-
 func testBinary(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -149,7 +130,7 @@ func fastConfig(t *testing.T, slots int, args ...string) Config {
 	c.Command = append([]string{testBinary(t), "test-worker", "-listen=127.0.0.1:{port}"}, args...)
 	// A race-enabled worker need not look for leaks or make threads for two cores.
 	c.Env = map[string]string{"GORACE": "atexit_sleep_ms=0", "GOMAXPROCS": "1"}
-	first := freePorts(t, slots)
+	first := servers.FreePorts(t, slots)
 	c.Ports = Ports{First: first, Last: first + slots - 1}
 	c.Health = Health{Path: "/health", Interval: 50 * time.Millisecond, Timeout: 5 * time.Second, Failures: 3, UnhealthyAfter: 30 * time.Second}
 	c.StopTimeout = 10 * time.Second

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tidemark/internal/fleet"
+	"tidemark/test/servers"
 )
 
 // fails scales with a deadline, expects an error with all the words, and returns it.
@@ -452,7 +453,7 @@ func TestEarlierConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Env["RELEASE"] = "2"
-	cfg.Ports = Ports{First: freePorts(t, 2)}
+	cfg.Ports = Ports{First: servers.FreePorts(t, 2)}
 	target = start(t, cfg, dir)
 	scale(t, target, 2)
 	ws := workers(t, target)

@@ -171,17 +171,6 @@ func answerOn(r *bufio.Reader) reply {
 	return reply{resp.StatusCode, string(got), resp.Header, err}
 }
 
-// deadAddress is a loopback address where nothing listens.
-func deadAddress(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
-}
-
 func histogram(t testing.TB, b Histogram) *signal.Histogram {
 	t.Helper()
 	var h signal.Histogram

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"tidemark/test/servers"
 )
 
 func TestRequestsPassThroughUnchanged(t *testing.T) {
@@ -242,7 +244,7 @@ func TestTheImportantPassAndTheRestIsShed(t *testing.T) {
 func TestADeadWorkerCostsNoRequest(t *testing.T) {
 	b := newBackend(t, "alive")
 	s, addr := proxyOf(t, func(c *Config) { c.BodyBuffer = 10 }, b)
-	s.Set([]Endpoint{{"dead", deadAddress(t)}, b.endpoint(), {"dead2", deadAddress(t)}})
+	s.Set([]Endpoint{{"dead", servers.FreeAddress(t)}, b.endpoint(), {"dead2", servers.FreeAddress(t)}})
 	for i := range 30 {
 		for _, body := range []string{"", "short", "longer than what is read ahead"} {
 			if got := do(t.Context(), http.MethodPost, addr, "/", body); got.body != fmt.Sprintf("alive POST %d", len(body)) {

@@ -53,6 +53,8 @@ type Notice struct {
 	Ended    time.Time `json:"ended,omitzero"` // zero while it is the case
 	// Once: it happened, and is not something that goes on. It is told once, and its end is no news.
 	Once bool `json:"once,omitempty"`
+	// File is the path of what goes with it, to places that take files. A notice is complete without.
+	File string `json:"file,omitempty"`
 }
 
 // Firing reports whether it is still the case.

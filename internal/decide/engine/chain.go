@@ -124,7 +124,7 @@ func (c *chain) proposals() (out, in int) {
 // rules evaluates what each rule in alarm proposes.
 func (c *chain) rules() (out, in int, anyIn bool) {
 	out, in = c.from, 0
-	c.each(func(pol *policy.Policy, r policy.Rule, st *RuleState) {
+	c.each(func(pol *policy.Policy, r *policy.Rule, st *RuleState) {
 		if st.State != fleet.Alarm || pol.Mode == fleet.Off {
 			return
 		}
@@ -152,18 +152,18 @@ func (c *chain) rules() (out, in int, anyIn bool) {
 }
 
 // each visits the rules in the order in which they are written.
-func (c *chain) each(visit func(*policy.Policy, policy.Rule, *RuleState)) {
+func (c *chain) each(visit func(*policy.Policy, *policy.Rule, *RuleState)) {
 	at := 0
 	for i := range c.p.Policies {
 		pol := &c.p.Policies[i]
-		for _, r := range pol.Rules {
-			visit(pol, r, &c.s.Rules[at])
+		for j := range pol.Rules {
+			visit(pol, &pol.Rules[j], &c.s.Rules[at])
 			at++
 		}
 	}
 }
 
-func (c *chain) reason(pol *policy.Policy, r policy.Rule, st *RuleState) fleet.Reason {
+func (c *chain) reason(pol *policy.Policy, r *policy.Rule, st *RuleState) fleet.Reason {
 	if c.mute {
 		return fleet.Reason{}
 	}
@@ -181,6 +181,9 @@ func (c *chain) reason(pol *policy.Policy, r policy.Rule, st *RuleState) fleet.R
 // agree is the size that a scale-in to `to` may go to: from, unless everything that must agree does.
 func (c *chain) agree(to int) int {
 	agreed := c.dissent()
+	if c.mute && !agreed { // what else objects, nobody hears
+		return c.from
+	}
 	if c.harmless(to) && agreed {
 		return to
 	}
@@ -201,7 +204,7 @@ func (c *chain) harmless(to int) bool {
 			agreed = false
 		}
 	}
-	c.each(func(pol *policy.Policy, r policy.Rule, st *RuleState) {
+	c.each(func(pol *policy.Policy, r *policy.Rule, st *RuleState) {
 		if pol.Mode == fleet.Off || pol.Mode == fleet.Shadow || !r.Out() {
 			return
 		}
@@ -230,7 +233,7 @@ func (c *chain) dissent() bool {
 	for i := range c.p.Signals {
 		var no fleet.Reason
 		has, yes := false, false
-		c.each(func(pol *policy.Policy, r policy.Rule, st *RuleState) {
+		c.each(func(pol *policy.Policy, r *policy.Rule, st *RuleState) {
 			if r.Signal != i || r.Out() || pol.Mode == fleet.Off || pol.Mode == fleet.Shadow {
 				return
 			}
@@ -241,6 +244,9 @@ func (c *chain) dissent() bool {
 			yes = yes || st.State == fleet.Alarm
 		})
 		if has && !yes {
+			if c.mute {
+				return false
+			}
 			no.Code, no.Size = fleet.NotAgreed, c.from
 			c.add(no)
 			agreed = false
@@ -251,12 +257,13 @@ func (c *chain) dissent() bool {
 
 // used reports whether a policy in force looks at signal i.
 func (c *chain) used(i int) bool {
-	for _, pol := range c.p.Policies {
+	for k := range c.p.Policies {
+		pol := &c.p.Policies[k]
 		if pol.Mode == fleet.Off || pol.Mode == fleet.Shadow {
 			continue
 		}
-		for _, r := range pol.Rules {
-			if r.Signal == i {
+		for j := range pol.Rules {
+			if pol.Rules[j].Signal == i {
 				return true
 			}
 		}

@@ -49,7 +49,9 @@ type Order struct {
 	At    time.Time  `json:"at"`
 	Until time.Time  `json:"until,omitzero"` // Hold, Pin: zero lasts until released
 	By    string     `json:"by,omitempty"`
-	Note  string     `json:"note,omitempty"`
+	// Origin is where it came from, for the record.
+	Origin string `json:"origin,omitempty"`
+	Note   string `json:"note,omitempty"`
 }
 
 // obey takes an order into the state.

@@ -16,6 +16,7 @@ import (
 //     guard's conditions have settled, they say what they said.
 //   - Then a fleet that the rules left alone is left alone again, as long as no window of the schedule begins or ends: cooldowns,
 //     rates and freezes only ever hold back what is wanted.
+//   - So is one whose rules are not in alarm, but for those that would remove workers from the fewest that there may be.
 //   - Otherwise the chain runs without its reasons, and again with them when it comes to a change.
 //
 // Orders, an action on its way, clock jumps, objectives and forecasts take the whole Step.
@@ -31,6 +32,11 @@ func Skim(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) bool {
 		return false
 	}
 	s.evaluate(p, in.Now)
+	if s.idle(p, in) {
+		s.Claim = 0
+		s.settle(p, in.Now)
+		return false
+	}
 	c := newChain(p, s, in, d)
 	c.mute = true
 	*d = fleet.Decision{Reasons: d.Reasons[:0]}
@@ -45,10 +51,36 @@ func Skim(p *policy.Fleet, s *State, in *Input, d *fleet.Decision) bool {
 		return true
 	}
 	c.conclude()
-	if c.to == c.from && s.guardsSettled(in.Now) {
-		s.still.since, s.still.until = in.Now, s.windows.end(p.Schedule, in.Now)
+	if c.to == c.from {
+		s.settle(p, in.Now)
 	}
 	return false
+}
+
+// idle reports whether the chain will come to the present size, whatever else it finds: the schedule asks for no other one, no rule is
+// in alarm that could add a worker, nor one that could remove any.
+func (s *State) idle(p *policy.Fleet, in *Input) bool {
+	from, at := in.Size.Workers(), 0
+	for i := range p.Policies {
+		for j := range p.Policies[i].Rules {
+			if s.Rules[at].State == fleet.Alarm && (p.Policies[i].Rules[j].Change > 0 || from > p.Bounds.Min) {
+				return false
+			}
+			at++
+		}
+	}
+	b := p.Bounds
+	if p.Schedule != nil {
+		b, _ = s.windows.at(p.Schedule, in.Now).Bounds(b, false)
+	}
+	return b.Min <= from && from <= b.Max
+}
+
+// settle notes that a fleet was left alone.
+func (s *State) settle(p *policy.Fleet, now time.Time) {
+	if s.guardsSettled(now) {
+		s.still.since, s.still.until = now, s.windows.end(p.Schedule, now)
+	}
 }
 
 // still is the last tick at which a fleet was left alone, and the end of the windows of the schedule by which it was.

@@ -108,14 +108,15 @@ func (s *State) observe(p *policy.Fleet, in *Input) (news bool) {
 	for i := range s.Signals {
 		sig := &s.Signals[i]
 		there := sig.Last.Quality >= fleet.Sparse
-		sig.Last = fleet.Reading{Time: in.Now}
 		if i < len(in.Readings) {
 			sig.Last = in.Readings[i]
+		} else {
+			sig.Last = fleet.Reading{Time: in.Now}
 		}
 		if math.IsNaN(sig.Last.Value) || math.IsInf(sig.Last.Value, 0) {
 			sig.Last = fleet.Reading{Time: in.Now} // who divides by zero has not measured anything
 		}
-		closed := sig.Series.Observe(&p.Signals[i], in.Now, sig.Last, sig.keep)
+		closed := sig.Series.Observe(&p.Signals[i], in.Now, &sig.Last, sig.keep)
 		if sig.Last.Quality >= fleet.Sparse {
 			sig.Fresh, sig.Lost = in.Now, time.Time{}
 		} else if sig.Lost.IsZero() {

@@ -36,12 +36,16 @@ type Series struct {
 
 // Observe takes in the reading of a tick and reports how many datapoints it completed. keep is the number of datapoints to
 // hold on to.
-func (s *Series) Observe(sig *policy.Signal, now time.Time, r fleet.Reading, keep int) int {
+func (s *Series) Observe(sig *policy.Signal, now time.Time, r *fleet.Reading, keep int) int {
 	if s.End.IsZero() {
 		s.End = periodEnd(now, sig.Period)
 	}
-	closed := 0
-	if now.After(s.End) {
+	closed, ends := 0, now.Compare(s.End)
+	if ends < 0 { // within the period, as nearly all are
+		s.add(sig, r)
+		return 0
+	}
+	if ends > 0 {
 		closed += s.close(sig, keep)
 		// Periods in which no tick fell are missing. More than keep of them need not be counted.
 		if gap := int(now.Sub(s.End)/sig.Period) - keep; gap > 0 {
@@ -52,7 +56,7 @@ func (s *Series) Observe(sig *policy.Signal, now time.Time, r fleet.Reading, kee
 		}
 	}
 	s.add(sig, r)
-	if !now.Before(s.End) {
+	if now.Equal(s.End) {
 		closed += s.close(sig, keep)
 	}
 	return closed
@@ -67,7 +71,7 @@ func periodEnd(now time.Time, period time.Duration) time.Time {
 	return end
 }
 
-func (s *Series) add(sig *policy.Signal, r fleet.Reading) {
+func (s *Series) add(sig *policy.Signal, r *fleet.Reading) {
 	s.Best = max(s.Best, r.Quality)
 	if r.Quality != fleet.Fresh {
 		return

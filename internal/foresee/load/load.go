@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
+	"sync"
 	"time"
 )
 
@@ -40,6 +42,42 @@ func (s *Series) Scaled(by float64) *Series {
 		out.Rates[i] = r * by
 	}
 	return &out
+}
+
+// Cut returns the part between two times since the start, both rounded down to whole steps.
+func (s *Series) Cut(from, to time.Duration) *Series {
+	a, b := int(from/s.Step), min(int(to/s.Step), len(s.Rates))
+	out := &Series{Name: s.Name, Start: s.Start.Add(time.Duration(a) * s.Step), Step: s.Step, Rates: s.Rates[a:b]}
+	if s.Requests == nil {
+		return out
+	}
+	first := time.Duration(a) * s.Step
+	at := func(t time.Duration) int {
+		return sort.Search(len(s.Requests), func(i int) bool { return time.Duration(s.Requests[i].At)*time.Millisecond >= t })
+	}
+	part := s.Requests[at(first):at(time.Duration(b)*s.Step)]
+	out.Requests = make([]Request, len(part))
+	for i, r := range part {
+		out.Requests[i] = Request{r.At - uint32(first/time.Millisecond), r.Service}
+	}
+	return out
+}
+
+// Coarser averages whole steps into longer ones; a step that is not shorter stays as it is. What came one by one is by chance then.
+func (s *Series) Coarser(step time.Duration) *Series {
+	n := int(step / s.Step)
+	if n < 2 {
+		return s
+	}
+	out := &Series{Name: s.Name, Start: s.Start, Step: time.Duration(n) * s.Step}
+	for part := range slices.Chunk(s.Rates, n) {
+		sum := 0.0
+		for _, r := range part {
+			sum += r
+		}
+		out.Rates = append(out.Rates, sum/float64(len(part)))
+	}
+	return out
 }
 
 // Peak is the rate that is not exceeded but for a share of the time: 0.001 leaves out the highest thousandth.
@@ -95,8 +133,19 @@ var Shapes = []Shape{
 	{"constant", "the same all the time", time.Hour, func(float64, time.Duration, time.Duration) float64 { return 1 }},
 }
 
-// usual is the requirements' week: peaks in business hours, a portal peak in the evening.
-func usual(hour float64) float64 {
+// usual is the requirements' week, by the minute.
+func usual(hour float64) float64 { return week()[int(hour*60+0.5)] }
+
+var week = sync.OnceValue(func() *[7 * 24 * 60]float64 {
+	var w [7 * 24 * 60]float64
+	for m := range w {
+		w[m] = tide(float64(m/60) + float64(m%60)/60)
+	}
+	return &w
+})
+
+// tide has its peaks in business hours, and a portal peak in the evening.
+func tide(hour float64) float64 {
 	h, weekday := math.Mod(hour, 24), int(hour/24)
 	office := bump(h, 10, 2.2) + 0.8*bump(h, 14.5, 1.8)
 	evening := 0.55 * bump(h, 19.5, 1.4)

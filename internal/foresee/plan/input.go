@@ -35,18 +35,7 @@ type Input struct {
 }
 
 // Date is a day, written as 2027-01-01.
-type Date struct{ time.Time }
-
-// UnmarshalText reads a day.
-func (d *Date) UnmarshalText(b []byte) (err error) {
-	if d.Time, err = time.Parse(time.DateOnly, string(b)); err != nil {
-		return &config.FieldError{Msg: fmt.Sprintf("%q is no date", b), Fix: "write one such as 2027-01-01"}
-	}
-	return nil
-}
-
-// MarshalText writes a day.
-func (d Date) MarshalText() ([]byte, error) { return []byte(d.Format(time.DateOnly)), nil }
+type Date = config.Date
 
 // Growth is steady: the load is (1 + Percent/100)^(t/Years) times today's after t years. Low and High are the range, as percent too.
 type Growth struct {
@@ -164,7 +153,7 @@ type OffPeak struct {
 // NewInput is the requirements' registry, on assumptions where they say nothing.
 func NewInput() Input {
 	return Input{
-		Name: "dfr", Start: Date{time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, TimeZone: "UTC", Years: 5, Growth: Growth{100, 5, 50, 150},
+		Name: "dfr", Start: Date{Time: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, TimeZone: "UTC", Years: 5, Growth: Growth{100, 5, 50, 150},
 		Load:      Load{Administrators: 10, Visitors: 100, Devices: 50, Farmers: 100_000, PerAdmin: 0.3, PerVisitor: 0.075, PerDevice: 1. / 3, Pattern: "daily"},
 		Request:   Request{Service: 100 * time.Millisecond, CV: 1, CPU: 30 * time.Millisecond, DatabaseCPU: 10 * time.Millisecond, ProxyCPU: time.Millisecond},
 		Objective: Objective{500 * time.Millisecond},
@@ -294,11 +283,11 @@ var basis = []struct {
 	{"growth", Required, "100 % in 5 years; half and one and a half of it as the range", func(in *Input) string {
 		return fmt.Sprintf("%g %% (%g to %g) in %g years", in.Growth.Percent, in.Growth.Low, in.Growth.High, in.Growth.Years)
 	}},
-	{"request.service_time", Assumed, "to be measured: the load test, or a journal", func(in *Input) string { return in.Request.Service.String() }},
+	{"request.service_time", Assumed, "to be measured: the load test, or a journal", func(in *Input) string { return in.Request.Service.Round(10 * time.Microsecond).String() }},
 	{"request.cv", Assumed, "as of an exponential law", func(in *Input) string { return fmt.Sprintf("%.3g", in.Request.CV) }},
-	{"request.cpu", Assumed, "four ORM calls; Odoo 18.0 took 5 to 14 ms each with PostgreSQL", func(in *Input) string { return in.Request.CPU.String() }},
-	{"request.database_cpu", Assumed, "a quarter of the same", func(in *Input) string { return in.Request.DatabaseCPU.String() }},
-	{"request.proxy_cpu", Assumed, "ample for a proxied request with TLS", func(in *Input) string { return in.Request.ProxyCPU.String() }},
+	{"request.cpu", Assumed, "four ORM calls; Odoo 18.0 took 5 to 14 ms each with PostgreSQL", func(in *Input) string { return in.Request.CPU.Round(10 * time.Microsecond).String() }},
+	{"request.database_cpu", Assumed, "a quarter of the same", func(in *Input) string { return in.Request.DatabaseCPU.Round(10 * time.Microsecond).String() }},
+	{"request.proxy_cpu", Assumed, "ample for a proxied request with TLS", func(in *Input) string { return in.Request.ProxyCPU.Round(10 * time.Microsecond).String() }},
 	{"objective.response_time_p95", Required, "API p95 below 500 ms", func(in *Input) string { return in.Objective.P95.String() }},
 	{"worker.memory", Assumed, "the most that a warm Odoo 18.0 worker took (69 to 93 MiB PSS)", func(in *Input) string { return size(in.Worker.Memory) }},
 	{"worker.connections", Assumed, "Odoo 18.0: 2 a worker, 2 a cron worker, 4 for the rest", func(in *Input) string { return fmt.Sprintf("%g", in.Worker.Connections) }},

@@ -50,6 +50,9 @@ func (in *Input) Configured(cfg *config.Config, f *config.Fleet, given map[strin
 		in.Fleet.Min, in.Fleet.Max = f.Policy.Bounds.Min, f.Policy.Bounds.Max
 		given["fleet.max"] = "bounds of " + f.Name + " in " + cfg.File
 	}
+	if given["name"] == "" {
+		in.Name = cfg.Instance.Name
+	}
 	if given["time_zone"] == "" {
 		in.TimeZone = cfg.Instance.TimeZone
 	}
@@ -69,7 +72,7 @@ type Journal interface {
 }
 
 // Measure takes from the journal what is not given: the peak, the service times, the CPU of a request and the memory of a worker, as
-// far as the fleet has signals of them. measured says how, by path. The service is nil when its quantiles were not measured.
+// far as the fleet has signals of them. A peak that was measured is that of the last day that was. measured says how, by path. The service is nil when its quantiles were not measured.
 func (in *Input) Measure(ctx context.Context, j Journal, f *config.Fleet, given map[string]string, since time.Time) (service *queueing.Service, measured map[string]string, err error) {
 	measured = map[string]string{}
 	m := measuring{ctx: ctx, j: j, f: f, since: since}
@@ -86,12 +89,15 @@ func (in *Input) Measure(ctx context.Context, j Journal, f *config.Fleet, given 
 		if given[path] != "" {
 			return false
 		}
-		measured[path] = fmt.Sprintf("%s of %s, %d points since %s", signal, f.Name, n, since.Format(time.DateOnly))
+		measured[path] = fmt.Sprintf("%s of %s, %d points since %s", signal, f.Name, n, m.first.Format(time.DateOnly))
 		return true
 	}
 	rates := m.series(rate)
-	if peak := highest(rates); peak > 0 && said("load.peak", rate, len(rates)) {
+	if peak, over := highest(rates); peak > 0 && said("load.peak", fmt.Sprintf("%s over %s", rate, over), len(rates)) {
 		in.Load.Peak = peak
+		if given["start"] == "" {
+			in.Start = Date{Time: rates[len(rates)-1].Time.Truncate(24 * time.Hour)}
+		}
 	}
 	if s, n := m.service(); s != nil && n > 0 && given["request.service_time"] == "" && given["request.cv"] == "" {
 		said("request.service_time", "service_time", n)
@@ -108,7 +114,7 @@ func (in *Input) Measure(ctx context.Context, j Journal, f *config.Fleet, given 
 	work, requests, n := 0.0, 0.0, 0
 	perRate := byTime(rates)
 	for _, p := range m.series(cpu) {
-		size, r := sizes[p.Time.Unix()], perRate[p.Time.Unix()]
+		size, r := sizes[p.Time.UnixNano()], perRate[p.Time.UnixNano()]
 		if size > 0 && r > 0 {
 			work, requests, n = work+p.Mean/100*size, requests+r, n+1
 		}
@@ -119,7 +125,7 @@ func (in *Input) Measure(ctx context.Context, j Journal, f *config.Fleet, given 
 	pss := field("memory_pss")
 	most, n := 0.0, 0
 	for _, p := range m.series(pss) {
-		if size := sizes[p.Time.Unix()]; size > 0 {
+		if size := sizes[p.Time.UnixNano()]; size > 0 {
 			most, n = max(most, p.Mean/size), n+1
 		}
 	}
@@ -134,6 +140,7 @@ type measuring struct {
 	j     Journal
 	f     *config.Fleet
 	since time.Time
+	first time.Time // of all points, the earliest
 	err   error
 }
 
@@ -153,7 +160,11 @@ func (m *measuring) series(signal string) []record.Point {
 	}
 	points, err := m.j.Series(m.ctx, record.SeriesQuery{Fleet: m.f.Name, Signal: signal, Since: m.since, MaxPoints: 10_000})
 	m.err = err
-	return slices.DeleteFunc(points, func(p record.Point) bool { return p.N == 0 || math.IsNaN(p.Mean) })
+	points = slices.DeleteFunc(points, func(p record.Point) bool { return p.N == 0 || math.IsNaN(p.Mean) })
+	if len(points) > 0 && (m.first.IsZero() || points[0].Time.Before(m.first)) {
+		m.first = points[0].Time
+	}
+	return points
 }
 
 // service fits the service times to the medians, over the points, of the quantiles that are measured.
@@ -184,23 +195,31 @@ func (m *measuring) service() (*queueing.Service, int) {
 	return &s, least
 }
 
-// highest is the 99.9th percentile of the points' means.
-func highest(points []record.Point) float64 {
+// highest is the 99.9th percentile of the points' means over stretches of five minutes, or of a twentieth of the whole where there is
+// less than that: over moments, chance would make the peak.
+func highest(points []record.Point) (peak float64, over time.Duration) {
 	if len(points) == 0 {
-		return 0
+		return 0, 0
 	}
+	whole := points[len(points)-1].Time.Sub(points[0].Time)
+	over = max(min(5*time.Minute, (whole/20).Round(100*time.Millisecond)), 100*time.Millisecond)
 	var values []float64
-	for _, p := range points {
-		values = append(values, p.Mean)
+	for i := 0; i < len(points); {
+		end, sum, n := points[i].Time.Add(over), 0.0, 0
+		for ; i < len(points) && points[i].Time.Before(end); i++ {
+			sum += points[i].Mean
+			n++
+		}
+		values = append(values, sum/float64(n))
 	}
 	slices.Sort(values)
-	return values[int(math.Ceil(0.999*float64(len(values))))-1]
+	return values[int(math.Ceil(0.999*float64(len(values))))-1], over
 }
 
 func byTime(points []record.Point) map[int64]float64 {
 	out := map[int64]float64{}
 	for _, p := range points {
-		out[p.Time.Unix()] = p.Mean
+		out[p.Time.UnixNano()] = p.Mean
 	}
 	return out
 }

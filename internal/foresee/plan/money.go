@@ -63,8 +63,8 @@ type Cost struct {
 // Overrun is when the budget is exceeded; zero: not within the plan.
 type Overrun struct {
 	Monthly  float64 `json:"monthly"`
-	Expected Date    `json:"exceeded"`
-	Earliest Date    `json:"earliest"`
+	Expected Date    `json:"exceeded,omitzero"`
+	Earliest Date    `json:"earliest,omitzero"`
 }
 
 func (in *Input) hour(s Size) float64 {
@@ -118,8 +118,10 @@ func (m *model) money(p *Plan) {
 		p.Savings = append(p.Savings, s)
 	}
 	saving("following the load instead of the peak's size all the time", (float64(m.instances(p.Peak, each))-m.following(1, each))*monthHours)
-	saving("the off-peak ceiling on a fixed size", p.OffPeak.Fixed)
-	saving("the off-peak ceiling on top of following the load", p.OffPeak.OnTop)
+	if p.OffPeak.Fits {
+		saving("the off-peak ceiling on a fixed size", p.OffPeak.Fixed)
+		saving("the off-peak ceiling on top of following the load", p.OffPeak.OnTop)
+	}
 	if rented {
 		for _, r := range p.Reserve {
 			p.Savings = append(p.Savings, Saving{What: fmt.Sprintf("reserving %d instances and the database for %s", r.Instances, r.Name), Cash: r.Saves + r.Database})
@@ -252,10 +254,10 @@ func (m *model) costs(p *Plan, each int) {
 		p.Costs = append(p.Costs, c)
 		if b := p.Budget; b != nil {
 			if b.Expected.IsZero() && c.Expected > b.Monthly {
-				b.Expected = Date{at}
+				b.Expected = Date{Time: at}
 			}
 			if b.Earliest.IsZero() && c.High > b.Monthly {
-				b.Earliest = Date{at}
+				b.Earliest = Date{Time: at}
 			}
 		}
 	}

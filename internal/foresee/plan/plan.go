@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -57,8 +59,9 @@ type Limit struct {
 	Ends     float64 `json:"needs_at_end"`
 	Unit     string  `json:"unit"`
 	// Outgrown by the expected growth, and at the earliest (the high growth); zero: not in thirty years.
-	Outgrown, Earliest Date
-	Mend               string `json:"mend"`
+	Outgrown Date   `json:"outgrown,omitzero"`
+	Earliest Date   `json:"earliest,omitzero"`
+	Mend     string `json:"mend"`
 }
 
 // Sizing is how many workers stand on an instance, and how busy its CPU is.
@@ -84,10 +87,16 @@ type Option struct {
 type model struct {
 	in      *Input
 	service queueing.Service
-	sizes   map[float64]int // of workers, by rate
-	week    []stretch       // of the pattern, by rate
+	sizes   []sized   // that were asked for, by rate
+	week    []stretch // of the pattern, by rate
 	series  *load.Series
 	each    int // workers on an instance
+}
+
+// sized is how many workers a rate needs.
+type sized struct {
+	rate    float64
+	workers int
 }
 
 // stretch is a share of the week with, at most, a share of the peak's rate.
@@ -99,16 +108,13 @@ const levels = 100
 // most bounds the workers of a plan.
 const most = 2000
 
-// Make reckons a plan. service may be nil: then it is lognormal with the request's mean and cv.
-func Make(in *Input, service *queueing.Service, figures []Figure) (*Plan, error) {
-	if err := in.Validate(); err != nil {
-		return nil, err
-	}
+// newModel makes the model of a valid input. service may be nil: then it is lognormal with the request's mean and cv.
+func newModel(in *Input, service *queueing.Service) (*model, error) {
 	zone, err := time.LoadLocation(in.TimeZone)
 	if err != nil {
 		return nil, err
 	}
-	m := &model{in: in, sizes: map[float64]int{}}
+	m := &model{in: in, week: make([]stretch, levels)}
 	if service != nil {
 		m.service = *service
 	} else {
@@ -122,21 +128,32 @@ func Make(in *Input, service *queueing.Service, figures []Figure) (*Plan, error)
 	if m.series, err = load.Make(in.Load.Pattern, monday, 0, 1); err != nil {
 		return nil, err
 	}
-	m.week = make([]stretch, levels)
 	for i := range m.week {
 		m.week[i].rate = float64(i+1) / levels
 	}
 	for _, rate := range m.series.Rates {
 		m.week[min(max(int(math.Ceil(rate*levels))-1, 0), levels-1)].of += 1 / float64(len(m.series.Rates))
 	}
-	p := &Plan{Name: in.Name, Start: in.Start, Currency: in.Prices.Currency, Figures: figures, Peak: in.peak(), Mean: in.peak() * m.series.Mean(), Growth: in.Growth}
-	if !(p.Peak > 0) {
-		return nil, fmt.Errorf("the load is 0: give users (load: ...), or load.peak in requests/s")
+	if !(in.peak() > 0) {
+		return nil, errors.New("the load is 0: give users (load: ...), or load.peak in requests/s")
 	}
-	p.Unattainable = m.service.Quantile(0.95) > in.Objective.P95.Seconds()
-	if highest := m.growth(float64(in.Years), in.Growth.High) * p.Peak; highest*m.service.Mean() > most {
+	if highest := m.growth(float64(in.Years), in.Growth.High) * in.peak(); highest*m.service.Mean() > most {
 		return nil, fmt.Errorf("%.0f requests/s of %s would need more than %d workers: that is no plan for one fleet", highest, time.Duration(m.service.Mean()*1e9), most)
 	}
+	return m, nil
+}
+
+// Make reckons a plan. service may be nil: then it is lognormal with the request's mean and cv.
+func Make(in *Input, service *queueing.Service, figures []Figure) (*Plan, error) {
+	if err := in.Validate(); err != nil {
+		return nil, err
+	}
+	m, err := newModel(in, service)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Name: in.Name, Start: in.Start, Currency: in.Prices.Currency, Figures: figures, Peak: in.peak(), Mean: in.peak() * m.series.Mean(), Growth: in.Growth}
+	p.Unattainable = m.service.Quantile(0.95) > in.Objective.P95.Seconds()
 	p.Sizing = m.rightSize(p.Peak)
 	m.each = p.Sizing.PerInstance
 	for year := range in.Years + 1 {
@@ -153,21 +170,22 @@ func (m *model) growth(years, percent float64) float64 {
 }
 
 // workers is how many a rate needs for the objective, at least the fleet's minimum, by decide/queueing: the model of the daemon's own
-// objectives.
+// objectives. More arrivals never need fewer, so that between two rates that need the same nothing is left to reckon.
 func (m *model) workers(rate float64) int {
-	if n, ok := m.sizes[rate]; ok {
-		return n
+	i, known := slices.BinarySearchFunc(m.sizes, rate, func(s sized, rate float64) int { return cmp.Compare(s.rate, rate) })
+	if known || i > 0 && i < len(m.sizes) && m.sizes[i-1].workers == m.sizes[i].workers {
+		return m.sizes[i].workers
 	}
 	o := queueing.Objective{Quantile: 0.95, Within: m.in.Objective.P95.Seconds(), Drain: 120, Bounds: fleet.Bounds{Min: m.in.Fleet.Min, Max: max(2*most, m.in.Fleet.Min)}}
 	a := o.Need(&queueing.Load{Serving: int(rate*m.service.Mean()) + 1, Rate: rate, Service: &m.service, Backlog: math.NaN(), Wait: math.NaN()})
-	m.sizes[rate] = a.Size
+	m.sizes = slices.Insert(m.sizes, i, sized{rate, a.Size})
 	return a.Size
 }
 
 func (m *model) need(years, percent float64) Need {
 	in, g := m.in, m.growth(years, percent)
 	rate := in.peak() * g
-	n := Need{Date: Date{in.Start.AddDate(0, 0, int(math.Round(years*365.25)))}, Rate: rate, Workers: m.workers(rate)}
+	n := Need{Date: Date{Time: in.Start.AddDate(0, 0, int(math.Round(years*365.25)))}, Rate: rate, Workers: m.workers(rate)}
 	pool := queueing.Pool{Workers: n.Workers, Rate: rate, Service: &m.service}
 	n.P95, n.Utilisation = pool.Response(0.95), 100*pool.Utilization()
 	n.Instances = m.instances(rate, m.each)
@@ -263,7 +281,7 @@ func (m *model) outgrown(have, percent float64, of func(Need) float64) Date {
 			low = mid
 		}
 	}
-	return Date{m.in.Start.AddDate(0, 0, high)}
+	return Date{Time: m.in.Start.AddDate(0, 0, high)}
 }
 
 // cores is the CPU that a rate takes on one machine.
@@ -296,6 +314,7 @@ func (m *model) rightSize(peak float64) Sizing {
 	best := math.Inf(1)
 	mean := peak * m.series.Mean()
 	cpu := mean * in.Request.CPU.Seconds()
+	fewest := m.following(1, most) // as the CPU and the least number of instances leave
 	for each := 1; each <= min(fit, most); each++ {
 		o := Option{PerInstance: each, Most: m.instances(peak, each), Instances: m.following(1, each)}
 		o.Average = 100 * cpu / (o.Instances * spec.VCPUs)
@@ -304,6 +323,9 @@ func (m *model) rightSize(peak float64) Sizing {
 		s.Options = append(s.Options, o)
 		if away := math.Abs(o.Average - middle); away < best-1e-9 && (f.PerInstance == 0 || f.PerInstance == each) {
 			best, s.PerInstance = away, each
+		}
+		if each >= f.PerInstance && o.Instances <= fewest+1e-9 {
+			break // more workers on an instance change nothing
 		}
 	}
 	if s.PerInstance == 0 {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -99,24 +100,60 @@ func TestOutgrown(t *testing.T) {
 	}
 }
 
-// No other number of reserved instances is cheaper than the break-even's.
+// A day is a day in JSON, and one that is not foreseen is not there.
+func TestJSON(t *testing.T) {
+	p := made(t, func(in *Input) { in.Prices.Budget = 1e6 })
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Plan
+	if err := json.Unmarshal(b, &back); err != nil {
+		t.Fatal(err)
+	}
+	if text := string(b); strings.Contains(text, "0001-01-01") || strings.Contains(text, "T00:00") || !strings.Contains(text, `"budget":{"monthly":1000000}`) {
+		t.Errorf("%s", text)
+	}
+	for i, l := range back.Limits {
+		if w := p.Limits[i]; l.Resource != w.Resource || !l.Outgrown.Equal(w.Outgrown.Time) || !l.Earliest.Equal(w.Earliest.Time) {
+			t.Errorf("%+v became %+v", w, l)
+		}
+	}
+}
+
+// No other number of reserved instances is cheaper over the term than the break-even's: all are tried, each month of the term is paid.
 func TestReserveIsTheCheapest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := NewInput()
 		in.Load.Peak = rapid.Float64Range(20, 400).Draw(t, "rate")
-		in.Reserved = []Term{{"term", float64(rapid.IntRange(1, 3).Draw(t, "years")), rapid.Float64Range(5, 80).Draw(t, "discount"), 0}}
-		in.Fleet.PerInstance = 1
-		in.Years = 1
-		p, err := Make(&in, nil, nil)
+		in.Growth.Percent = rapid.Float64Range(50, 150).Draw(t, "growth")
+		term := Term{"term", float64(rapid.IntRange(1, 3).Draw(t, "years")), rapid.Float64Range(5, 80).Draw(t, "discount"), 0}
+		each := rapid.IntRange(1, 4).Draw(t, "workers on an instance")
+		m, err := newModel(&in, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := p.Reserve[0]
-		if r.Low > r.Instances || r.Instances > r.High {
-			t.Fatalf("%+v", r)
+		m.each = each
+		r := m.reserve(term, each)
+		months := int(12 * term.Years)
+		bill := func(instances int) (total float64) {
+			for month := range months {
+				cost, _ := m.month((float64(month)+0.5)/12, in.Growth.Percent, each, &Reserve{Term: term, Instances: instances})
+				total += cost
+			}
+			return total
 		}
-		if r.Saves < r.Baseline-1e-6 || r.Saves < 0 {
-			t.Fatalf("the minimum saves %g, the break-even %g", r.Baseline, r.Saves)
+		chosen, none := bill(r.Instances), bill(0)
+		for n := range m.instances(m.in.peak()*m.growth(term.Years, in.Growth.Percent), each) + 2 {
+			if other := bill(n); other < chosen*(1-1e-9) {
+				t.Fatalf("%d reserved cost %.2f, and %d would cost %.2f", r.Instances, chosen, n, other)
+			}
+		}
+		if saves := (none - chosen) / float64(months); math.Abs(saves-r.Saves) > 1e-6*none {
+			t.Fatalf("%d reserved save %.2f a month, and are said to save %.2f", r.Instances, saves, r.Saves)
+		}
+		if r.Low > r.Instances || r.Instances > r.High || r.Saves < r.Baseline-1e-6 {
+			t.Fatalf("%+v", r)
 		}
 	})
 }

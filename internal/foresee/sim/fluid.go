@@ -20,6 +20,7 @@ import (
 type fluid struct {
 	*run
 	workers  int       // that serve
+	step     float64   // of the load, seconds
 	ready    []float64 // when those that boot will serve
 	backlog  float64   // requests beyond what the workers can do
 	services []*served
@@ -27,6 +28,7 @@ type fluid struct {
 	random   *Random
 	normal   [cells]float64 // quantiles of a normal variate
 	requests float64
+	came     float64    // in the last tick
 	start    int64      // of the run, in nanoseconds since 1970
 	always   bool       // quantiles are read each tick
 	read     []quantile // of the probes, as last read
@@ -183,7 +185,7 @@ const (
 )
 
 func newFluid(r *run, initial int) model {
-	f := &fluid{run: r, workers: initial, late: mixture{of: ResponseTime}, lateWait: mixture{of: WaitTime}, random: NewRandom(r.Seed, "fluid"), start: r.Load.Start.UnixNano(), read: make([]quantile, len(r.Probes))}
+	f := &fluid{run: r, workers: initial, step: r.Load.Step.Seconds(), late: mixture{of: ResponseTime}, lateWait: mixture{of: WaitTime}, random: NewRandom(r.Seed, "fluid"), start: r.Load.Start.UnixNano(), read: make([]quantile, len(r.Probes))}
 	for i := range f.normal {
 		f.normal[i] = math.Sqrt2 * math.Erfinv(2*(float64(i)+0.5)/cells-1)
 	}
@@ -209,12 +211,12 @@ func (f *fluid) window(of Reads, length float64) *mixture {
 	return &f.windows[len(f.windows)-1]
 }
 
-func (f *fluid) play(end float64, _ time.Time) tally {
+func (f *fluid) play(end float64, _ time.Time, t *tally) {
 	if slow := f.Faults.slowed(f.now); f.serving == nil || f.serving.factor != slow {
 		f.slowTo(slow)
 	}
-	t := tally{paid: float64(f.workers+len(f.ready)) * (end - f.now)}
-	step := f.Load.Step.Seconds()
+	t.paid = float64(f.workers+len(f.ready)) * (end - f.now)
+	step := f.step
 	for from := f.now; from < end; {
 		i := int(from/step + 1e-9)
 		if i >= len(f.Load.Rates) {
@@ -230,11 +232,10 @@ func (f *fluid) play(end float64, _ time.Time) tally {
 				to = min(to, ready)
 			}
 		}
-		f.flow(f.Load.Rates[i], from, to, &t)
+		f.flow(f.Load.Rates[i], from, to, t)
 		from = to
 	}
-	t.working = t.busy / (end - f.now)
-	return t
+	t.working, t.computing = t.busy/(end-f.now), t.busy
 }
 
 // flow plays a stretch with one rate and one number of workers.

@@ -39,7 +39,10 @@ const (
 
 // level is the level that a plan is played at.
 func (p *Plan) level() Level {
-	if p.Level != Auto {
+	switch {
+	case p.Site != nil:
+		return Requests
+	case p.Level != Auto:
 		return p.Level
 	}
 	seconds := p.Load.Duration().Seconds()

@@ -39,28 +39,31 @@ func (p *pool) first() (free float64) {
 // request is one that waits: when it came, and how long it will take.
 type request struct{ at, service float64 }
 
-// queue is a first-in-first-out queue that grows as it must.
-type queue struct {
-	ring []request
+// queue is a first-in-first-out queue that grows as it must. Its ring is a power of two long.
+type queue[T any] struct {
+	ring []T
 	head int
 	n    int
 }
 
-func (q *queue) push(r request) {
+func (q *queue[T]) push(r T) {
 	if q.n == len(q.ring) {
-		bigger := make([]request, max(2*len(q.ring), 1024))
+		bigger := make([]T, max(2*len(q.ring), 1024))
 		for i := range q.n {
-			bigger[i] = q.ring[(q.head+i)%len(q.ring)]
+			bigger[i] = q.ring[(q.head+i)&(len(q.ring)-1)]
 		}
 		q.ring, q.head = bigger, 0
 	}
-	q.ring[(q.head+q.n)%len(q.ring)] = r
+	q.ring[(q.head+q.n)&(len(q.ring)-1)] = r
 	q.n++
 }
 
-func (q *queue) pop() request {
+// peek is what will be popped next.
+func (q *queue[T]) peek() T { return q.ring[q.head] }
+
+func (q *queue[T]) pop() T {
 	r := q.ring[q.head]
-	q.head = (q.head + 1) % len(q.ring)
+	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.n--
 	return r
 }

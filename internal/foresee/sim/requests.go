@@ -12,15 +12,15 @@ import (
 type requests struct {
 	*run
 	pool     pool
-	waiting  queue   // what has come and not started by the end of the last tick
-	ahead    float64 // work that was begun and is not done at the last tick's end
+	waiting  queue[request] // what has come and not started by the end of the last tick
+	ahead    float64        // work that was begun and is not done at the last tick's end
 	arrivals *Random
 	services *Random
 	unit     *Law
 	ready    []float64 // when those that boot will serve
 	slow     float64   // by how much longer services take now
-	arrived  uint64
-	next     int // of Load.Requests
+	came     uint64    // in this tick
+	next     int       // of Load.Requests
 	ended    ended
 }
 
@@ -28,17 +28,17 @@ type requests struct {
 type late struct{ response, wait float64 } // seconds; what is left of the response is the service
 
 func newRequests(r *run, initial int) model {
-	q := &requests{run: r, unit: Exponential(1), arrivals: NewRandom(r.Seed, "arrivals"), services: NewRandom(r.Seed, "services"), ended: newEnded(&r.Plan)}
+	q := &requests{run: r, unit: Exponential(1), arrivals: NewRandom(r.Seed, "arrivals"), services: NewRandom(r.Seed, "services"), ended: newEnded(&r.Plan, 0)}
 	q.pool.free = make([]float64, initial, max(r.Policy.Bounds.Max, initial)+1)
 	return q
 }
 
 // play plays one tick: what waits, and what arrives until end. A request is handed to a worker only in the tick in which it
 // starts: by then it is known which workers there are, so that those that come later take their turn in the one queue.
-func (q *requests) play(end float64, now time.Time) tally {
+func (q *requests) play(end float64, now time.Time, t *tally) {
 	q.slow = q.Faults.slowed(q.now)
 	q.ended.begin()
-	q.arrived = 0
+	q.came = 0
 	work := 0.0
 	for q.waiting.n > 0 && q.pool.free[0] < end {
 		next := q.waiting.pop()
@@ -68,9 +68,10 @@ func (q *requests) play(end float64, now time.Time) tally {
 	for _, ready := range q.ready { // a worker that boots is not free, and not busy either
 		left -= max(ready-end, 0)
 	}
-	t := tally{arrived: float64(q.arrived), busy: work + q.ahead - left, paid: q.pay(end), queued: float64(q.waiting.n)}
+	t.arrived, t.busy, t.paid, t.queued = float64(q.came), work+q.ahead-left, q.pay(end), float64(q.waiting.n)
+	t.computing = t.busy
 	q.ahead = left
-	q.result.Requests += q.arrived
+	q.result.Requests += q.came
 	q.ended.count(now)
 	for _, f := range q.pool.free {
 		if f > end {
@@ -78,18 +79,43 @@ func (q *requests) play(end float64, now time.Time) tally {
 		}
 	}
 	t.working -= float64(len(q.ready))
-	return t
 }
 
-// arrive plays the arrivals of a stretch with one rate and returns the work that was begun.
+// arrive plays the arrivals of a stretch with one rate and returns the work that was begun. While nobody waits and answers end within
+// the tick, which is nearly always, it does what admit does with all that it needs at hand, and draws a request ahead: where the
+// processor guesses wrong how many workers are free before the one that took a request, it need not wait for the next one's tables.
 func (q *requests) arrive(from, to, gap, end float64) (work float64) {
-	for t := from; ; {
-		t += gap * q.unit.of(uint32(q.arrivals.Next()>>32))
-		if t >= to {
-			return work
+	arrivals, services := *q.arrivals, *q.services
+	unit, law, slow := q.unit, q.Service, q.slow
+	free, responses, waits := q.pool.free, &q.ended.inTick, q.ended.waiting()
+	plain := !q.ended.timed && q.waiting.n == 0
+	t := from + gap*unit.of(uint32(arrivals.Next()>>32))
+	for t < to {
+		at, s := t, law.of(uint32(services.Next()>>32))
+		t += gap * unit.of(uint32(arrivals.Next()>>32))
+		start := free[0]
+		if start < at {
+			start = at
 		}
-		work += q.admit(t, q.Service.of(uint32(q.services.Next()>>32)), end)
+		done := start + s*slow
+		if !plain || done > end {
+			work += q.admit(at, s, end)
+			plain = plain && q.waiting.n == 0
+			continue
+		}
+		q.came++
+		work += s * slow
+		responses.Record(done - at)
+		waits.Record(start - at)
+		i := 1
+		for i < len(free) && free[i] < done {
+			free[i-1] = free[i]
+			i++
+		}
+		free[i-1] = done
 	}
+	*q.arrivals, *q.services = arrivals, services
+	return work
 }
 
 // replay plays what came one by one as it was, and returns the work that was begun.
@@ -107,7 +133,7 @@ func (q *requests) replay(end float64) (work float64) {
 
 // admit takes in a request and returns the work that was begun.
 func (q *requests) admit(t, s, end float64) (work float64) {
-	q.arrived++
+	q.came++
 	s *= q.slow
 	if q.waiting.n > 0 || q.pool.free[0] >= end {
 		q.waiting.push(request{t, s})
@@ -180,6 +206,7 @@ type ended struct {
 	waits   signal.Histogram
 	served  signal.Histogram // service times, when a probe reads them
 	timed   bool             // a probe does
+	waited  bool             // a probe reads waits over a window
 	windows []window
 
 	response, wait signal.Histogram // of all
@@ -192,11 +219,18 @@ type window struct {
 	*signal.Sliding
 }
 
-func newEnded(p *Plan) ended {
+// newEnded is of one route, counted from 1, or of all (0).
+func newEnded(p *Plan, of int) ended {
 	e := ended{ends: make([][]late, 64)}
-	e.window(ResponseTime, p.Target.Window)
+	if of == 0 {
+		e.window(ResponseTime, p.Target.Window)
+	}
 	for _, probe := range p.Probes {
+		if probe.Route != of {
+			continue
+		}
 		e.timed = e.timed || probe.Reads == ServiceTime
+		e.waited = e.waited || probe.Reads == WaitTime
 		if windowed(probe.Reads) {
 			e.window(probe.Reads, probe.Window)
 		}
@@ -223,8 +257,12 @@ func (e *ended) window(of Reads, length time.Duration) *signal.Sliding {
 // begin begins a tick.
 func (e *ended) begin() {
 	e.inTick.Reset()
-	e.waits.Reset()
-	e.served.Reset()
+	if e.waited {
+		e.waits.Reset()
+	}
+	if e.timed {
+		e.served.Reset()
+	}
 	at := e.tick % len(e.ends)
 	for _, l := range e.ends[at] {
 		e.add(l)
@@ -232,10 +270,18 @@ func (e *ended) begin() {
 	e.ends[at] = e.ends[at][:0]
 }
 
+// waiting is where waits go: to all at once, unless a window needs those of the tick.
+func (e *ended) waiting() *signal.Histogram {
+	if e.waited {
+		return &e.waits
+	}
+	return &e.wait
+}
+
 // add counts a request that ends in this tick.
 func (e *ended) add(l late) {
 	e.inTick.Record(l.response)
-	e.waits.Record(l.wait)
+	e.waiting().Record(l.wait)
 	if e.timed {
 		e.served.Record(l.response - l.wait)
 	}
@@ -270,7 +316,9 @@ func (e *ended) count(now time.Time) {
 		}
 	}
 	e.response.Add(&e.inTick)
-	e.wait.Add(&e.waits)
+	if e.waited {
+		e.wait.Add(&e.waits)
+	}
 }
 
 func (e *ended) quantile(p *Probe) (float64, uint64) {

@@ -3,9 +3,11 @@ package sim
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
+	"tidemark/internal/decide/engine"
 	"tidemark/internal/decide/policy"
 	"tidemark/internal/decide/queueing"
 	"tidemark/internal/fleet"
@@ -98,6 +100,38 @@ func TestNewWorkersServeTheQueue(t *testing.T) {
 	late := do(t, p)
 	if got := late.Wait.Quantile(1); late.Up != 1 || got > 50 || got < 20 {
 		t.Errorf("%d up, the last waits %g s", late.Up, got)
+	}
+}
+
+// A reading looks back as far as its source does, be it one tick or several, as a real one does.
+func TestReadingsLookBack(t *testing.T) {
+	p := plan(t, "constant", 2*time.Minute, 1)
+	// Nothing for a minute, then two requests a second, each of which keeps one of two workers busy for half a second.
+	p.Load = &load.Series{Start: monday, Step: time.Minute, Rates: []float64{0, 2}}
+	for i := range 120 {
+		p.Load.Requests = append(p.Load.Requests, load.Request{At: uint32(60_000 + 500*i), Service: 0.5})
+	}
+	p.Policy.Signals = make([]policy.Signal, 4)
+	p.Probes = []Probe{{Reads: ArrivalRate}, {Reads: ArrivalRate, Window: time.Minute}, {Reads: Utilisation, Value: 1}, {Reads: Utilisation, Value: 1, Window: time.Minute}}
+	for i := range p.Policy.Policies {
+		p.Policy.Policies[i].Rules = nil
+	}
+	var got [][4]float64
+	p.Control = func(in *engine.Input) int {
+		got = append(got, [4]float64{in.Readings[0].Value, in.Readings[1].Value, in.Readings[2].Value, in.Readings[3].Value})
+		return 2
+	}
+	do(t, p)
+	want := [][4]float64{{}, {}, {}, {}, {2, 0.5, 50, 12.5}, {2, 1, 50, 25}, {2, 1.5, 50, 37.5}, {2, 2, 50, 50}}
+	if !slices.EqualFunc(got, want, func(a, b [4]float64) bool {
+		for i := range a {
+			if math.Abs(a[i]-b[i]) > 1e-6 {
+				return false
+			}
+		}
+		return true
+	}) {
+		t.Errorf("read %v, want %v", got, want)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"tidemark/internal/fleet"
+	"tidemark/test/servers"
 )
 
 // eventually polls a real process for at most 20 s.
@@ -53,7 +54,7 @@ func startNginx(t *testing.T, worker, dead string) *nginx {
 		t.Skip("needs nginx")
 	}
 	dir := t.TempDir()
-	n := &nginx{t: t, addr: freeAddress(t), text: filepath.Join(dir, "access.log"), json: filepath.Join(dir, "json.log")}
+	n := &nginx{t: t, addr: servers.FreeAddress(t), text: filepath.Join(dir, "access.log"), json: filepath.Join(dir, "json.log")}
 	conf := map[bool]string{true: "user root;\n"}[os.Getuid() == 0] + replace(`daemon off;
 worker_processes 2;
 pid DIR/nginx.pid;
@@ -106,16 +107,6 @@ http {
 }
 
 func replace(s string, pairs ...string) string { return strings.NewReplacer(pairs...).Replace(s) }
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // get asks for a path and returns the status.
 func (n *nginx) get(path string) int {
@@ -217,7 +208,7 @@ func TestNginxLines(t *testing.T) {
 	}))
 	defer worker.Close()
 	defer close(release)
-	n := startNginx(t, worker.Listener.Addr().String(), freeAddress(t))
+	n := startNginx(t, worker.Listener.Addr().String(), servers.FreeAddress(t))
 	text, json := watch(t, n.text, "tidemark"), watch(t, n.json, jsonFormat)
 
 	for path, want := range map[string]int{
@@ -270,7 +261,7 @@ func TestNginxLines(t *testing.T) {
 func TestNginxRotation(t *testing.T) {
 	worker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }))
 	defer worker.Close()
-	n := startNginx(t, worker.Listener.Addr().String(), freeAddress(t))
+	n := startNginx(t, worker.Listener.Addr().String(), servers.FreeAddress(t))
 	text, json := watch(t, n.text, "tidemark"), watch(t, n.json, jsonFormat)
 	const clients, each = 4, 500
 	load := func(phase int) *sync.WaitGroup {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -182,17 +183,20 @@ func TestLongRunsAreBounded(t *testing.T) {
 	}
 }
 
-// imitation puts a program named k6 on the PATH that takes k6's arguments, and writes what k6 writes: k6 itself cannot be had here.
-func imitation(t *testing.T, code int) (script string) {
+// imitation puts a program named k6 on the PATH that is called as k6 is, writes what k6 writes, and ends as told: k6 itself cannot be had here.
+// It refuses to be called otherwise.
+func imitation(t *testing.T, code int, results []byte) (script string) {
 	t.Helper()
 	dir := t.TempDir()
-	var z bytes.Buffer
-	w := gzip.NewWriter(&z)
-	_, _ = w.Write([]byte(k6Output(100)))
-	_ = w.Close()
-	program := fmt.Sprintf("#!/bin/sh\nfor a in \"$@\"; do case $a in json=*) cp %s/results.gz \"${a#json=}\" ;; esac; done\nexit %d\n", dir, code)
-	for name, text := range map[string]string{"results.gz": z.String(), "k6": program, "script.js": ""} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+	program := fmt.Sprintf(`#!/bin/sh
+[ "$1 $2 $3 $4" = "run --quiet --no-usage-report --out" ] && [ "$6 $7" = "-e BASE=http://h" ] || { echo "called with $*" >&2; exit 1; }
+case $8 in *script.js) ;; *) exit 1 ;; esac
+[ -s %[1]s/results.gz ] && cp %[1]s/results.gz "${5#json=}"
+echo "k6 says something" >&2
+exit %[2]d
+`, dir, code)
+	for name, text := range map[string][]byte{"results.gz": results, "k6": []byte(program), "script.js": nil} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -200,26 +204,98 @@ func imitation(t *testing.T, code int) (script string) {
 	return filepath.Join(dir, "script.js")
 }
 
+func compressed(text string) []byte {
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	_, _ = w.Write([]byte(text))
+	_ = w.Close()
+	return z.Bytes()
+}
+
+// k6's exit codes, whatever it leaves behind: a crossed threshold is the script's own verdict and is noted, anything else makes the run partial or
+// none, and iterations that were dropped are told.
 func TestK6Runs(t *testing.T) {
+	whole := compressed(k6Output(100))
+	dropped := compressed(k6Output(100) + `{"metric":"dropped_iterations","type":"Point","data":{"time":"2026-11-28T02:01:00Z","value":7,"tags":{"scenario":"default"}}}` + "\n")
 	for _, tt := range []struct {
 		code           int
+		results        []byte
 		cut, note, err string
-	}{{code: 0}, {code: 99, note: "a threshold of the script was crossed"}, {code: 104, err: "its options are wrong"}, {code: 107, cut: "the script threw an exception"}} {
-		run, err := K6{Script: imitation(t, tt.code)}.Run(t.Context())
+		dropped        uint64
+	}{
+		{code: 0, results: whole},
+		{code: 0, results: dropped, dropped: 7},
+		{code: 0, err: "no such file"},
+		{code: 0, results: compressed(""), err: "an empty result is a test that was not run"},
+		{code: 99, results: whole, note: "a threshold of the script was crossed"},
+		{code: 104, err: "its options are wrong"},
+		{code: 105, results: whole[:len(whole)/2], cut: "it was aborted"},
+		{code: 107, results: whole, cut: "the script threw an exception"},
+		{code: 107, err: "the script threw an exception"},
+		{code: 42, results: whole, cut: "k6 ended with code 42"},
+	} {
+		var said bytes.Buffer
+		run, err := K6{Script: imitation(t, tt.code, tt.results), Args: []string{"-e", "BASE=http://h"}, Stderr: &said}.Run(t.Context())
 		switch {
+		case said.String() != "k6 says something\n":
+			t.Errorf("code %d: k6 said %q", tt.code, said.String())
 		case tt.err != "":
 			if err == nil || !strings.Contains(err.Error(), tt.err) {
-				t.Errorf("code %d: %v", tt.code, err)
+				t.Errorf("code %d: %v, want %q", tt.code, err, tt.err)
 			}
 		case err != nil:
 			t.Errorf("code %d: %v", tt.code, err)
-		case run.Scenario != "script.js" || (tt.cut == "") != (run.Cut == "") || !strings.Contains(run.Cut, tt.cut) || !strings.Contains(strings.Join(run.Notes, "\n"), tt.note):
-			t.Errorf("code %d: cut %q, notes %q", tt.code, run.Cut, run.Notes)
+		case run.Scenario != "script.js" || (tt.cut == "") != (run.Cut == "") || !strings.Contains(run.Cut, tt.cut) || !strings.Contains(strings.Join(run.Notes, "\n"), tt.note) || run.Generator.Dropped != tt.dropped:
+			t.Errorf("code %d: cut %q, notes %q, %d dropped", tt.code, run.Cut, run.Notes, run.Generator.Dropped)
 		}
 	}
 	t.Setenv("PATH", t.TempDir())
 	if _, err := (K6{Script: "script.js"}).Run(context.Background()); err == nil || !strings.Contains(err.Error(), "not on the PATH") {
 		t.Errorf("%v", err)
+	}
+}
+
+// The example scripts for k6 are modules that parse, wherever there is somebody who can tell.
+func TestExampleScriptsParse(t *testing.T) {
+	scripts, err := filepath.Glob("../../../examples/k6/*.js")
+	if err != nil || len(scripts) < 3 {
+		t.Fatalf("%d scripts, %v", len(scripts), err)
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("no node here that could parse them")
+	}
+	dir := t.TempDir()
+	for _, script := range scripts {
+		text, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		module := filepath.Join(dir, filepath.Base(script)+".mjs")
+		if err := os.WriteFile(module, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(t.Context(), node, "--check", module).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", script, err, out)
+		}
+	}
+}
+
+// Columns are told by their names: in another order, with others between, or parted by something else they are the same.
+func TestJMeterColumnsByName(t *testing.T) {
+	for _, text := range []string{
+		"success,label,elapsed,Latency,timeStamp,responseCode\ntrue,look up,250,9,1796000000000,200\n",
+		"\ufefftimeStamp\tallThreads\telapsed\tlabel\tresponseCode\tsuccess\r\n1796000000000\t3\t250\tlook up\t200\ttrue\r\n",
+		"timeStamp;elapsed;label;success\n2026/11/28 02:13:20.000;250;look up;true\n",
+	} {
+		run, err := readJMeter("r.jtl", strings.NewReader(text), 0)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		if h, failed, _ := whole(t, run, "look up"); h.Count() != 1 || len(failed) != 0 || math.Abs(h.Quantile(0.5)-0.25) > 0.005 {
+			t.Errorf("%q: %d requests of %g s, %v failed", text, h.Count(), h.Quantile(0.5), failed)
+		}
 	}
 }
 

@@ -1,8 +1,8 @@
-// Package http1 is a plain HTTP/1.1 transport for the load generator. One goroutine carries a request from its first byte to
-// the last of its answer, where net/http hands it between three: that is most of what a request costs there. Reading and
-// writing messages, and TLS, are the standard library's.
+// Package http1 is the load generator's HTTP/1.1 client: one user's connection to one server. The goroutine that asks writes the
+// request and reads the answer itself, by buffers that are used again; net/http hands each request between three goroutines and
+// makes dozens of objects for it, which is most of what a request costs there. TLS and the chunks of a body are the standard library's.
 //
-// It keeps connections, and sends a request again when a kept one turns out to be closed and the request may be repeated.
+// It keeps its connection, and sends a request again when a kept one turns out to be closed and the request may be repeated.
 // It asks for no compression of its own accord, follows no redirect, keeps no cookie, knows no proxy and no HTTP/2.
 package http1
 
@@ -12,213 +12,240 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
+
 	"net"
 	"net/http"
-	"sync"
+	"net/url"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// Transport is an http.RoundTripper. The zero value is ready.
-type Transport struct {
-	DialContext func(ctx context.Context, network, address string) (net.Conn, error) // default: TCP
-	TLS         *tls.Config                                                          // of https; ServerName is set where empty
+// DialFunc opens a connection, as net.Dialer's DialContext does.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-	mu     sync.Mutex
-	idle   map[string][]*conn // the one used last is at the end
-	closed bool
+// Client is one user's connection to a server, opened when it is needed. It is used by one goroutine at a time.
+type Client struct {
+	scheme, host, address string
+	tls                   *tls.Config
+	dial                  DialFunc
+
+	conn    net.Conn // nil: there is none
+	r       *bufio.Reader
+	out     []byte
+	answer  Response
+	since   time.Time // when the last answer ended
+	watched context.Context
+	unwatch func() bool
 }
 
-const (
-	maxIdle  = 10 * time.Second       // a connection kept longer is closed when it comes up
-	suspect  = 500 * time.Millisecond // one kept longer is looked at before it is used
-	bufSize  = 4096
-	maxInfos = 5 // informational answers before the real one
-)
-
-type conn struct {
-	net.Conn
-	r     *bufio.Reader
-	w     *bufio.Writer
-	key   string
-	since time.Time // when it was put back; zero on a new one
-}
-
-// RoundTrip sends one request. The answer's body must be read to its end for the connection to be kept.
-func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	for {
-		c, err := t.get(req)
-		if err != nil {
-			closeBody(req)
-			return nil, err
+// New makes a client of the server that a URL names by its scheme and host. secure is for https (ServerName is set where it is empty),
+// and may be nil; so may dial, for TCP.
+func New(server *url.URL, secure *tls.Config, dial DialFunc) *Client {
+	c := &Client{scheme: server.Scheme, host: server.Host, dial: dial}
+	port := server.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[server.Scheme]
+	}
+	c.address = net.JoinHostPort(server.Hostname(), port)
+	if dial == nil {
+		c.dial = new(net.Dialer).DialContext
+	}
+	if server.Scheme == "https" {
+		c.tls = secure
+		if c.tls == nil {
+			c.tls = &tls.Config{}
 		}
-		again := !c.since.IsZero() && repeatable(req)
-		resp, err := t.exchange(c, req)
-		if err == nil {
-			return resp, nil
-		}
-		c.Close()
-		if !again || !errors.Is(err, ErrSilent) || req.Context().Err() != nil {
-			return nil, err
-		}
-		if req.GetBody != nil {
-			body, err := req.GetBody()
-			if err != nil {
-				return nil, err
-			}
-			req = req.WithContext(req.Context())
-			req.Body = body
+		if c.tls.ServerName == "" {
+			c.tls = c.tls.Clone()
+			c.tls.ServerName = server.Hostname()
 		}
 	}
+	c.answer.c = c
+	return c
 }
+
+// Request is what is sent. Host and Content-Length are written by the client.
+type Request struct {
+	Method string
+	Target string // path and query, escaped
+	Fields []Field
+	Body   []byte
+}
+
+// Field is one line of a header.
+type Field struct{ Name, Value string }
+
+const (
+	maxIdle  = 10 * time.Second       // a connection kept longer is closed when it is to be used
+	suspect  = 500 * time.Millisecond // one kept longer is looked at before it is used
+	bufSize  = 4096
+	maxHead  = 256 << 10 // bytes of an answer's header
+	maxInfos = 5         // informational answers before the real one
+)
 
 // ErrSilent is that of a connection which ended before a byte of the answer came.
 var ErrSilent = errors.New("the server closed the connection without an answer")
 
-func (t *Transport) exchange(c *conn, req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
-	stop := func() bool { return true }
-	if ctx.Done() != nil {
-		stop = context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // the exchange fails either way
+// Do sends a request and reads the answer's header. Its body must be read to the end for the connection to be kept; the answer is valid
+// until the next call. The deadline is of the whole exchange; when ctx ends, it ends with ctx's error.
+func (c *Client) Do(ctx context.Context, deadline time.Time, req *Request) (*Response, error) {
+	if c.scheme != "http" && c.scheme != "https" {
+		return nil, fmt.Errorf("scheme %q is not http or https", c.scheme)
 	}
-	fail := func(err error) error {
-		stop()
-		if ctx.Err() != nil {
-			return ctx.Err()
+	if err := c.write(req); err != nil {
+		return nil, err
+	}
+	for {
+		kept, err := c.open(ctx, deadline)
+		if err == nil {
+			err = c.exchange(ctx, deadline, req)
 		}
+		if err == nil {
+			return &c.answer, nil
+		}
+		c.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !kept || !repeatable[req.Method] || !errors.Is(err, ErrSilent) || late(err) {
+			return nil, err
+		}
+	}
+}
+
+var repeatable = map[string]bool{http.MethodGet: true, http.MethodHead: true, http.MethodOptions: true, http.MethodPut: true, http.MethodDelete: true}
+
+// late reports whether an error is a deadline's.
+func late(err error) bool {
+	var wait net.Error
+	return errors.As(err, &wait) && wait.Timeout()
+}
+
+// write puts a request's header together, and a small body behind it.
+func (c *Client) write(req *Request) error {
+	if strings.ContainsAny(req.Target, " \r\n\t") || req.Target == "" {
+		return fmt.Errorf("%q is no target of a request", req.Target)
+	}
+	b := append(c.out[:0], req.Method...)
+	b = append(b, ' ')
+	b = append(b, req.Target...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, c.host...)
+	b = append(b, "\r\n"...)
+	for _, f := range req.Fields {
+		if strings.ContainsAny(f.Value, "\r\n\x00") {
+			return fmt.Errorf("header %s: %q has more than one line", f.Name, f.Value)
+		}
+		b = append(b, f.Name...)
+		b = append(b, ": "...)
+		b = append(b, f.Value...)
+		b = append(b, "\r\n"...)
+	}
+	if len(req.Body) > 0 || req.Method == http.MethodPost || req.Method == http.MethodPut || req.Method == http.MethodPatch {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(len(req.Body)), 10)
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	if len(req.Body) <= bufSize {
+		b = append(b, req.Body...)
+	}
+	c.out = b
+	return nil
+}
+
+func (c *Client) exchange(ctx context.Context, deadline time.Time, req *Request) error {
+	c.watch(ctx)
+	if err := c.conn.SetDeadline(deadline); err != nil {
+		return fmt.Errorf("%w: %w", ErrSilent, err)
+	}
+	if err := ctx.Err(); err != nil { // or the deadline would have undone what watch does
 		return err
 	}
-	sent := req.Write(c.w)
-	if sent == nil {
-		sent = c.w.Flush()
+	_, sent := c.conn.Write(c.out)
+	if sent == nil && len(req.Body) > bufSize {
+		_, sent = c.conn.Write(req.Body)
 	}
 	// A server may refuse a body before its end, so even where sending fails there may be an answer.
 	if _, err := c.r.Peek(1); err != nil {
 		if sent != nil {
 			err = sent
 		}
-		return nil, fail(fmt.Errorf("%w: %w", ErrSilent, err))
+		return fmt.Errorf("%w: %w", ErrSilent, err)
 	}
-	resp, err := http.ReadResponse(c.r, req)
-	for n := 0; err == nil && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols; n++ {
+	a := &c.answer
+	err := a.head(c.r, req.Method)
+	for n := 0; err == nil && a.Status < 200 && a.Status != http.StatusSwitchingProtocols; n++ {
 		if n == maxInfos {
-			return nil, fail(fmt.Errorf("more than %d informational answers", maxInfos))
+			return fmt.Errorf("more than %d informational answers", maxInfos)
 		}
-		resp, err = http.ReadResponse(c.r, req)
+		err = a.head(c.r, req.Method)
 	}
 	if err != nil {
-		return nil, fail(err)
+		return err
 	}
-	keep := sent == nil && !resp.Close && !req.Close && resp.StatusCode != http.StatusSwitchingProtocols
-	b := &body{ReadCloser: resp.Body, ctx: ctx, done: func(whole bool) {
-		if stop() && whole && keep {
-			t.put(c)
-		} else {
-			c.Close()
-		}
-	}}
-	resp.Body = b
-	if resp.ContentLength == 0 || req.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
-		b.finish(true)
-		resp.Body = http.NoBody
+	a.keep = a.keep && sent == nil
+	if a.framing == ended {
+		a.end()
 	}
-	return resp, nil
-}
-
-// body gives its connection back at the end.
-type body struct {
-	io.ReadCloser
-	ctx  context.Context
-	once sync.Once
-	done func(whole bool)
-}
-
-func (b *body) finish(whole bool) { b.once.Do(func() { b.done(whole) }) }
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		cause := b.ctx.Err()
-		b.finish(errors.Is(err, io.EOF))
-		if cause != nil && !errors.Is(err, io.EOF) {
-			err = cause
-		}
-	}
-	return n, err
-}
-
-// Close on a body that is not at its end closes the connection: the rest would have to be read.
-func (b *body) Close() error {
-	b.finish(false)
 	return nil
 }
 
-func (t *Transport) get(req *http.Request) (*conn, error) {
-	scheme, host := req.URL.Scheme, req.URL.Hostname()
-	port := map[string]string{"http": "80", "https": "443"}[scheme]
-	if port == "" {
-		return nil, fmt.Errorf("scheme %q is not http or https", scheme)
-	}
-	if p := req.URL.Port(); p != "" {
-		port = p
-	}
-	key := scheme + " " + net.JoinHostPort(host, port)
-	if c := t.kept(key); c != nil {
-		return c, nil
-	}
-	dial := t.DialContext
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	raw, err := dial(req.Context(), "tcp", net.JoinHostPort(host, port))
-	if err != nil {
-		return nil, err
-	}
-	if scheme == "https" {
-		config := t.TLS.Clone()
-		if config == nil {
-			config = &tls.Config{}
-		}
-		if config.ServerName == "" {
-			config.ServerName = host
-		}
-		secure := tls.Client(raw, config)
-		if err := secure.HandshakeContext(req.Context()); err != nil {
-			raw.Close()
-			return nil, err
-		}
-		raw = secure
-	}
-	return &conn{Conn: raw, r: bufio.NewReaderSize(raw, bufSize), w: bufio.NewWriterSize(raw, bufSize), key: key}, nil
-}
-
-func (t *Transport) kept(key string) *conn {
-	for {
-		t.mu.Lock()
-		list := t.idle[key]
-		if len(list) == 0 {
-			t.mu.Unlock()
-			return nil
-		}
-		c := list[len(list)-1]
-		t.idle[key] = list[:len(list)-1]
-		t.mu.Unlock()
+// open sees to it that there is a connection, and reports whether it was used before.
+func (c *Client) open(ctx context.Context, deadline time.Time) (kept bool, err error) {
+	if c.conn != nil {
 		age := time.Since(c.since)
-		if age < suspect || age < maxIdle && c.open() {
-			return c
+		if c.answer.framing == ended && (age < suspect || age < maxIdle && alive(c.conn)) {
+			return true, nil
 		}
 		c.Close()
 	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	raw, err := c.dial(ctx, "tcp", c.address)
+	if err != nil {
+		return false, err
+	}
+	if c.tls != nil {
+		secure := tls.Client(raw, c.tls)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return false, err
+		}
+		raw = secure
+	}
+	c.conn = raw
+	if c.r == nil {
+		c.r = bufio.NewReaderSize(raw, bufSize)
+	} else {
+		c.r.Reset(raw)
+	}
+	return false, nil
 }
 
-// open looks whether the server has closed the connection meanwhile, where that can be seen.
-func (c *conn) open() bool {
-	raw := c.Conn
-	if secure, ok := raw.(*tls.Conn); ok {
-		raw = secure.NetConn()
+// watch has the connection's exchanges end when ctx does.
+func (c *Client) watch(ctx context.Context) {
+	if c.watched == ctx {
+		return
 	}
-	s, ok := raw.(syscall.Conn)
+	if c.unwatch != nil {
+		c.unwatch()
+	}
+	conn := c.conn
+	c.watched, c.unwatch = ctx, nil
+	if ctx.Done() != nil {
+		c.unwatch = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // the exchange fails either way
+	}
+}
+
+// alive looks whether the server has closed a connection meanwhile, where that can be seen.
+func alive(conn net.Conn) bool {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	s, ok := conn.(syscall.Conn)
 	if !ok {
 		return true
 	}
@@ -236,43 +263,15 @@ func (c *conn) open() bool {
 	return err == nil && open
 }
 
-func (t *Transport) put(c *conn) {
-	c.since = time.Now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		c.Close()
-		return
+// Close hangs up. The next request opens another connection.
+func (c *Client) Close() {
+	if c.unwatch != nil {
+		c.unwatch()
 	}
-	if t.idle == nil {
-		t.idle = map[string][]*conn{}
+	c.watched, c.unwatch = nil, nil
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
 	}
-	t.idle[c.key] = append(t.idle[c.key], c)
-}
-
-// CloseIdleConnections closes what is kept, and from then on keeps nothing.
-func (t *Transport) CloseIdleConnections() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	for _, list := range t.idle {
-		for _, c := range list {
-			c.Close()
-		}
-	}
-	t.idle = nil
-}
-
-func repeatable(req *http.Request) bool {
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
-	}
-	return false
-}
-
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		req.Body.Close()
-	}
+	c.answer.framing = ended
 }

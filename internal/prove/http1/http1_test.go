@@ -1,16 +1,17 @@
 package http1
 
 import (
-	"bytes"
+	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,6 +46,10 @@ func messages() http.Handler {
 		io.WriteString(w, "after the hints")
 	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	mux.HandleFunc("/fields", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Told", r.Header.Get("X-Sent")+" "+r.Host[:9])
+		w.Header()["X-Many"] = []string{"a", "b, c"}
+	})
 	mux.HandleFunc("/refuse", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 	})
@@ -59,18 +64,28 @@ func messages() http.Handler {
 }
 
 type answer struct {
-	status, length int
-	body, trailer  string
+	status       int
+	body, header string
 }
 
-func ask(rt http.RoundTripper, req *http.Request) (answer, error) {
-	resp, err := rt.RoundTrip(req)
+func client(t testing.TB, server string, secure *tls.Config, dial DialFunc) *Client {
+	t.Helper()
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New(u, secure, dial)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func ask(ctx context.Context, c *Client, method, target, body string) (answer, error) {
+	resp, err := c.Do(ctx, time.Now().Add(10*time.Second), &Request{Method: method, Target: target, Body: []byte(body), Fields: []Field{{"X-Sent", "by us"}}})
 	if err != nil {
 		return answer{}, err
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, int(resp.ContentLength), string(b), resp.Trailer.Get("X-Sum")}, err
+	b, err := io.ReadAll(resp)
+	return answer{resp.Status, string(b), resp.Get("x-TOLD") + "/" + strings.Join(resp.All("X-Many"), ",")}, err
 }
 
 // Whatever net/http makes of an answer this makes of it too, over plain connections and TLS.
@@ -81,30 +96,34 @@ func TestAsNetHTTP(t *testing.T) {
 			defer srv.Close()
 			theirs := srv.Client().Transport.(*http.Transport)
 			theirs.DisableCompression = true
-			ours := &Transport{TLS: theirs.TLSClientConfig.Clone()}
-			defer ours.CloseIdleConnections()
-			for _, path := range []string{"/length", "/empty", "/none", "/same", "/redirect", "/chunks", "/last", "/hints", "/echo", "/raw", "/nothing"} {
+			ours := client(t, srv.URL, theirs.TLSClientConfig.Clone(), nil)
+			for _, path := range []string{"/length", "/empty", "/none", "/same", "/redirect", "/chunks", "/last", "/hints", "/echo", "/fields", "/raw", "/nothing", "/length?q=%20x"} {
 				for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
 					if path == "/raw" && method == http.MethodHead {
 						continue
 					}
+					body := ""
+					if method == http.MethodPost {
+						body = "a body"
+					}
 					for range 2 { // the second on what the first left behind
-						var got [2]answer
-						for i, rt := range []http.RoundTripper{ours, theirs} {
-							var body io.Reader = http.NoBody
-							if method == http.MethodPost {
-								body = strings.NewReader("a body")
-							}
-							req, err := http.NewRequestWithContext(t.Context(), method, srv.URL+path, body)
-							if err != nil {
-								t.Fatal(err)
-							}
-							if got[i], err = ask(rt, req); err != nil {
-								t.Fatalf("%s %s: %v", method, path, err)
-							}
+						got, err := ask(t.Context(), ours, method, path, body)
+						if err != nil {
+							t.Fatalf("%s %s: %v", method, path, err)
 						}
-						if got[0] != got[1] {
-							t.Errorf("%s %s: %+v, by net/http %+v", method, path, got[0], got[1])
+						req, err := http.NewRequestWithContext(t.Context(), method, srv.URL+path, strings.NewReader(body))
+						if err != nil {
+							t.Fatal(err)
+						}
+						req.Header.Set("X-Sent", "by us")
+						resp, err := theirs.RoundTrip(req)
+						if err != nil {
+							t.Fatalf("%s %s: %v", method, path, err)
+						}
+						b, err := io.ReadAll(resp.Body)
+						resp.Body.Close()
+						if want := (answer{resp.StatusCode, string(b), resp.Header.Get("X-Told") + "/" + strings.Join(resp.Header.Values("X-Many"), ",")}); err != nil || got != want {
+							t.Errorf("%s %s: %+v, by net/http %+v, %v", method, path, got, want, err)
 						}
 					}
 				}
@@ -113,19 +132,22 @@ func TestAsNetHTTP(t *testing.T) {
 	}
 }
 
+// counting counts the connections that are opened.
+func counting(n *atomic.Int64) DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		n.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+}
+
 func TestConnectionsAreKept(t *testing.T) {
 	var dials atomic.Int64
 	srv := httptest.NewServer(messages())
 	defer srv.Close()
-	tr := &Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-		dials.Add(1)
-		return new(net.Dialer).DialContext(ctx, network, address)
-	}}
-	defer tr.CloseIdleConnections()
+	c := client(t, srv.URL, nil, counting(&dials))
 	get := func(path string) {
 		t.Helper()
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+path, http.NoBody)
-		if _, err := ask(tr, req); err != nil {
+		if _, err := ask(t.Context(), c, http.MethodGet, path, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,13 +162,10 @@ func TestConnectionsAreKept(t *testing.T) {
 	if n := dials.Load(); n != 2 {
 		t.Errorf("%d connections, after one was closed by the server", n)
 	}
-	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+"/chunks", http.NoBody)
-	resp, err := tr.RoundTrip(req)
-	if err != nil {
+	if _, err := c.Do(t.Context(), time.Now().Add(10*time.Second), &Request{Method: http.MethodGet, Target: "/chunks"}); err != nil {
 		t.Fatal(err)
 	}
-	resp.Body.Close() // unread: not to be used again
-	get("/length")
+	get("/length") // the answer before was not read: its connection is not to be used again
 	if n := dials.Load(); n != 3 {
 		t.Errorf("%d connections, after an answer that was not read", n)
 	}
@@ -157,11 +176,9 @@ func TestConnectionsAreKept(t *testing.T) {
 func TestStaleConnections(t *testing.T) {
 	srv := httptest.NewServer(messages())
 	defer srv.Close()
-	tr := &Transport{}
-	defer tr.CloseIdleConnections()
+	c := client(t, srv.URL, nil, nil)
 	send := func(method string) error {
-		req, _ := http.NewRequestWithContext(t.Context(), method, srv.URL+"/echo", strings.NewReader("x"))
-		got, err := ask(tr, req)
+		got, err := ask(t.Context(), c, method, "/echo", "x")
 		if err == nil && got.body != "x" {
 			err = fmt.Errorf("%+v", got)
 		}
@@ -182,11 +199,7 @@ func TestStaleConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv.CloseClientConnections()
-	for _, list := range tr.idle {
-		for _, c := range list {
-			c.since = c.since.Add(-suspect)
-		}
-	}
+	c.since = c.since.Add(-suspect)
 	if err := send(http.MethodPost); err != nil {
 		t.Errorf("POST after a while: %v", err)
 	}
@@ -196,12 +209,10 @@ func TestStaleConnections(t *testing.T) {
 func TestEarlyAnswer(t *testing.T) {
 	srv := httptest.NewServer(messages())
 	defer srv.Close()
-	tr := &Transport{}
-	defer tr.CloseIdleConnections()
+	c := client(t, srv.URL, nil, nil)
 	heard := 0
 	for range 5 {
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/refuse", bytes.NewReader(make([]byte, 200<<10)))
-		if got, err := ask(tr, req); err == nil && got.status == http.StatusRequestEntityTooLarge {
+		if got, err := ask(t.Context(), c, http.MethodPost, "/refuse", strings.Repeat("x", 200<<10)); err == nil && got.status == http.StatusRequestEntityTooLarge {
 			heard++
 		}
 	}
@@ -210,45 +221,135 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
-func TestContextEnds(t *testing.T) {
+func TestLargeBodyAndAnswer(t *testing.T) {
+	srv := httptest.NewServer(messages())
+	defer srv.Close()
+	c := client(t, srv.URL, nil, nil)
+	want := strings.Repeat("0123456789abcdef", 20_000)
+	if got, err := ask(t.Context(), c, http.MethodPost, "/echo", want); err != nil || got.body != want {
+		t.Errorf("%d bytes came back of %d: %v", len(got.body), len(want), err)
+	}
+}
+
+func TestContextAndDeadline(t *testing.T) {
 	release := make(chan struct{})
+	reached := make(chan struct{}, 10)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/half" {
 			fmt.Fprint(w, "half")
 			w.(http.Flusher).Flush()
 		}
-		<-release
+		if r.URL.Path != "/whole" {
+			reached <- struct{}{}
+			<-release
+		}
 	}))
 	defer srv.Close()
 	defer close(release)
-	tr := &Transport{}
-	defer tr.CloseIdleConnections()
+	c := client(t, srv.URL, nil, nil)
 	for _, path := range []string{"/none", "/half"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+path, http.NoBody)
-		if _, err := ask(tr, req); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%s: %v", path, err)
+		for _, kept := range []bool{false, true} {
+			if kept {
+				if _, err := ask(t.Context(), c, http.MethodGet, "/whole", ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				<-reached
+				cancel()
+			}()
+			if _, err := ask(ctx, c, http.MethodGet, path, ""); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", path, err)
+			}
+			if _, err := ask(ctx, c, http.MethodGet, "/whole", ""); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s, ended before: %v", path, err)
+			}
 		}
-		cancel()
+		resp, err := c.Do(t.Context(), time.Now().Add(20*time.Millisecond), &Request{Method: http.MethodGet, Target: path})
+		if err == nil {
+			_, err = io.ReadAll(resp)
+		}
+		<-reached
+		if !late(err) {
+			t.Errorf("%s: %v after its deadline", path, err)
+		}
 	}
 }
 
-func TestManyAtOnce(t *testing.T) {
-	srv := httptest.NewServer(messages())
-	defer srv.Close()
-	tr := &Transport{}
-	defer tr.CloseIdleConnections()
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Go(func() {
-			for j := range 20 {
-				want := fmt.Sprintf("%d of %d", j, i)
-				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/echo", strings.NewReader(want))
-				if got, err := ask(tr, req); err != nil || got.body != want {
-					t.Errorf("%+v, %v; want %q", got, err, want)
-				}
-			}
-		})
+func TestRequestsThatAreNone(t *testing.T) {
+	c := client(t, "http://127.0.0.1:1", nil, func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("dialled") })
+	for _, r := range []*Request{{Method: "GET"}, {Method: "GET", Target: "/a b"}, {Method: "GET", Target: "/\r\nX: y"}, {Method: "GET", Target: "/", Fields: []Field{{"X", "a\r\nY: b"}}}} {
+		if _, err := c.Do(t.Context(), time.Now().Add(time.Second), r); err == nil || err.Error() == "dialled" {
+			t.Errorf("%+v: %v", r, err)
+		}
 	}
-	wg.Wait()
+	if _, err := client(t, "ftp://127.0.0.1", nil, nil).Do(t.Context(), time.Now().Add(time.Second), &Request{Method: "GET", Target: "/"}); err == nil {
+		t.Error("ftp is taken")
+	}
+}
+
+// answered plays a connection on which these bytes come as an answer, and then its end.
+func answered(t testing.TB, method, text string) (answer, error) {
+	c := client(t, "http://127.0.0.1:80", nil, func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go func() {
+			defer theirs.Close()
+			go io.Copy(io.Discard, theirs)
+			io.WriteString(theirs, text) // whoever has heard enough hangs up
+		}()
+		return ours, nil
+	})
+	defer c.Close()
+	return ask(t.Context(), c, method, "/", "")
+}
+
+func TestMalformedAnswers(t *testing.T) {
+	for name, text := range map[string]string{
+		"another protocol": "SSH-2.0-OpenSSH\r\n\r\n", "another version": "HTTP/2.0 200 OK\r\n\r\n", "no status": "HTTP/1.1 2x0 OK\r\n\r\n", "status below 100": "HTTP/1.1 099 x\r\n\r\n",
+		"no colon": "HTTP/1.1 200 OK\r\nnothing\r\n\r\n", "a folded line": "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "a blank in a name": "HTTP/1.1 200 OK\r\nA b: c\r\n\r\n",
+		"negative length": "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "two lengths": "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"another encoding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "too short": "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "no end of the header": "HTTP/1.1 200 OK\r\nA: b\r\n",
+		"chunks cut": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "no end of the chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
+		"an endless header": "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: "+strings.Repeat("b", 1000)+"\r\n", 300) + "\r\n", "only hints": strings.Repeat("HTTP/1.1 103 Early\r\n\r\n", 10), "nothing": "",
+	} {
+		if got, err := answered(t, http.MethodGet, text); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// What is taken for an answer net/http takes too, and it says the same.
+func FuzzAnswer(f *testing.F) {
+	for _, text := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Told: a\r\n\r\nhello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n", "HTTP/1.0 404 \r\n\r\nto the end",
+		"HTTP/1.1 204 None\r\nX-Many: a\r\nX-Many:  b \r\nConnection: close\r\n\r\n", "HTTP/1.1 103 Hints\nLink: x\n\nHTTP/1.1 302 F\nLocation: /\nContent-Length: 0\n\n", "HTTP/1.1 200 \r\r\n\n",
+		"HTTP/1.0 200 OK\nTransfer-Encoding: chunked\n\n0\r\n\r\n",
+		"HTTP/1.1 200\r\nContent-Length: 3\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\na\r\n0\r\n\r\n",
+	} {
+		f.Add(text, false)
+		f.Add(text, true)
+	}
+	f.Fuzz(func(t *testing.T, text string, head bool) {
+		method := map[bool]string{false: http.MethodGet, true: http.MethodHead}[head]
+		got, err := answered(t, method, text)
+		if err != nil {
+			return
+		}
+		r := bufio.NewReader(strings.NewReader(text))
+		resp, err := http.ReadResponse(r, &http.Request{Method: method}) //nolint:bodyclose // it is in memory
+		for err == nil && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+			resp, err = http.ReadResponse(r, &http.Request{Method: method}) //nolint:bodyclose // it is in memory
+		}
+		if err != nil {
+			t.Fatalf("%+v, and net/http: %v", got, err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil && strings.Contains(err.Error(), "trailer") {
+			return // there net/http insists on \r before \n
+		}
+		if err != nil || resp.StatusCode != got.status || string(body) != got.body {
+			t.Errorf("%+v, and net/http %d %q, %v", got, resp.StatusCode, body, err)
+		}
+	})
 }

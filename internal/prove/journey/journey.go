@@ -15,6 +15,7 @@
 //	{{json .farmer}}     as JSON, with its quotes;  {{urlquery .name}} for a query
 //	{{env "TOKEN"}}      an environment variable, or nothing
 //	{{index (data "phones") "secret"}}  a column of this user's row of a data file, or nothing
+//	{{(row "farmers").uid}}  a column of a row of a data file, drawn anew each time
 //	{{split "a/b" "/"}}  parts of a text
 //	{{where .records "entity" "farmer"}}  the entries of a list with that value
 //
@@ -33,6 +34,7 @@ import (
 	"time"
 
 	"tidemark/internal/config"
+	"tidemark/internal/prove/http1"
 	"tidemark/internal/prove/outcome"
 )
 
@@ -145,6 +147,7 @@ type setting struct {
 type step struct {
 	*Step
 	method                        string
+	target                        string // of the path, where that is a constant
 	path, body, times, if_, while text
 	creates                       text
 	headers, form                 []setting
@@ -247,6 +250,9 @@ func (c *compiler) settings() {
 
 var methods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
+// written are the headers that the client writes itself.
+var written = []string{"Host", "Content-Length", "Transfer-Encoding"}
+
 func (c *compiler) step(at string, s *Step) {
 	out := step{Step: s, method: s.Method}
 	if s.Kind == "" {
@@ -282,7 +288,16 @@ func (c *compiler) step(at string, s *Step) {
 	}{{"path", s.Path, &out.path}, {"body", s.Body, &out.body}, {"times", s.Times, &out.times}, {"if", s.If, &out.if_}, {"while", s.While, &out.while}, {"creates", s.Creates, &out.creates}} {
 		*t.to, _ = c.text(at+"."+t.name, t.from)
 	}
+	if out.path.template == "" && s.Path != "" {
+		var err error
+		if out.target, err = escaped(s.Path); err != nil {
+			c.errs.Add(at+".path", fmt.Sprintf("%q is no path", s.Path), "write the path and the query only, escaped as in an address")
+		}
+	}
 	for _, name := range sorted(s.Headers) {
+		if !http1.Token(name) || slices.Contains(written, http.CanonicalHeaderKey(name)) {
+			c.errs.Add(at+".headers."+name, "is no header that can be set", "delete it: "+strings.Join(written, ", ")+" are written as each request needs them")
+		}
 		t, _ := c.text(at+".headers."+name, s.Headers[name])
 		out.headers = append(out.headers, setting{http.CanonicalHeaderKey(name), t})
 	}
@@ -381,7 +396,7 @@ func walk(n parse.Node, outer bool, value, file func(string)) {
 	pipe := func(p *parse.PipeNode) {
 		for _, c := range p.Cmds {
 			for i, a := range c.Args {
-				if f, ok := a.(*parse.IdentifierNode); ok && f.Ident == "data" && i+1 < len(c.Args) {
+				if f, ok := a.(*parse.IdentifierNode); ok && (f.Ident == "data" || f.Ident == "row") && i+1 < len(c.Args) {
 					if s, ok := c.Args[i+1].(*parse.StringNode); ok {
 						file(s.Text)
 					}

@@ -33,9 +33,9 @@ func play(t *testing.T, h http.HandlerFunc, j Journey, vars map[string]any) (Vis
 		t.Fatal(err)
 	}
 	var all []*Request
-	transport := new(http1.Transport)
-	t.Cleanup(transport.CloseIdleConnections)
-	u, err := p.NewUser(&Site{Target: target, Transport: transport, Timeout: 5 * time.Second, Vars: vars, Each: func(r *Request) { all = append(all, r) },
+	client := http1.New(target, nil, nil)
+	t.Cleanup(client.Close)
+	u, err := p.NewUser(&Site{Target: target, Client: client, Timeout: 5 * time.Second, Vars: vars, Each: func(r *Request) { copied := *r; all = append(all, &copied) },
 		Data: map[string][]map[string]string{"phones": {{"secret": "s1"}, {"secret": "s2"}}}}, 2)
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func TestInterruptedIsNobodysFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got *Request
-	u, err := p.NewUser(&Site{Target: target, Transport: new(http1.Transport), Timeout: time.Minute, Each: func(r *Request) { got = r }}, 1)
+	u, err := p.NewUser(&Site{Target: target, Client: http1.New(target, nil, nil), Timeout: time.Minute, Each: func(r *Request) { got = r }}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

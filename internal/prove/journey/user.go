@@ -19,6 +19,7 @@ import (
 	"text/template"
 	"time"
 
+	"tidemark/internal/prove/http1"
 	"tidemark/internal/prove/outcome"
 )
 
@@ -47,11 +48,11 @@ type Visit struct {
 // Site is what a user's requests go to, and how.
 type Site struct {
 	Target    *url.URL // scheme, host, and a path that is put before each step's
-	Transport http.RoundTripper
+	Client    *http1.Client
 	Timeout   time.Duration // of a request, where its step says none
 	Vars      map[string]any
 	Data      map[string][]map[string]string // rows of the data files by name
-	Each      func(*Request)                 // hears of each request that ended
+	Each      func(*Request)                 // hears of each request that ended; it is used again
 	UserAgent string
 }
 
@@ -70,16 +71,25 @@ type User struct {
 	vars    map[string]any
 	kept    map[string]any // from visit to visit
 	cookies map[string]string
+	base    string // path of the target, before each step's
+	sending http1.Request
+	asked   Request
 	buf     bytes.Buffer
 }
 
 // NewUser makes a user; number counts from 1.
 func (p *Program) NewUser(site *Site, number int) (*User, error) {
-	u := &User{Program: p, site: site, number: number, source: new(rand.PCG), kept: map[string]any{}}
+	u := &User{Program: p, site: site, number: number, source: new(rand.PCG), vars: map[string]any{}, kept: map[string]any{}, cookies: map[string]string{}}
+	if site.Target.Path != "" {
+		u.base = strings.TrimSuffix(site.Target.EscapedPath(), "/")
+	}
 	for _, name := range p.Keep {
 		u.kept[name] = "" // nothing yet
 	}
 	u.rng = rand.New(u.source)
+	if len(p.root.Templates()) == 0 {
+		return u, nil
+	}
 	root, err := p.root.Clone()
 	if err != nil {
 		return nil, err
@@ -96,15 +106,13 @@ const maxAnswer = 64 << 20
 func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, seed, visit uint64, more map[string]any) (v Visit) {
 	u.source.Seed(seed, visit)
 	u.visit = visit
-	u.vars = maps.Clone(u.site.Vars)
-	if u.vars == nil {
-		u.vars = map[string]any{}
-	}
+	clear(u.vars)
+	maps.Copy(u.vars, u.site.Vars)
 	maps.Copy(u.vars, more)
 	u.vars["round"] = 0
 	maps.Copy(u.vars, u.kept)
-	if u.cookies == nil || !slices.Contains(u.Keep, cookies) {
-		u.cookies = map[string]string{}
+	if !slices.Contains(u.Keep, cookies) {
+		clear(u.cookies)
 	}
 	defer u.remember()
 	start, thought := due, time.Duration(0)
@@ -144,7 +152,7 @@ func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, se
 			}
 			due = end.Add(think)
 			thought += think
-			sending, err := u.build(s)
+			err = u.build(s)
 			if now := time.Now(); now.After(due) && (!u.Awaited || i > 0 || round > 0) {
 				due = now
 			}
@@ -152,7 +160,7 @@ func (u *User) Play(ctx context.Context, stop <-chan struct{}, due time.Time, se
 				v.Interrupted, v.Step = true, i
 				return v
 			}
-			req, err := u.attempts(ctx, stop, i, s, sending, err, due)
+			req, err := u.attempts(ctx, stop, i, s, err, due)
 			end = req.End
 			if req.Interrupted {
 				v.Interrupted, v.Step = true, i
@@ -263,9 +271,9 @@ func sleep(ctx context.Context, stop <-chan struct{}, until time.Time) bool {
 }
 
 // attempts does a step's request, again where it may be sent again. The error says why the step failed.
-func (u *User) attempts(ctx context.Context, stop <-chan struct{}, i int, s *step, sending *http.Request, unmade error, due time.Time) (*Request, error) {
+func (u *User) attempts(ctx context.Context, stop <-chan struct{}, i int, s *step, unmade error, due time.Time) (*Request, error) {
 	for try := 0; ; try++ {
-		r, retry, err := u.request(ctx, i, s, sending, unmade, due)
+		r, retry, err := u.request(ctx, i, s, unmade, due)
 		u.site.Each(r)
 		again := try < s.Retry.Times && (slices.Contains(s.retries, r.Status) || r.Status == 0)
 		if err == nil || r.Interrupted || !again {
@@ -276,15 +284,13 @@ func (u *User) attempts(ctx context.Context, stop <-chan struct{}, i int, s *ste
 			r.Interrupted = true
 			return r, err
 		}
-		if sending.GetBody != nil {
-			sending.Body, _ = sending.GetBody() // from memory: it cannot fail
-		}
 	}
 }
 
 // request sends one request and takes in the answer. unmade says why there is none to send.
-func (u *User) request(ctx context.Context, i int, s *step, sending *http.Request, unmade error, due time.Time) (r *Request, retry time.Duration, err error) {
-	r = &Request{Step: i, Due: due}
+func (u *User) request(ctx context.Context, i int, s *step, unmade error, due time.Time) (r *Request, retry time.Duration, err error) {
+	r = &u.asked
+	*r = Request{Step: i, Due: due}
 	end := func(class outcome.Class, err error) (*Request, time.Duration, error) {
 		r.End, r.Class, r.Err = time.Now(), class, err
 		if ctx.Err() != nil && err != nil {
@@ -300,22 +306,19 @@ func (u *User) request(ctx context.Context, i int, s *step, sending *http.Reques
 	if unmade != nil {
 		return end(outcome.FailedOther, unmade)
 	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	resp, err := u.site.Transport.RoundTrip(sending.WithContext(limited))
+	resp, err := u.site.Client.Do(ctx, r.Sent.Add(timeout), &u.sending)
 	if err != nil {
 		return end(Classify(err), err)
 	}
-	r.Status, r.Worker = resp.StatusCode, resp.Header.Get("X-Worker")
+	r.Status, r.Worker = resp.Status, resp.Get("X-Worker")
 	body, err := u.read(s, resp, r)
-	resp.Body.Close()
 	if err != nil {
 		return end(Classify(err), err)
 	}
-	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // absent, or a date: the journey's own wait
+	seconds, _ := strconv.Atoi(resp.Get("Retry-After")) // absent, or a date: the journey's own wait
 	retry = time.Duration(min(max(seconds, 0), 300)) * time.Second
 	u.keep(resp)
-	if class, err := u.judge(s, resp.StatusCode, body); err != nil {
+	if class, err := u.judge(s, resp.Status, body); err != nil {
 		return end(class, err)
 	}
 	if err := u.extract(s, resp, body); err != nil {
@@ -361,52 +364,63 @@ func excerpt(body []byte) string {
 }
 
 // build makes a step's request.
-func (u *User) build(s *step) (*http.Request, error) {
+func (u *User) build(s *step) error {
 	path, err := u.render(s.path)
 	if err != nil {
-		return nil, fmt.Errorf("path: %w", err)
+		return fmt.Errorf("path: %w", err)
 	}
-	ref, err := url.Parse(path)
-	if err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") {
-		return nil, fmt.Errorf("path: %q is no path", path)
+	target := s.target
+	if target == "" {
+		if target, err = escaped(path); err != nil {
+			return err
+		}
 	}
-	where := *u.site.Target
-	where.Path, where.RawPath, where.RawQuery = strings.TrimSuffix(where.Path, "/")+ref.Path, "", ref.RawQuery
-	req := &http.Request{Method: s.method, URL: &where, Host: where.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(s.headers)+3)}
-	if u.site.UserAgent != "" {
-		req.Header["User-Agent"] = []string{u.site.UserAgent}
-	}
+	q := &u.sending
+	q.Method, q.Target, q.Fields = s.method, u.base+target, q.Fields[:0]
 	for _, h := range s.headers {
 		value, err := u.render(h.text)
 		if err != nil {
-			return nil, fmt.Errorf("header %s: %w", h.name, err)
+			return fmt.Errorf("header %s: %w", h.name, err)
 		}
-		if value != "" {
-			req.Header[h.name] = []string{value}
+		if value != "" && (h.name != "Cookie" || len(u.cookies) == 0) {
+			q.Fields = append(q.Fields, http1.Field{Name: h.name, Value: value})
 		}
+	}
+	if u.site.UserAgent != "" {
+		u.field("User-Agent", u.site.UserAgent)
 	}
 	if len(u.cookies) > 0 {
 		var all []string
 		for _, name := range sorted(u.cookies) {
 			all = append(all, name+"="+u.cookies[name])
 		}
-		req.Header["Cookie"] = []string{strings.Join(all, "; ")}
+		u.field("Cookie", strings.Join(all, "; "))
 	}
-	if s.Gzip && req.Header["Accept-Encoding"] == nil {
-		req.Header["Accept-Encoding"] = []string{"gzip"}
+	if s.Gzip {
+		u.field("Accept-Encoding", "gzip")
 	}
-	body, err := u.body(s, req)
-	if err != nil || body == nil {
-		return req, err
+	q.Body, err = u.body(s)
+	return err
+}
+
+// escaped is a path, with its query, as a request line has it.
+func escaped(path string) (string, error) {
+	ref, err := url.Parse(path)
+	if err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") {
+		return "", fmt.Errorf("path: %q is no path", path)
 	}
-	req.ContentLength = int64(len(body))
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	req.Body, err = req.GetBody()
-	return req, err
+	return (&url.URL{Path: ref.Path, RawQuery: ref.RawQuery}).RequestURI(), nil
+}
+
+// field adds a line to the header that is sent, where the scenario does not write it itself.
+func (u *User) field(name, value string) {
+	if !slices.ContainsFunc(u.sending.Fields, func(f http1.Field) bool { return f.Name == name }) {
+		u.sending.Fields = append(u.sending.Fields, http1.Field{Name: name, Value: value})
+	}
 }
 
 // body is what a request sends, nil for nothing.
-func (u *User) body(s *step, req *http.Request) ([]byte, error) {
+func (u *User) body(s *step) ([]byte, error) {
 	var body []byte
 	switch {
 	case s.form != nil:
@@ -419,18 +433,14 @@ func (u *User) body(s *step, req *http.Request) ([]byte, error) {
 			form.Set(f.name, value)
 		}
 		body = []byte(form.Encode())
-		if req.Header["Content-Type"] == nil {
-			req.Header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
-		}
+		u.field("Content-Type", "application/x-www-form-urlencoded")
 	case !s.body.empty():
 		text, err := u.render(s.body)
 		if err != nil {
 			return nil, fmt.Errorf("body: %w", err)
 		}
 		body = []byte(text)
-		if req.Header["Content-Type"] == nil {
-			req.Header["Content-Type"] = []string{"application/json"}
-		}
+		u.field("Content-Type", "application/json")
 	default:
 		return nil, nil
 	}
@@ -443,20 +453,20 @@ func (u *User) body(s *step, req *http.Request) ([]byte, error) {
 	if err := errors.Join(err, w.Close()); err != nil {
 		return nil, err
 	}
-	req.Header["Content-Encoding"] = []string{"gzip"}
+	u.field("Content-Encoding", "gzip")
 	return packed.Bytes(), nil
 }
 
 // read reads an answer to its end. What nobody looks at is only counted.
-func (u *User) read(s *step, resp *http.Response, r *Request) ([]byte, error) {
-	wire := &counter{r: resp.Body, n: &r.Bytes}
-	if !s.wholeBody && resp.StatusCode < 400 {
-		_, err := io.Copy(io.Discard, wire)
+func (u *User) read(s *step, resp *http1.Response, r *Request) (body []byte, err error) {
+	if !s.wholeBody && resp.Status < 400 {
+		r.Bytes, err = io.Copy(io.Discard, resp)
 		return nil, err
 	}
+	wire := &counter{r: resp, n: &r.Bytes}
 	u.buf.Reset()
 	var plain io.Reader = wire
-	if resp.Header.Get("Content-Encoding") == "gzip" {
+	if resp.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(wire)
 		if err != nil {
 			return nil, fmt.Errorf("read the answer: %w", err)
@@ -466,7 +476,7 @@ func (u *User) read(s *step, resp *http.Response, r *Request) ([]byte, error) {
 	if _, err := u.buf.ReadFrom(io.LimitReader(plain, maxAnswer)); err != nil {
 		return nil, err
 	}
-	_, err := io.Copy(io.Discard, wire) // to the end of the connection's message
+	_, err = io.Copy(io.Discard, wire) // to the end of the connection's message
 	return u.buf.Bytes(), err
 }
 
@@ -482,20 +492,20 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 // keep takes in the cookies of an answer. There is one site, so domains and paths are not looked at.
-func (u *User) keep(resp *http.Response) {
-	if resp.Header["Set-Cookie"] == nil {
-		return
-	}
-	for _, c := range resp.Cookies() {
-		if c.MaxAge < 0 || c.Value == "" {
+func (u *User) keep(resp *http1.Response) {
+	for _, line := range resp.All("Set-Cookie") {
+		c, err := http.ParseSetCookie(line)
+		switch {
+		case err != nil: // as browsers do
+		case c.MaxAge < 0 || c.Value == "":
 			delete(u.cookies, c.Name)
-		} else {
+		default:
 			u.cookies[c.Name] = c.Value
 		}
 	}
 }
 
-func (u *User) extract(s *step, resp *http.Response, body []byte) error {
+func (u *User) extract(s *step, resp *http1.Response, body []byte) error {
 	var document map[string]json.RawMessage // only what is asked for is taken apart further
 	for _, e := range s.extract {
 		var value any
@@ -516,7 +526,7 @@ func (u *User) extract(s *step, resp *http.Response, body []byte) error {
 				value, found = string(m[1]), true
 			}
 		case e.Header != "":
-			v := resp.Header.Get(e.Header)
+			v := resp.Get(e.Header)
 			value, found = v, v != ""
 		case e.Cookie != "":
 			value, found = u.cookies[e.Cookie], u.cookies[e.Cookie] != ""
@@ -638,6 +648,13 @@ func functions(u *User) template.FuncMap {
 				return nil
 			}
 			return rows[(u.number-1)%len(rows)]
+		},
+		"row": func(name string) (map[string]string, error) {
+			rows := u.site.Data[name]
+			if len(rows) == 0 {
+				return nil, fmt.Errorf("row: data %s has none", name)
+			}
+			return rows[u.rng.IntN(len(rows))], nil
 		},
 		"split": strings.Split,
 		"where": func(list any, field, value string) []any {

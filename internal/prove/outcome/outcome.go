@@ -167,17 +167,10 @@ type Fleet struct {
 	Signals []Resource     `json:"signals"`
 }
 
-// Rule is a rule in force when the run began.
+// Rule is a rule in force when the run began, and the state of its alarm then.
 type Rule struct {
-	Policy    string         `json:"policy"`
-	Mode      fleet.Mode     `json:"mode"`
-	Signal    string         `json:"signal"`
-	Unit      fleet.Unit     `json:"unit"`
-	Operator  fleet.Operator `json:"operator"`
-	Threshold float64        `json:"threshold"`
-	Change    int            `json:"scale_change"`
-	M         int            `json:"datapoints_to_alarm"`
-	N         int            `json:"evaluation_periods"`
+	fleet.Rule
+	State fleet.AlarmState `json:"state"`
 }
 
 // Sized is a fleet's size at a time.
@@ -209,7 +202,7 @@ const (
 	Duration     Measure = "duration"     // seconds, at most; Of: a journey; Quantile
 	Signal       Measure = "signal"       // the signal's unit, at most; Of: its name; the mean over the time judged
 	ErrorRate    Measure = "error_rate"   // share 0..1 of requests, at most
-	Availability Measure = "availability" // share 0..1 of slots with requests in which at least one succeeded, at least
+	Availability Measure = "availability" // share 0..1 of the time with requests in which at least one of a slot succeeded, at least
 	Throughput   Measure = "throughput"   // successful requests/s on average, at least
 	// Of the scaling.
 	TimeToScale Measure = "time_to_scale"     // seconds from the breach to the new worker serving, at most

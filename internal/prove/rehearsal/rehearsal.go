@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -45,9 +44,12 @@ type Plan struct {
 	Scenario *scenario.Scenario
 	Target   *url.URL
 	Seed     uint64
-	TLS      *tls.Config // nil: the system's trust
-	Daemon   Daemon      // nil: none is asked
-	Version  string      // of this program
+	TLS      *tls.Config    // nil: the system's trust
+	Dial     http1.DialFunc // opens connections; nil: TCP
+	Daemon   Daemon         // nil: none is asked
+	Version  string         // of this program
+	// Each hears of each request of the crowd that ended, from many goroutines; what it is given is used again. It may be nil.
+	Each func(journey string, q *journey.Request)
 	// Progress hears how it goes, once a second. It may be nil.
 	Progress func(Progress)
 	Note     func(string) // hears of stages: the dry run, the cleanup. It may be nil.
@@ -104,7 +106,9 @@ func Play(ctx context.Context, p Plan) (*outcome.Run, error) {
 		return r.finish(), err
 	}
 	r.reset()
+	r.crowded = true
 	r.crowd(ctx)
+	r.crowded = false
 	r.settle(ctx)
 	r.tidy(ctx)
 	return r.finish(), nil
@@ -120,7 +124,7 @@ type run struct {
 	data    map[string][]map[string]string
 	steps   map[string][]*stepTally // by journey
 	visits  map[string]*visitTally
-	shared  *http1.Transport
+	single  *http1.Client // of the dry run and the clean-up
 	watched *watch
 
 	requests, failed, late, dropped atomic.Uint64
@@ -128,7 +132,8 @@ type run struct {
 	visit                           atomic.Uint64
 	users                           atomic.Int64
 
-	halted chan struct{} // closed when the run is cut: visits begin no further step
+	crowded bool          // the dry run is over, and the clean-up has not begun
+	halted  chan struct{} // closed when the run is cut: visits begin no further step
 
 	mu      sync.Mutex
 	created []string
@@ -162,7 +167,7 @@ func newRun(p Plan) (*run, error) {
 	if p.Note == nil {
 		p.Note = func(string) {}
 	}
-	r := &run{Plan: p, start: time.Now(), vars: map[string]any{}, shared: &http1.Transport{TLS: p.TLS}, errs: map[string]int{}, halted: make(chan struct{})}
+	r := &run{Plan: p, start: time.Now(), vars: map[string]any{}, single: http1.New(p.Target, p.TLS, p.Dial), errs: map[string]int{}, halted: make(chan struct{})}
 	for k, v := range p.Scenario.Vars {
 		r.vars[k] = v
 	}
@@ -202,7 +207,7 @@ func (r *run) reset() {
 	r.start = time.Now()
 }
 
-func (r *run) close() { r.shared.CloseIdleConnections() }
+func (r *run) close() { r.single.Close() }
 
 func (r *run) cut(why string) {
 	r.mu.Lock()
@@ -250,7 +255,7 @@ func (r *run) dry(ctx context.Context) error {
 // once has one user play a journey, on the bare network and without a thought, and returns what its steps extracted.
 func (r *run) once(ctx context.Context, name string, more map[string]any) (map[string]any, error) {
 	j := r.Scenario.Program(name).Hasty()
-	u, err := j.NewUser(r.site(name, r.shared), 1)
+	u, err := j.NewUser(r.site(name, r.single), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -275,8 +280,8 @@ func (r *run) take(created []string) {
 }
 
 // site is what a journey's users load.
-func (r *run) site(name string, transport http.RoundTripper) *journey.Site {
-	return &journey.Site{Target: r.Target, Transport: transport, Timeout: r.Scenario.Timeout, Vars: r.vars, Data: r.data,
+func (r *run) site(name string, client *http1.Client) *journey.Site {
+	return &journey.Site{Target: r.Target, Client: client, Timeout: r.Scenario.Timeout, Vars: r.vars, Data: r.data,
 		Each: func(q *journey.Request) { r.count(name, q) }, UserAgent: "tidemark-loadtest"}
 }
 
@@ -307,6 +312,9 @@ func (r *run) count(name string, q *journey.Request) {
 		s.Failed[q.Class]++
 	}
 	t.mu.Unlock()
+	if r.Each != nil && r.crowded {
+		r.Each(name, q)
+	}
 	n := r.requests.Add(1)
 	if n == uint64(r.Scenario.Limits.Requests) {
 		r.cut(fmt.Sprintf("limits.requests was reached: %d requests", n))
@@ -433,10 +441,23 @@ func (r *run) stream(begin, going context.Context, i int) {
 		r.live(begin, going, l)
 		return
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	program := r.Scenario.Program(l.Journey)
-	var free sync.Pool
+	visitors := pool{
+		paced: l.Connection == scenario.Kept,
+		hire:  func() (*visitor, error) { return r.visitor(program, l) },
+		visit: func(v *visitor, a arrival) {
+			defer r.open.Add(-1)
+			r.visitOnce(going, v, l, a.at, a.more)
+			if l.Connection != scenario.Kept {
+				v.hangUp()
+			}
+		},
+		failed: func(err error) {
+			r.open.Add(-1)
+			r.note("%s: %v", l.Journey, err)
+		},
+	}
+	defer visitors.leave()
 	arrive := func(at time.Duration, more map[string]any) {
 		full := r.open.Add(1) > int64(r.Scenario.Limits.Connections)
 		r.began(at, full)
@@ -444,22 +465,7 @@ func (r *run) stream(begin, going context.Context, i int) {
 			r.open.Add(-1)
 			return
 		}
-		wg.Go(func() {
-			defer r.open.Add(-1)
-			v, ok := free.Get().(*visitor)
-			if !ok {
-				var err error
-				if v, err = r.visitor(program, l); err != nil {
-					r.note("%s: %v", l.Journey, err)
-					return
-				}
-			}
-			r.visitOnce(going, v, l, at, more)
-			if l.Connection != scenario.Kept {
-				v.hangUp()
-			}
-			free.Put(v)
-		})
+		visitors.send(arrival{at, more})
 	}
 	for _, a := range r.Scenario.Arrivals(i) {
 		if a.At >= r.Scenario.Duration || !sleep(begin, r.start.Add(a.At)) {
@@ -510,47 +516,27 @@ func (r *run) live(begin, going context.Context, l *scenario.Load) {
 // visitor is a user with a connection of its own.
 type visitor struct {
 	*journey.User
-	carrier *carrier
-	link    *shape.Link
-}
-
-// carrier is a transport that can be replaced, so that the next visit dials anew.
-type carrier struct {
-	tls  *tls.Config
-	link *shape.Link
-	now  *http1.Transport
-}
-
-func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
-	if c.now == nil {
-		c.now = &http1.Transport{TLS: c.tls}
-		if c.link != nil {
-			c.now.DialContext = c.link.DialContext
-		}
-	}
-	return c.now.RoundTrip(req)
+	client *http1.Client
+	link   *shape.Link
 }
 
 func (r *run) visitor(p *journey.Program, l *scenario.Load) (*visitor, error) {
 	n := r.users.Add(1)
-	v := &visitor{carrier: &carrier{tls: r.TLS}}
+	v := &visitor{}
+	dial := r.Dial
 	if l.Network.Name != "" {
-		v.link = shape.New(l.Network.Profile, r.Seed+uint64(n), nil)
-		v.carrier.link = v.link
+		v.link = shape.New(l.Network.Profile, r.Seed+uint64(n), shape.DialFunc(r.Dial))
+		dial = v.link.DialContext
 	}
+	v.client = http1.New(r.Target, r.TLS, dial)
 	var err error
-	if v.User, err = p.NewUser(r.site(p.Name, v.carrier), int(n)); err == nil {
+	if v.User, err = p.NewUser(r.site(p.Name, v.client), int(n)); err == nil {
 		v.Awaited = l.Users == 0
 	}
 	return v, err
 }
 
-func (v *visitor) hangUp() {
-	if v.carrier.now != nil {
-		v.carrier.now.CloseIdleConnections()
-		v.carrier.now = nil
-	}
-}
+func (v *visitor) hangUp() { v.client.Close() }
 
 func (v *visitor) close() {
 	v.hangUp()
@@ -731,12 +717,10 @@ func (r *run) finish() *outcome.Run {
 	for _, at := range slices.Sorted(maps.Keys(r.slots)) {
 		g.Slots = append(g.Slots, *r.slots[at])
 	}
-	own := prove.Summary{Requests: int(g.Requests), Dropped: int(g.Dropped), Lag: r.lag, CPU: r.cpu, Took: r.took, Cores: runtime.GOMAXPROCS(0)}
-	for _, l := range own.Limits() {
-		if r.took == 0 {
-			break // there was no crowd
+	if r.took > 0 { // there was a crowd
+		for _, l := range (prove.Effort{Requests: g.Requests, Dropped: g.Dropped, LagP99: g.LagP99, CPU: r.cpu, Took: r.took, Cores: runtime.GOMAXPROCS(0)}).Limits() {
+			g.Limits = append(g.Limits, l.String())
 		}
-		g.Limits = append(g.Limits, l.String())
 	}
 	worst := slices.Collect(maps.Keys(r.errs))
 	slices.SortFunc(worst, func(a, b string) int { return r.errs[b] - r.errs[a] })
@@ -744,6 +728,28 @@ func (r *run) finish() *outcome.Run {
 		o.Notes = append(o.Notes, fmt.Sprintf("%d times: %s", r.errs[e], e))
 	}
 	return o
+}
+
+// Total is all that a run asked, or that one of its journeys did, as one slot.
+func Total(o *outcome.Run, journey string) (sum outcome.Slot) {
+	sum.Failed = map[outcome.Class]uint64{}
+	for i := range o.Steps {
+		if journey != "" && o.Steps[i].Journey != journey {
+			continue
+		}
+		for j := range o.Steps[i].Slots {
+			s := &o.Steps[i].Slots[j]
+			sum.Count += s.Count
+			sum.Interrupted += s.Interrupted
+			sum.Bytes += s.Bytes
+			sum.Latency.Add(&s.Latency.Histogram)
+			sum.Service.Add(&s.Service.Histogram)
+			for class, n := range s.Failed {
+				sum.Failed[class] += n
+			}
+		}
+	}
+	return sum
 }
 
 // Save writes an outcome into a folder, whole or not at all, and returns the file.

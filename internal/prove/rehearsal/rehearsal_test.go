@@ -7,20 +7,26 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
+	"tidemark/internal/prove"
+	"tidemark/internal/prove/http1"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/scenario"
 	"tidemark/internal/record"
@@ -31,9 +37,6 @@ const header = "name: test\nduration: %s\ntimeout: 3s\ndrain: 3s\njourneys:\n- {
 // plan is a scenario of a few lines against a server.
 func plan(t testing.TB, target, text string) Plan {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("slow: plays a load for seconds")
-	}
 	s, err := scenario.Parse("test.yaml", []byte(text), scenario.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -49,74 +52,153 @@ func steady(length string, rate int) string {
 	return fmt.Sprintf(header, length) + fmt.Sprintf("load: [{journey: visit, arrivals: even, rate: [{at: 0s, rate: %d}]}]\n", rate)
 }
 
-func total(o *outcome.Run) (sum outcome.Slot) {
-	sum.Failed = map[outcome.Class]uint64{}
-	for i := range o.Steps {
-		for j := range o.Steps[i].Slots {
-			s := &o.Steps[i].Slots[j]
-			sum.Count += s.Count
-			sum.Interrupted += s.Interrupted
-			sum.Latency.Add(&s.Latency.Histogram)
-			sum.Service.Add(&s.Service.Histogram)
-			for class, n := range s.Failed {
-				sum.Failed[class] += n
-			}
-		}
+func total(o *outcome.Run) outcome.Slot { return Total(o, "") }
+
+// memory is a listener whose connections stay in this process, so that time can be virtual.
+type memory struct {
+	conns chan net.Conn
+	over  chan struct{}
+	once  sync.Once
+}
+
+func (m *memory) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.conns:
+		return c, nil
+	case <-m.over:
+		return nil, net.ErrClosed
 	}
-	return sum
+}
+
+func (m *memory) Close() error   { m.once.Do(func() { close(m.over) }); return nil }
+func (m *memory) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (m *memory) dial(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case m.conns <- theirs:
+		return ours, nil
+	case <-m.over:
+		return nil, net.ErrClosed
+	}
+}
+
+// inMemory plays in virtual time, on a server that is part of the test.
+func inMemory(t *testing.T, server *http.Server, play func(t *testing.T, dial http1.DialFunc)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{conns: make(chan net.Conn), over: make(chan struct{})}
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			server.Serve(m) // it ends by Close
+		}()
+		play(t, m.dial)
+		server.Close()
+		<-served
+	})
+}
+
+// played plays a scenario to its end against a handler, in virtual time.
+func played(t *testing.T, h http.HandlerFunc, text string) (o *outcome.Run) {
+	t.Helper()
+	inMemory(t, &http.Server{Handler: h}, func(t *testing.T, dial http1.DialFunc) {
+		p := plan(t, "http://127.0.0.1", text)
+		p.Dial = dial
+		var err error
+		if o, err = Play(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return o
+}
+
+func about(t *testing.T, what string, got, want float64) {
+	t.Helper()
+	if math.Abs(got-want) > 0.02*want { // a histogram's bucket is that wide
+		t.Errorf("%s is %.4g, in truth %.4g", what, got, want)
+	}
 }
 
 func TestFixedDelay(t *testing.T) {
-	t.Parallel()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	o := played(t, func(w http.ResponseWriter, _ *http.Request) {
 		time.Sleep(50 * time.Millisecond)
 		w.Header().Set("X-Worker", "11")
-	}))
-	defer srv.Close()
-	o, err := Play(t.Context(), plan(t, srv.URL, steady("2s", 100)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	}, steady("10s", 100))
 	sum := total(o)
-	if sum.Count < 198 || sum.Count > 200 || len(sum.Failed) != 0 || o.Cut != "" {
-		t.Errorf("%d requests, %v failed, cut %q", sum.Count, sum.Failed, o.Cut)
+	if sum.Count < 999 || sum.Count > 1000 || len(sum.Failed) != 0 || o.Cut != "" || o.Generator.Late != 0 || len(o.Generator.Limits) != 0 {
+		t.Errorf("%d requests, %v failed, cut %q, %+v", sum.Count, sum.Failed, o.Cut, o.Generator)
 	}
-	// Never less than the server takes. What more it is, the machine has to do with.
-	if p50 := sum.Latency.Quantile(0.5); p50 < 0.049 {
-		t.Errorf("p50 %.3f s", p50)
+	for _, q := range []float64{0.01, 0.5, 0.99} {
+		about(t, fmt.Sprintf("p%g", 100*q), sum.Latency.Quantile(q), 0.05)
 	}
 	if len(o.Workers) != 1 || o.Workers[0].ID != "11" {
 		t.Errorf("workers %+v", o.Workers)
 	}
 }
 
-// A service that stops for a second must show it in the percentiles as its users would feel it: of 4 seconds of arrivals, a quarter come
-// during the stall and wait for its end, half a second on average.
+// A service that stands still for a second shows it as its users feel it: of ten seconds' requests a tenth waits, the first a second, the
+// last not at all.
 func TestStallIsFelt(t *testing.T) {
-	t.Parallel()
-	var began atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		now := time.Now()
-		began.CompareAndSwap(0, now.UnixNano())
-		since := now.Sub(time.Unix(0, began.Load()))
-		if since > time.Second && since < 2*time.Second {
-			time.Sleep(2*time.Second - since)
+	var began time.Time
+	o := played(t, func(http.ResponseWriter, *http.Request) {
+		if began.IsZero() {
+			began = time.Now()
 		}
-	}))
-	defer srv.Close()
-	o, err := Play(t.Context(), plan(t, srv.URL, steady("4s", 100)))
-	if err != nil {
-		t.Fatal(err)
-	}
+		time.Sleep(time.Millisecond)
+		if since := time.Since(began); since >= 5*time.Second && since < 6*time.Second {
+			time.Sleep(6*time.Second - since)
+		}
+	}, steady("10s", 100))
 	sum := total(o)
-	p80, p95 := sum.Latency.Quantile(0.80), sum.Latency.Quantile(0.95)
-	if p95 < 0.7 || p95 > 1.1 || p80 < 0.1 {
-		t.Errorf("p80 %.3f s, p95 %.3f s of %d", p80, p95, sum.Count)
+	for q, want := range map[float64]float64{0.5: 0.001, 0.95: 0.5, 0.99: 0.9} {
+		if got := sum.Latency.Quantile(q); math.Abs(got-want) > 0.03*want+0.001 {
+			t.Errorf("p%g is %.3f s, in truth %.3f", 100*q, got, want)
+		}
+	}
+}
+
+// What takes the generator's own CPU is told, here a server in the same process that computes for nineteen of twenty seconds.
+func TestStarvingIsTold(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	o := played(t, func(http.ResponseWriter, *http.Request) {
+		for before := prove.OwnCPU(); prove.OwnCPU()-before < 95*time.Millisecond; {
+		}
+	}, steady("1s", 10)) // of virtual time, in which computing takes none
+	if !slices.Equal(o.Generator.Limits, []string{prove.Starving.String()}) {
+		t.Errorf("%+v", o.Generator)
+	}
+}
+
+// So is a start that comes late: here others keep the only core for ten milliseconds at a time.
+func TestLagIsTold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: keeps a core busy")
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer srv.Close()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var over atomic.Bool
+	var busy sync.WaitGroup
+	for range 4 {
+		busy.Go(func() {
+			for !over.Load() {
+			}
+		})
+	}
+	o, err := Play(t.Context(), plan(t, srv.URL, steady("1s", 50)))
+	over.Store(true)
+	busy.Wait()
+	if err != nil || !slices.Contains(o.Generator.Limits, prove.Lagging.String()) || o.Generator.Late == 0 {
+		t.Errorf("%v, %+v", err, o.Generator)
 	}
 }
 
 // What ends a service ends no outcome.
 func TestServiceDiesMidway(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: plays a load for seconds")
+	}
 	t.Parallel()
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	time.AfterFunc(time.Second, func() {
@@ -172,66 +254,88 @@ func TestDryRunFindsWhatIsWrong(t *testing.T) {
 }
 
 func TestInterruptedRunIsPartial(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
 	var n atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		if n.Add(1) == 30 {
+	var cancel func()
+	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		switch n.Add(1) {
+		case 31: // with the dry run's
 			cancel()
+		case 11: // one that does not end
+			<-r.Context().Done()
 		}
-	}))
-	defer srv.Close()
-	start := time.Now()
-	o, err := Play(ctx, plan(t, srv.URL, steady("1h", 50)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(o.Cut, "interrupted") || total(o).Count < 25 || time.Since(start) > 30*time.Second {
-		t.Errorf("cut %q, %d requests in %s", o.Cut, total(o).Count, time.Since(start))
-	}
+	})}
+	inMemory(t, server, func(t *testing.T, dial http1.DialFunc) {
+		p := plan(t, "http://127.0.0.1", steady("1h", 50))
+		p.Dial = dial
+		start := time.Now()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		cancel = stop
+		o, err := Play(ctx, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The one that is open is given until its own time-out, which comes before the grace.
+		if sum := total(o); !strings.Contains(o.Cut, "interrupted") || sum.Count != 30 || sum.Failed[outcome.FailedTimeout] != 1 || time.Since(start) > 4*time.Second {
+			t.Errorf("cut %q, %d requests in %s, failed %v", o.Cut, sum.Count, time.Since(start), sum.Failed)
+		}
+	})
 }
 
 func TestLimitsBoundARun(t *testing.T) {
-	t.Parallel()
 	var most, now atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	o := played(t, func(http.ResponseWriter, *http.Request) {
 		for n := now.Add(1); n > most.Load(); {
 			most.Store(n)
 		}
 		defer now.Add(-1)
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-r.Context().Done():
+		time.Sleep(100 * time.Millisecond)
+	}, "limits: {requests: 100, connections: 3}\n"+steady("1h", 100))
+	// Three at a time, 100 ms each, of a hundred in a second.
+	if !strings.Contains(o.Cut, "limits.requests") || most.Load() != 3 || o.Generator.Dropped < 200 || !slices.Equal(o.Generator.Limits, []string{prove.Dropping.String()}) {
+		t.Errorf("cut %q, %d at once, %d dropped, %+v", o.Cut, most.Load(), o.Generator.Dropped, o.Generator.Limits)
+	}
+	if n := total(o).Count; n < 100 || n > 102 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// A run ends when its time is over, also where a service never answers.
+func TestTimeBoundsARun(t *testing.T) {
+	var dry atomic.Bool
+	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if dry.Swap(true) {
+			<-r.Context().Done()
 		}
-	}))
-	defer srv.Close()
-	o, err := Play(t.Context(), plan(t, srv.URL, "limits: {requests: 100, connections: 3}\n"+steady("1h", 100)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(o.Cut, "limits.requests") || most.Load() > 3 || o.Generator.Dropped == 0 || len(o.Generator.Limits) == 0 {
-		t.Errorf("cut %q, %d at once, %+v", o.Cut, most.Load(), o.Generator.Limits)
-	}
-	if total(o).Count > 200 {
-		t.Errorf("%d requests", total(o).Count)
-	}
+	})}
+	inMemory(t, server, func(t *testing.T, dial http1.DialFunc) {
+		p := plan(t, "http://127.0.0.1", strings.Replace(steady("10s", 10), "timeout: 3s", "timeout: 1h", 1))
+		p.Dial = dial
+		start := time.Now()
+		o, err := Play(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := total(o); time.Since(start) != 13*time.Second || sum.Count != 0 || sum.Interrupted < 99 || !strings.Contains(strings.Join(o.Notes, "\n"), "were cut") {
+			t.Errorf("%d requests, %d cut, after %s: %q", sum.Count, sum.Interrupted, time.Since(start), o.Notes)
+		}
+	})
 }
 
 // The staircase ends where the service breaks.
 func TestStaircaseFindsTheKnee(t *testing.T) {
-	t.Parallel()
-	var turn sync.Mutex // one at a time, 20 ms each: 50 a second
-	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		turn.Lock()
-		defer turn.Unlock()
-		time.Sleep(20 * time.Millisecond)
-	}))
-	defer srv.Close()
-	text := fmt.Sprintf(header, "20s") + "load: [{journey: visit, arrivals: even, steps: {first: 10, factor: 3, each: 2s}}]\nstop_when: {p95: 300ms}\n"
-	o, err := Play(t.Context(), plan(t, srv.URL, text))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var mu sync.Mutex
+	var free time.Time // one at a time, 20 ms each: 50 a second
+	o := played(t, func(http.ResponseWriter, *http.Request) {
+		mu.Lock()
+		if now := time.Now(); free.Before(now) {
+			free = now
+		}
+		free = free.Add(20 * time.Millisecond)
+		mine := free
+		mu.Unlock()
+		time.Sleep(time.Until(mine))
+	}, fmt.Sprintf(header, "20s")+"load: [{journey: visit, arrivals: even, steps: {first: 10, factor: 3, each: 2s}}]\nstop_when: {p95: 300ms}\n")
 	if !strings.Contains(o.Cut, "stop_when") || !strings.Contains(o.Cut, "at 90 visits/s") {
 		t.Errorf("cut %q, notes %q", o.Cut, o.Notes)
 	}
@@ -239,18 +343,15 @@ func TestStaircaseFindsTheKnee(t *testing.T) {
 
 // What a run created is given to the clean-up.
 func TestCleanup(t *testing.T) {
-	t.Parallel()
 	var made, gone atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	o := played(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/make" {
 			fmt.Fprintf(w, `{"id": %d}`, made.Add(1))
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
 		gone.Add(int64(len(strings.Fields(string(body)))))
-	}))
-	defer srv.Close()
-	o, err := Play(t.Context(), plan(t, srv.URL, `
+	}, `
 name: test
 duration: 2s
 cleanup: remove
@@ -258,10 +359,7 @@ journeys:
 - {name: make, steps: [{name: make, path: /make, extract: {id: {json: /id}}, creates: "{{.id}}"}]}
 - {name: remove, steps: [{name: remove, path: /remove, body: "{{range .created}}{{.}} {{end}}"}]}
 load: [{journey: make, rate: [{at: 0s, rate: 100}]}]
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
+`)
 	if made.Load() < 100 || gone.Load() != made.Load() || len(o.Cleanup) != 1 || !strings.Contains(o.Cleanup[0], "were removed") {
 		t.Errorf("%d made, %d removed, %q", made.Load(), gone.Load(), o.Cleanup)
 	}
@@ -272,15 +370,6 @@ load: [{journey: make, rate: [{at: 0s, rate: 100}]}]
 
 // A log is asked again, in its order and distances.
 func TestReplayAsksAgain(t *testing.T) {
-	t.Parallel()
-	var mu sync.Mutex
-	var asked []string
-	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		asked = append(asked, r.URL.String())
-	}))
-	defer srv.Close()
 	log := filepath.Join(t.TempDir(), "access.log")
 	var text strings.Builder
 	for i := range 3 {
@@ -289,40 +378,66 @@ func TestReplayAsksAgain(t *testing.T) {
 	if err := os.WriteFile(log, []byte(text.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	o, err := Play(t.Context(), plan(t, srv.URL, fmt.Sprintf("name: test\nduration: 6s\nload: [{replay: {file: %s}}]\n", log)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var asked []string
+	var times []time.Time
+	o := played(t, func(_ http.ResponseWriter, r *http.Request) {
+		asked, times = append(asked, r.URL.String()), append(times, time.Now())
+	}, fmt.Sprintf("name: test\nduration: 6s\nload: [{replay: {file: %s}}]\n", log))
 	if got := strings.Join(asked, " "); got != "/0?q=a%20b /0?q=a%20b /1?q=a%20b /2?q=a%20b" || total(o).Count != 3 { // the dry run first
-		t.Errorf("asked %s, %d counted", got, total(o).Count)
+		t.Fatalf("asked %s, %d counted", got, total(o).Count)
+	}
+	if gap := times[3].Sub(times[1]); gap < 3*time.Second || gap > 5*time.Second { // each somewhere in its second
+		t.Errorf("%s from the first to the last", gap)
 	}
 }
 
 func TestUsersComeAgain(t *testing.T) {
-	t.Parallel()
-	var conns atomic.Int64
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			conns.Add(1)
-		}
+	for _, c := range []struct {
+		more        string
+		connections int64
+	}{{"", 5 + 1}, {", connection: new", 5*10 + 1}} { // one more for the dry run
+		var conns atomic.Int64
+		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(100 * time.Millisecond) }), ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateNew {
+				conns.Add(1)
+			}
+		}}
+		inMemory(t, server, func(t *testing.T, dial http1.DialFunc) {
+			p := plan(t, "http://127.0.0.1", fmt.Sprintf(header, "10s")+"load: [{journey: visit, users: 5, pause: 900ms"+c.more+"}]\n")
+			p.Dial = dial
+			o, err := Play(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sum := total(o); sum.Count != 50 || conns.Load() != c.connections {
+				t.Errorf("%d visits over %d connections%s; a user comes every second", sum.Count, conns.Load(), c.more)
+			}
+		})
 	}
-	srv.Start()
-	defer srv.Close()
-	o, err := Play(t.Context(), plan(t, srv.URL, fmt.Sprintf(header, "2s")+"load: [{journey: visit, users: 5, pause: 100ms}]\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := total(o).Count; n < 25 || n > 105 || conns.Load() != 6 { // one more for the dry run
-		t.Errorf("%d visits over %d connections", n, conns.Load())
-	}
-	conns.Store(0)
-	o, err = Play(t.Context(), plan(t, srv.URL, fmt.Sprintf(header, "2s")+"load: [{journey: visit, users: 5, pause: 100ms, connection: new}]\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := total(o).Count; conns.Load() != int64(n)+1 {
-		t.Errorf("%d visits over %d connections, and each was to have its own", n, conns.Load())
+}
+
+// Arrivals whose connections are kept need as many as there are at a time.
+func TestArrivalsKeepTheirConnections(t *testing.T) {
+	for _, c := range []struct {
+		more        string
+		connections int64
+	}{{"connection: kept, ", 5 + 1}, {"", 99 + 1}} {
+		var conns atomic.Int64
+		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(495 * time.Millisecond) }), ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateNew {
+				conns.Add(1)
+			}
+		}}
+		inMemory(t, server, func(t *testing.T, dial http1.DialFunc) {
+			p := plan(t, "http://127.0.0.1", fmt.Sprintf(header, "10s")+"load: [{journey: visit, "+c.more+"arrivals: even, rate: [{at: 0s, rate: 10}]}]\n")
+			p.Dial = dial
+			if _, err := Play(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if n := conns.Load(); n < c.connections || n > c.connections+1 {
+				t.Errorf("%d connections, with %q", n, c.more)
+			}
+		})
 	}
 }
 
@@ -336,7 +451,7 @@ func (s *scaler) Fleets(context.Context) ([]*control.Status, error) {
 	}
 	now := time.Unix(n, 0)
 	return []*control.Status{{Fleet: "f", Time: now, Size: fleet.Size{Known: true, Serving: int(n)}, Bounds: fleet.Bounds{Min: 1, Max: 4},
-		Rules:   []control.RuleStatus{{Policy: "p", Signal: "cpu", Threshold: 70}},
+		Rules:   []control.RuleStatus{{Rule: fleet.Rule{Policy: "p", Signal: "cpu", Threshold: 70}}},
 		Signals: []control.SignalStatus{{Name: "cpu", Reading: fleet.Reading{Value: 10 * float64(n), Time: now, Quality: fleet.Fresh}}}}}, nil
 }
 
@@ -348,22 +463,22 @@ func (s *scaler) Events(_ context.Context, q record.EventQuery) ([]fleet.Event, 
 }
 
 func TestDaemonIsWatched(t *testing.T) {
-	t.Parallel()
-	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	defer srv.Close()
-	p := plan(t, srv.URL, steady("3s", 10))
-	p.Daemon = new(scaler)
-	var workers atomic.Int64
-	p.Progress = func(g Progress) { workers.Store(max(workers.Load(), int64(g.Workers))) }
-	o, err := Play(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var workers int
+	var o *outcome.Run
+	inMemory(t, &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}, func(t *testing.T, dial http1.DialFunc) {
+		p := plan(t, "http://127.0.0.1", steady("3s", 10))
+		p.Dial, p.Daemon = dial, new(scaler)
+		p.Progress = func(g Progress) { workers = max(workers, g.Workers) }
+		var err error
+		if o, err = Play(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	})
 	if len(o.Events) != 1 || o.Events[0].ID != 6 || len(o.Fleets) != 1 || len(o.Fleets[0].Sizes) < 2 || len(o.Fleets[0].Signals[0].Readings) < 2 || o.Fleets[0].Rules[0].Threshold != 70 {
 		t.Errorf("%+v\n%+v", o.Events, o.Fleets)
 	}
-	if !strings.Contains(strings.Join(o.Notes, ""), "did not answer 1 times: away") || workers.Load() < 1 {
-		t.Errorf("%q, %d workers", o.Notes, workers.Load())
+	if !strings.Contains(strings.Join(o.Notes, ""), "did not answer 1 times: away") || workers < 1 {
+		t.Errorf("%q, %d workers", o.Notes, workers)
 	}
 }
 

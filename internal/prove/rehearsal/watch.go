@@ -93,7 +93,7 @@ func (w *watch) fleet(st *control.Status) *outcome.Fleet {
 	}
 	f := &outcome.Fleet{Name: st.Fleet, Bounds: st.Bounds, Tick: st.Tick}
 	for _, r := range st.Rules {
-		f.Rules = append(f.Rules, outcome.Rule{Policy: r.Policy, Mode: r.Mode, Signal: r.Signal, Unit: r.Unit, Operator: r.Operator, Threshold: r.Threshold, Change: r.Change, M: r.M, N: r.N})
+		f.Rules = append(f.Rules, outcome.Rule{Rule: r.Rule, State: r.State})
 	}
 	for _, s := range st.Signals {
 		f.Signals = append(f.Signals, outcome.Resource{Signal: s.Name, Unit: s.Unit})

@@ -103,6 +103,9 @@ func TestThroughputAndRoundTrip(t *testing.T) {
 	const size = 500_000
 	custom := Profile{Name: "custom", Down: 2e6, Up: 1e6, RTT: 80 * time.Millisecond}
 	for _, p := range append(Profiles, custom) {
+		if p.Jitter > 0 {
+			continue // TestJitterAndStalls
+		}
 		t.Run(p.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := New(p, 1, service(func(c net.Conn) {
@@ -281,6 +284,45 @@ func TestLossCostsBytesAndTime(t *testing.T) {
 		least := onWire(size, p.Down) * 102 / 100
 		if took := time.Since(start); took < least || took > 2*least {
 			t.Errorf("took %v; with the bytes sent again it is at least %v", took, least)
+		}
+	})
+}
+
+// On a rough network a round trip is longer by what its two segments come late, on average by all of the jitter, and one in fifty is
+// stalled: either of its segments was lost, and comes a round trip later.
+func TestJitterAndStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const trips = 20_000
+		p, _ := Named("3g-rough")
+		l := New(p, 1, service(func(c net.Conn) { io.Copy(c, c) }))
+		defer l.Close()
+		c := open(t, l)
+		wire := onWire(1, p.Up) + onWire(1, p.Down)
+		stalled, spread := 0, 0.0
+		var quick, late time.Duration
+		for range trips {
+			start := time.Now()
+			c.Write([]byte{1})
+			io.ReadFull(c, make([]byte, 1))
+			took := time.Since(start) - p.RTT - wire
+			if took < 0 {
+				t.Fatalf("%v less than a round trip takes at least", -took)
+			}
+			if took > 2*p.Jitter {
+				stalled++
+				late += took
+				continue
+			}
+			quick += took
+			spread += (took - p.Jitter).Seconds() * (took - p.Jitter).Seconds()
+		}
+		n := trips - stalled
+		within(t, "jitter, on average", quick/time.Duration(n), p.Jitter, 2)
+		within(t, "its deviation", time.Duration(math.Sqrt(spread/float64(n))*1e9), time.Duration(float64(p.Jitter)/math.Sqrt(6)), 2) // of the sum of two, each even over the whole
+		within(t, "a stall", late/time.Duration(stalled)-p.Jitter, p.RTT, 5)
+		want := trips * (1 - (1-p.Loss)*(1-p.Loss))
+		if math.Abs(float64(stalled)-want) > 4*math.Sqrt(want) {
+			t.Errorf("%d of %d round trips stalled, in theory %.0f", stalled, trips, want)
 		}
 	})
 }

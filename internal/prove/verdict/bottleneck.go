@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -30,8 +29,8 @@ type Bottleneck struct {
 	Evidence []string `json:"evidence"`
 }
 
-// symptoms: the resource that a signal is about is told by its name, and that it was short by its mean during the run, from the level on that
-// the requirements and FACTS of Odoo name. The first that matches counts: a pool with clients waiting explains busy workers, not the reverse.
+// symptoms: the resource that a signal is about is told by its name; from the level on, which the requirements, the guards' presets and FACTS
+// of Odoo name, it is short. The first that matches counts: a pool with clients waiting explains busy workers, not the reverse.
 var symptoms = []struct {
 	resource Resource
 	name     []string // one of which is in the signal's name
@@ -40,18 +39,23 @@ var symptoms = []struct {
 }{
 	{Pool, []string{"pool"}, fleet.Percent, 80},
 	{Pool, []string{"pool_wait", "cl_waiting", "maxwait"}, fleet.Number, 5},
-	{Pool, []string{"pool_wait", "maxwait"}, fleet.Seconds, 0.1},
+	{Pool, []string{"pool_wait", "maxwait", "max_wait"}, fleet.Seconds, 0.1},
 	{Disk, []string{"disk", "await"}, fleet.Seconds, 0.020},
 	{Disk, []string{"disk_queue", "queue_depth"}, fleet.Number, 10},
 	{Disk, []string{"disk"}, fleet.Percent, 90},
 	{Database, []string{"db_cpu", "pg_cpu", "postgres_cpu", "database_cpu"}, fleet.Percent, 70},
-	{Database, []string{"lock"}, fleet.Number, 5},
+	{Database, []string{"connections_used"}, fleet.Percent, 90},
+	{Database, []string{"query_time", "db_latency", "database_latency"}, fleet.Seconds, 0.1},
+	{Database, []string{"lock"}, fleet.Number, 3},
 	{Host, []string{"host_cpu", "cpu_host"}, fleet.Percent, 90},
 	{Host, []string{"host_memory", "memory"}, fleet.Percent, 90},
 	{Workers, []string{"cpu"}, fleet.Percent, 70},
 	{Workers, []string{"busy"}, fleet.Percent, 90},
 	{Workers, []string{"queued", "waiting", "listen_queue"}, fleet.Number, 1},
 }
+
+// shortFor is the share of a run's time from which on a shortage is told: a peak that is a quarter of the run vanishes in its mean.
+const shortFor = 0.25
 
 var resources = []Resource{Generator, Pool, Database, Disk, Host, Workers, Network}
 
@@ -89,14 +93,11 @@ func inFleet(run *outcome.Run, f *outcome.Fleet, add func(Resource, string)) {
 	from := run.Started.Add(time.Duration(run.WarmUp))
 	to := run.Started.Add(time.Duration(run.Length))
 	for _, s := range f.Signals {
-		mean := meanOf(f, s.Signal, from, to)
-		if math.IsNaN(mean) {
-			continue
-		}
 		for _, symptom := range symptoms {
 			if s.Unit == symptom.unit && slices.ContainsFunc(symptom.name, func(n string) bool { return strings.Contains(strings.ToLower(s.Signal), n) }) {
-				if mean >= symptom.level {
-					add(symptom.resource, fmt.Sprintf("%s of %s was %s on average (short from %s on)", s.Signal, f.Name, s.Unit.Format(mean), s.Unit.Format(symptom.level)))
+				if short := share(s.Readings, from, to, func(v float64) bool { return v >= symptom.level }); short >= shortFor {
+					add(symptom.resource, fmt.Sprintf("%s of %s was %s or more for %.0f %% of the time, and %s on average", s.Signal, f.Name,
+						s.Unit.Format(symptom.level), short*100, s.Unit.Format(meanOf(f, s.Signal, from, to))))
 				}
 				break
 			}
@@ -114,6 +115,20 @@ func inFleet(run *outcome.Run, f *outcome.Fleet, add func(Resource, string)) {
 	if full > 0 && full*10 >= known {
 		add(Workers, fmt.Sprintf("%s was at its maximum of %d for %d %% of the time", f.Name, f.Bounds.Max, full*100/known))
 	}
+}
+
+// share of the fresh readings of a time for which something holds; 0 when there are none.
+func share(readings []fleet.Reading, from, to time.Time, holds func(float64) bool) float64 {
+	n, all := 0, 0
+	for _, r := range readings {
+		if r.Quality == fleet.Fresh && !r.Time.Before(from) && !r.Time.After(to) {
+			all++
+			if holds(r.Value) {
+				n++
+			}
+		}
+	}
+	return float64(n) / float64(max(all, 1))
 }
 
 // guarded is the resource that a guard watches.

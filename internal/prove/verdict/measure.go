@@ -1,10 +1,10 @@
 package verdict
 
 import (
+	"math"
 	"strings"
 	"time"
 
-	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 	"tidemark/internal/prove/outcome"
 )
@@ -19,6 +19,7 @@ type measure struct {
 // sample is one run's figure.
 type sample struct {
 	Interval
+	spells  float64 // that the run held: stretches that say something of their own
 	samples int
 	unit    *fleet.Unit // where the run tells it
 }
@@ -68,36 +69,38 @@ func eachSlot(run *outcome.Run, of string, f func(at int, s *outcome.Slot)) {
 	}
 }
 
-func quantileOf(windows []signal.Histogram, q float64, seed uint64) sample {
-	l := newLevels(windows)
+func quantileOf(windows int, all []cell, q float64, seed uint64) sample {
+	l := newLevels(windows, all)
 	n := 0
 	if len(l.middle) > 0 {
 		n = l.whole(len(l.middle) - 1)
 	}
-	return sample{Interval: l.quantile(q, seed), samples: n}
+	out := sample{samples: n}
+	out.Interval, out.spells = l.quantile(q, seed)
+	return out
 }
 
 func latency(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 	from, to := judged(run)
-	windows := make([]signal.Histogram, to-from)
-	eachSlot(run, c.Of, func(at int, s *outcome.Slot) { windows[at].Add(&s.Latency.Histogram) })
-	return quantileOf(windows, c.Quantile, seed)
+	var all []cell
+	eachSlot(run, c.Of, func(at int, s *outcome.Slot) { all = cells(all, at, &s.Latency.Histogram) })
+	return quantileOf(to-from, all, c.Quantile, seed)
 }
 
 func duration(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 	from, to := judged(run)
-	windows := make([]signal.Histogram, to-from)
+	var all []cell
 	for _, j := range run.Journeys {
 		if c.Of != "" && j.Name != c.Of {
 			continue
 		}
 		for i := range j.Slots {
 			if s := &j.Slots[i]; s.At >= from && s.At < to {
-				windows[s.At-from].Add(&s.Duration.Histogram)
+				all = cells(all, s.At-from, &s.Duration.Histogram)
 			}
 		}
 	}
-	return quantileOf(windows, c.Quantile, seed)
+	return quantileOf(to-from, all, c.Quantile, seed)
 }
 
 func resource(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
@@ -120,7 +123,7 @@ func resource(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 			}
 		}
 	}
-	out.Interval = ratio(sum, n, false, seed)
+	out.Interval, out.spells = ratio(sum, n, false, seed)
 	return out
 }
 
@@ -133,26 +136,32 @@ func errorRate(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 		all[at] += float64(s.Count)
 		out.samples += int(s.Count)
 	})
-	out.Interval = ratio(failed, all, true, seed)
+	out.Interval, out.spells = ratio(failed, all, true, seed)
 	return out
 }
 
+// availability counts seconds, so that it does not matter how long the slots are: a slot has as many as it is long, and no more than requests
+// came. They were up when one of its requests succeeded. What was down was down: only how much worse it may be is a matter of chance, so that
+// a run in which too much was down has failed.
 func availability(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 	from, to := judged(run)
-	asked, up := make([]float64, to-from), make([]float64, to-from)
+	count, succeeded := make([]uint64, to-from), make([]uint64, to-from)
 	eachSlot(run, c.Of, func(at int, s *outcome.Slot) {
-		if s.Count > 0 {
-			asked[at] = 1
-		}
-		if s.Failures() < s.Count {
-			up[at] = 1
-		}
+		count[at] += s.Count
+		succeeded[at] += s.Count - s.Failures()
 	})
+	asked, down := make([]float64, to-from), make([]float64, to-from)
 	var out sample
-	for _, a := range asked {
-		out.samples += int(a)
+	for at := range count {
+		asked[at] = min(math.Ceil(time.Duration(run.Slot).Seconds()), float64(count[at]))
+		if succeeded[at] == 0 {
+			down[at] = asked[at]
+		}
+		out.samples += int(asked[at])
 	}
-	out.Interval = ratio(up, asked, true, seed)
+	lost, spells := ratio(down, asked, true, seed)
+	up := 1 - lost.Value
+	out.Interval, out.spells = Interval{up, max(1-lost.High, 0), up}, spells
 	return out
 }
 
@@ -167,6 +176,6 @@ func throughput(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 		done[at] += float64(s.Count - s.Failures())
 		out.samples += int(s.Count)
 	})
-	out.Interval = ratio(done, seconds, false, seed)
+	out.Interval, out.spells = ratio(done, seconds, false, seed)
 	return out
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 	"tidemark/internal/prove/outcome"
 )
@@ -68,13 +67,10 @@ func grown(run *outcome.Run, kind fleet.Kind) (out []fleet.Event) {
 	return out
 }
 
-// periodAssumed is the usual length of an evaluation period.
-const periodAssumed = time.Minute
-
-// triggers: each scale-out rests on a rule that breached as often as it must, and no rule that may act breached for longer than its periods
-// without an alarm.
+// triggers: each scale-out rests on a rule that breached as often as it must, and no rule that may act breached for longer than its
+// evaluation periods, and one more, without its alarm. Readings that all breach make datapoints that do, whatever the statistic.
 func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
-	fired := 0
+	rested, raised := 0, 0
 	for _, e := range grown(run, fleet.EventDecision) {
 		if e.Decision == nil {
 			continue
@@ -83,7 +79,7 @@ func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 			if r.Code != fleet.RuleOut {
 				continue
 			}
-			fired++
+			rested++
 			if r.Breaching < r.M {
 				return Failed, fmt.Sprintf("%s asked for more with %d of %d datapoints breaching, at least %d must", r.Policy, r.Breaching, r.N, r.M), math.NaN()
 			}
@@ -91,47 +87,69 @@ func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 	}
 	for i := range run.Fleets {
 		f := &run.Fleets[i]
-		for _, rule := range f.Rules {
+		for j := range f.Rules {
+			rule := &f.Rules[j]
 			if rule.Change <= 0 || (rule.Mode != fleet.On && rule.Mode != fleet.ScaleOutOnly) {
 				continue
 			}
-			alarmed := slices.ContainsFunc(run.Events, func(e fleet.Event) bool {
-				return e.Kind == fleet.EventAlarm && e.State == fleet.Alarm.String() && e.Fleet == f.Name && e.Policy == rule.Policy && e.Signal == rule.Signal
-			})
-			if alarmed {
-				fired++
-				continue
-			}
-			if most := longestBreach(f, rule); most > time.Duration(rule.N+1)*periodAssumed {
-				return Failed, fmt.Sprintf("%s was %s %s for %s and %s raised no alarm", rule.Signal, rule.Operator, rule.Unit.Format(rule.Threshold), fleet.Elapsed(most), rule.Policy), math.NaN()
+			alarms := alarmsOf(run, f.Name, rule)
+			raised += len(alarms)
+			within := time.Duration(rule.N+1)*time.Duration(rule.Period) + time.Duration(f.Tick)
+			for _, b := range breaches(f, rule) {
+				by := b.from.Add(within)
+				if b.to.After(by) && !slices.ContainsFunc(alarms, func(a stay) bool { return !a.from.After(by) && (a.to.IsZero() || a.to.After(b.from)) }) {
+					return Failed, fmt.Sprintf("%s was %s for %s, and %s raised no alarm within %s", rule.Signal, rule.Condition(), fleet.Elapsed(b.to.Sub(b.from)), rule.Policy, fleet.Elapsed(within)), math.NaN()
+				}
 			}
 		}
 	}
-	if fired == 0 {
+	if rested+raised == 0 {
 		return Unneeded, "no rule that adds workers was breached for its evaluation periods", math.NaN()
 	}
-	return Passed, "", math.NaN()
+	return Passed, fmt.Sprintf("alarms raised as the policies say: %d; scale-outs that rest on one: %d", raised, rested), math.NaN()
 }
 
-// longestBreach is the longest time for which every reading of a rule's signal breached.
-func longestBreach(f *outcome.Fleet, rule outcome.Rule) (most time.Duration) {
+// stay is a stretch of time. A zero end is not known.
+type stay struct{ from, to time.Time }
+
+// alarmsOf are the stretches for which a rule was in alarm.
+func alarmsOf(run *outcome.Run, name string, rule *outcome.Rule) (out []stay) {
+	if rule.State == fleet.Alarm {
+		out = append(out, stay{from: run.Started})
+	}
+	for _, e := range run.Events {
+		if e.Kind != fleet.EventAlarm || e.Fleet != name || e.Policy != rule.Policy || e.Signal != rule.Signal || e.Note != rule.Condition() {
+			continue
+		}
+		if n := len(out); n > 0 && out[n-1].to.IsZero() {
+			out[n-1].to = e.Time
+		}
+		if e.State == fleet.Alarm.String() {
+			out = append(out, stay{from: e.Time})
+		}
+	}
+	return out
+}
+
+// breaches are the stretches in which every reading of a rule's signal breached.
+func breaches(f *outcome.Fleet, rule *outcome.Rule) (out []stay) {
 	for _, s := range f.Signals {
 		if s.Signal != rule.Signal {
 			continue
 		}
-		var since time.Time
+		breached := false
 		for _, r := range s.Readings {
+			was := breached
+			breached = r.Quality == fleet.Fresh && rule.Operator.Holds(r.Value, rule.Threshold)
 			switch {
-			case r.Quality != fleet.Fresh || !rule.Operator.Holds(r.Value, rule.Threshold):
-				since = time.Time{}
-			case since.IsZero():
-				since = r.Time
-			default:
-				most = max(most, r.Time.Sub(since))
+			case breached && was:
+				out[len(out)-1].to = r.Time
+			case breached:
+				out = append(out, stay{r.Time, r.Time})
 			}
 		}
 	}
-	return most
+	return out
 }
 
 func timeToScale(run *outcome.Run, c outcome.Criterion) (Status, string, float64) {
@@ -162,14 +180,16 @@ func timeToScale(run *outcome.Run, c outcome.Criterion) (Status, string, float64
 }
 
 const (
-	cpuAfter = 85 // percent: what the requirements alert on after a scale-up
-	around   = time.Minute
-	sameLoad = 0.1 // share by which load may have risen for before and after to be comparable
+	cpuAfter = 85          // percent: what the requirements alert on after a scale-up
+	around   = time.Minute // before and after, at full length
+	atLeast  = 5           // slots, where a run is compressed
+	sameLoad = 0.1         // share by which load may have risen for before and after to be comparable
 )
 
-// improvement: after each scale-up worker CPU or p95 fell, and CPU is at most 85 %.
+// improvement: after each scale-up worker CPU or p95 fell, p95 did not rise, and CPU is at most 85 %.
 func improvement(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 	status, why := Unneeded, "no scale-up"
+	around := max(time.Duration(float64(around)/max(run.Compress, 1)), atLeast*time.Duration(run.Slot))
 	done := grown(run, fleet.EventActionDone)
 	for i, e := range done {
 		decided := e.Time
@@ -184,23 +204,9 @@ func improvement(run *outcome.Run, _ outcome.Criterion) (Status, string, float64
 			to = end
 		}
 		before, after := stretch(run, e.Fleet, decided.Add(-around), decided), stretch(run, e.Fleet, from, to)
-		s := Passed
-		var w string
-		figures := fmt.Sprintf("%d -> %d: CPU %s to %s, p95 %s to %s, load %s/s to %s/s", e.From, e.To, show(fleet.Percent, before.cpu), show(fleet.Percent, after.cpu),
-			show(fleet.Seconds, before.p95), show(fleet.Seconds, after.p95), show(fleet.Number, before.rate), show(fleet.Number, after.rate))
-		better := after.cpu < before.cpu || after.p95 < before.p95
-		switch {
-		case math.IsNaN(before.rate) || math.IsNaN(after.rate) || (math.IsNaN(after.cpu) && math.IsNaN(after.p95)):
-			s, w = Undecided, "too little is known before and after "+figures
-		case after.cpu > cpuAfter:
-			s, w = Failed, fmt.Sprintf("CPU above %d %% after the scale-up %s", cpuAfter, figures)
-		case !better && after.rate > before.rate*(1+sameLoad):
-			s, w = Undecided, "the load rose meanwhile: "+figures
-		case !better:
-			s, w = Failed, "neither CPU nor p95 improved: "+figures
-		default:
-			w = figures
-		}
+		s, w := improved(before, after)
+		w += fmt.Sprintf("%d -> %d: CPU %s to %s, p95 %s to %s, load %s/s to %s/s", e.From, e.To, show(fleet.Percent, before.cpu), show(fleet.Percent, after.cpu),
+			show(fleet.Seconds, before.p95.Value), show(fleet.Seconds, after.p95.Value), show(fleet.Number, before.rate), show(fleet.Number, after.rate))
 		if i == 0 || worse(status, s) != status {
 			why = w
 		}
@@ -209,30 +215,58 @@ func improvement(run *outcome.Run, _ outcome.Criterion) (Status, string, float64
 	return status, why, math.NaN()
 }
 
+func improved(before, after state) (Status, string) {
+	if math.IsNaN(before.rate) || math.IsNaN(after.rate) || (math.IsNaN(after.cpu) && math.IsNaN(after.p95.Value)) {
+		return Undecided, "too little is known before and after "
+	}
+	rose := after.p95.Low > before.p95.High // by more than chance
+	better := after.cpu < before.cpu || after.p95.Value < before.p95.Value
+	switch {
+	case after.cpu > cpuAfter:
+		return Failed, fmt.Sprintf("CPU above %d %% after the scale-up ", cpuAfter)
+	case better && !rose:
+		return Passed, ""
+	case after.rate > before.rate*(1+sameLoad):
+		return Undecided, "the load rose meanwhile: "
+	case rose:
+		return Failed, "p95 rose: "
+	}
+	return Failed, "neither CPU nor p95 improved: "
+}
+
 // state is how a fleet and its service fared for a while. NaN is not known.
-type state struct{ cpu, p95, rate float64 }
+type state struct {
+	cpu, rate float64
+	p95       Interval
+}
 
 func stretch(run *outcome.Run, name string, from, to time.Time) state {
-	s := state{math.NaN(), math.NaN(), math.NaN()}
+	s := state{cpu: math.NaN(), rate: math.NaN(), p95: unknown()}
 	for i := range run.Fleets {
 		if run.Fleets[i].Name == name {
 			s.cpu = meanOf(&run.Fleets[i], "cpu", from, to)
 		}
 	}
-	var h signal.Histogram
-	slot, first := time.Duration(run.Slot), -1
+	slot := time.Duration(run.Slot)
+	first := int((from.Sub(run.Started) + slot - 1) / slot) // the first whole slot
+	last := int(to.Sub(run.Started) / slot)
+	first = max(first, 0)
+	if last <= first {
+		return s
+	}
+	var all []cell
+	count := uint64(0)
 	for i := range run.Steps {
 		for j := range run.Steps[i].Slots {
-			one := &run.Steps[i].Slots[j]
-			start := run.Started.Add(time.Duration(one.At) * slot)
-			if !start.Before(from) && start.Add(slot).Before(to.Add(1)) {
-				h.Add(&one.Latency.Histogram)
-				first = max(first, 0)
+			if one := &run.Steps[i].Slots[j]; one.At >= first && one.At < last {
+				all = cells(all, one.At-first, &one.Latency.Histogram)
+				count += one.Count
 			}
 		}
 	}
-	if first >= 0 {
-		s.p95, s.rate = h.Quantile(0.95), float64(h.Count())/to.Sub(from).Seconds()
+	if count > 0 {
+		s.p95, _ = newLevels(last-first, all).quantile(0.95, 0)
+		s.rate = float64(count) / (time.Duration(last-first) * slot).Seconds()
 	}
 	return s
 }
@@ -358,5 +392,5 @@ func guardsHeld(run *outcome.Run, _ outcome.Criterion) (Status, string, float64)
 	if times == 0 {
 		return Unneeded, "no guard had to hold; no fleet left its bounds", math.NaN()
 	}
-	return Passed, fmt.Sprintf("guards held %d times, and nothing was scaled out meanwhile", times), math.NaN()
+	return Passed, fmt.Sprintf("guards that began to hold: %d; nothing was scaled out meanwhile", times), math.NaN()
 }

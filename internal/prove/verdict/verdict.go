@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/prove/outcome"
@@ -171,6 +172,8 @@ func invalid(run *outcome.Run) (why []string) {
 func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Result {
 	r := Result{Criterion: c, Status: Undecided, Unit: m.unit, AtLeast: m.atLeast}
 	var figures []float64
+	few := math.Inf(1) // spells in a run
+	var spell time.Duration
 	for i, run := range runs {
 		s := m.of(run, c, uint64(i))
 		r.Samples += s.samples
@@ -188,6 +191,9 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 		}
 		r.PerRun = append(r.PerRun, s.Interval)
 		figures = append(figures, s.Value)
+		if s.spells < few {
+			few, spell = s.spells, time.Duration(float64(run.Length-run.WarmUp)/s.spells)
+		}
 	}
 	if len(figures) == 0 || len(figures) < len(runs) {
 		return r
@@ -203,8 +209,12 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 	}
 	r.Figure = &all
 	r.Status = compare(all, c.Limit, c.Variation, m.atLeast)
-	if r.Status == Undecided {
-		r.Why = doubt(r, m)
+	switch {
+	case r.Status == Undecided:
+		r.Why = doubt(&r, m)
+	case !ok && c.Quantile > 0 && few < enoughSpells && compare(all.twice(), c.Limit, c.Variation, m.atLeast) != r.Status:
+		r.Status = Undecided
+		r.Why = fmt.Sprintf("one run is not enough: it holds only %.0f slow and quick spells, of about %s, too few to rely on bounds so close to the limit. Play it longer, or five times", few, fleet.Elapsed(spell.Round(time.Second)))
 	}
 	if len(baseline) > 0 {
 		r.Baseline = against(m, c, figures, baseline)
@@ -233,7 +243,7 @@ func compare(i Interval, limit, variation float64, atLeast bool) Status {
 }
 
 // doubt says why a figure decides nothing.
-func doubt(r Result, m measure) string {
+func doubt(r *Result, m measure) string {
 	worst := r.Figure.High
 	if m.atLeast {
 		worst = r.Figure.Low
@@ -245,7 +255,22 @@ func doubt(r Result, m measure) string {
 	if math.IsInf(worst, 0) {
 		return "the run is too short to bound it"
 	}
-	return fmt.Sprintf("the limit lies within what is possible, %s to %s: a longer run, or five, would tell", show(r.Unit, r.Figure.Low), show(r.Unit, r.Figure.High))
+	return fmt.Sprintf("the limit lies within what is possible, %s to %s: a longer run, or five, would tell", r.Amount(r.Figure.Low), r.Amount(r.Figure.High))
+}
+
+// Amount writes a value of a criterion in its unit, "?" when it is not known.
+func (r *Result) Amount(v float64) string {
+	switch {
+	case math.IsInf(v, 0) || math.IsNaN(v):
+		return "?"
+	case r.Measure == outcome.ErrorRate || r.Measure == outcome.Availability:
+		return fmt.Sprintf("%.4g %%", v*100)
+	case r.Measure == outcome.Throughput:
+		return fmt.Sprintf("%.4g/s", v)
+	case r.Unit == fleet.Seconds && (v >= 1 || v == 0):
+		return fleet.Elapsed(time.Duration(v * float64(time.Second)).Round(10 * time.Millisecond))
+	}
+	return r.Unit.Format(v)
 }
 
 func show(u fleet.Unit, v float64) string {

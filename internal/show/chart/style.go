@@ -10,7 +10,7 @@ const Style = `
 .chart .key i{display:inline-block;width:14px;height:4px;margin-right:.35em;vertical-align:middle;background:var(--c)}
 .chart .key i.band,.chart .key i.span{height:10px;opacity:.22}
 .chart .key i.limit{background:repeating-linear-gradient(90deg,var(--bad) 0 4px,transparent 4px 7px);height:2px}
-.chart>svg{display:block;margin-left:58px;width:calc(100% - 74px);overflow:visible}
+.chart>svg{display:block;margin-left:58px;width:calc(100% - 82px);overflow:visible}
 .chart svg svg,.alone svg{overflow:visible}
 .chart text,.alone text{font:12px system-ui,sans-serif;fill:var(--faint)}
 text.y{text-anchor:end;dominant-baseline:middle}
@@ -30,6 +30,6 @@ text.x{text-anchor:middle}
 .mark{overflow:visible;--c:var(--s3)}.mark.bad{--c:var(--bad)}
 .mark path{stroke:var(--c);stroke-width:1;opacity:.45;fill:none}.mark .head{fill:var(--c);opacity:1}
 .hit{fill:transparent}.hit:hover{fill:var(--faint);opacity:.15}
-@media (max-width:40rem){text.x.odd{display:none}.chart>svg{margin-left:50px;width:calc(100% - 62px)}}
+@media (max-width:40rem){text.x.odd{display:none}.chart>svg{margin-left:50px;width:calc(100% - 74px)}}
 @media print{.hit{display:none}.chart{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 `

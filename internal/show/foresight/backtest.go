@@ -47,7 +47,7 @@ func replayed(v text.View, r *backtest.Result) report.Section {
 		would.Points = append(would.Points, chart.Point{X: chart.At(m.Time), Y: missing(float64(m.Would))})
 	}
 	c := &chart.Chart{Title: "Workers", About: "The size as it was, and what the policy asked for.", X: chart.Axis{Scale: chart.Time, Zone: v.Zone}, Series: []chart.Series{was, would}}
-	t := report.Table{Columns: []report.Column{{Name: "time"}, {Name: "verdict"}, {Name: "size"}, {Name: "why"}}, Empty: "No change of size, in the journal or in the replay."}
+	t := report.Table{Columns: []report.Column{{Name: "time"}, {Name: "verdict"}, {Name: "size", Numeric: true}, {Name: "why"}}, Empty: "No change of size, in the journal or in the replay."}
 	for i := range r.Changes {
 		d := &r.Changes[i]
 		if d.Verdict != backtest.Agree && len(c.Marks) < 60 {

@@ -37,7 +37,13 @@ func Forecasts(v text.View, all []*foresee.Forecast, objective time.Duration, qu
 		outcome.Blocks = append(outcome.Blocks, report.Text(fmt.Sprintf("Figures are means of %d runs; ± is half of the 95 %% interval. Charts and decisions are those of the first run.", f.Seeds)))
 	}
 	outcome.Blocks = append(outcome.Blocks, assumed(f)...)
-	page.Sections = append(page.Sections, outcome, overTime(v, all, objective, p))
+	page.Sections = append(page.Sections, outcome)
+	for _, f := range all {
+		if f.Around != nil {
+			page.Sections = append(page.Sections, around(f))
+		}
+	}
+	page.Sections = append(page.Sections, overTime(v, all, objective, p))
 	for _, f := range all {
 		page.Sections = append(page.Sections, decided(v, f))
 	}
@@ -58,6 +64,21 @@ func assumed(f *foresee.Forecast) []report.Block {
 		list.Blocks = append(list.Blocks, report.Text(a.Text))
 	}
 	return []report.Block{report.Note{Tone: report.Warn, Text: "Not simulated, and taken to ask for nothing: " + names + ". What rules on these would do is not in the figures."}, list}
+}
+
+// around is what came of a site's routes, its queue and its database.
+func around(f *foresee.Forecast) report.Section {
+	t := report.Table{Columns: []report.Column{{Name: "route"}, {Name: "requests", Numeric: true}, {Name: "p95", Numeric: true}, {Name: "p99", Numeric: true}, {Name: "rejected", Numeric: true}, {Name: "abandoned", Numeric: true}}}
+	for _, r := range f.Around.Routes {
+		t.Rows = append(t.Rows, report.Row{{Text: r.Name}, figure(r.Requests, "%.0f"), seconds(r.P95), seconds(r.P99), figure(r.Rejected, "%.0f"), figure(r.Abandoned, "%.0f")})
+	}
+	s := report.Section{Title: "Routes of " + f.Name, Blocks: []report.Block{t,
+		report.Text("Times are those of the requests that were served. Rejected ones found the queue full, abandoned ones waited too long for a worker: both miss the objective.")}}
+	if d := f.Around.Database; d != nil {
+		s.Blocks = append(s.Blocks, report.Text(fmt.Sprintf("The database was used to %.1f %% %s of what it can do, at worst to %.0f %%. It does most with %d queries at once: more workers than that at the database do harm.",
+			d.Utilisation.Mean, half(d.Utilisation, "%.2g"), d.Worst, d.Peak)))
+	}
+	return s
 }
 
 // half writes half of a figure's interval; empty with one seed.
@@ -169,13 +190,19 @@ func overTime(v text.View, all []*foresee.Forecast, objective time.Duration, p s
 		response.Y.Max = top
 		response.Title += " (drawn up to " + fleet.Elapsed(6*objective) + ")"
 	}
-	return report.Section{Title: "Over time", Blocks: []report.Block{
+	over := report.Section{Title: "Over time", Blocks: []report.Block{
 		&chart.Chart{Title: "Load", About: "Requests that arrive, a second.", X: x, Y: chart.Axis{Per: "/s"}, Height: 100, Series: load},
 		size,
 		response,
 		&chart.Chart{Title: "Waiting requests, the most of each stretch", X: x, Height: 90, Series: series(chart.Line, func(m foresee.Moment) float64 { return float64(m.Queued) })},
 		&chart.Chart{Title: "Utilisation", About: "The share of their time in which workers had a request.", X: x, Y: chart.Axis{Unit: fleet.Percent}, Height: 90, Series: series(chart.Line, func(m foresee.Moment) float64 { return m.Utilisation })},
 	}}
+	if all[0].Around != nil {
+		over.Blocks = append(over.Blocks,
+			&chart.Chart{Title: "Database", About: "What it does, of the most that it can do.", X: x, Y: chart.Axis{Unit: fleet.Percent}, Height: 90, Series: series(chart.Line, func(m foresee.Moment) float64 { return m.Database })},
+			&chart.Chart{Title: "Rejected and abandoned", About: "Requests of each stretch.", X: x, Height: 90, Series: series(chart.Line, func(m foresee.Moment) float64 { return float64(m.Failed) })})
+	}
+	return over
 }
 
 // most is how many decisions a report lists.

@@ -74,7 +74,7 @@ func facts(runs []*outcome.Run, zone *time.Location) (out []Fact) {
 
 func judgement(v *verdict.Verdict) Section {
 	s := Section{Title: "Verdict"}
-	s.Blocks = append(s.Blocks, Tiles{{Value: strings.ToUpper(text.StatusWords[v.Status]), Name: "the whole", Tone: statusTones[v.Status]}})
+	s.Blocks = append(s.Blocks, Tiles{{Value: strings.ToUpper(text.StatusWords[v.Status]), Name: "verdict", Tone: statusTones[v.Status]}})
 	for _, why := range v.Invalid {
 		s.Blocks = append(s.Blocks, Note{Bad, why})
 	}
@@ -85,7 +85,7 @@ func judgement(v *verdict.Verdict) Section {
 		if r.Baseline != nil {
 			more = strings.TrimPrefix(more+"; "+text.Against(r), "; ")
 		}
-		t.Rows = append(t.Rows, Row{{Text: r.Name, More: more}, {Text: text.Asked(r)}, {Text: text.Measured(r)}, {Text: text.Bounds(r)}, {Text: text.StatusWords[r.Status], Tone: statusTones[r.Status]}})
+		t.Rows = append(t.Rows, Row{{Text: r.Name, More: more}, {Text: strings.ReplaceAll(text.Asked(r), " %", "\u00a0%")}, {Text: text.Measured(r)}, {Text: text.Bounds(r)}, {Text: text.StatusWords[r.Status], Tone: statusTones[r.Status]}})
 	}
 	s.Blocks = append(s.Blocks, t, Text("Each bound holds with 95 % confidence, by a block bootstrap over time or, with five runs or more, by the runs' own figures. Passed: the bound on the bad side keeps the limit. Within variation: it keeps what is tolerated. Failed: even the other bound does not. Else undecided."))
 	if len(v.Bottlenecks) > 0 {
@@ -248,7 +248,7 @@ func ofFleet(f *outcome.Fleet, x chart.Axis, marks []chart.Mark) (out []*chart.C
 		c := &chart.Chart{Title: f.Name + ": " + s.Signal, X: x, Y: chart.Axis{Unit: s.Unit}, Series: []chart.Series{{Name: s.Signal, Points: points}}, Height: 110}
 		for _, r := range f.Rules {
 			if r.Signal == s.Signal {
-				c.Thresholds = append(c.Thresholds, chart.Threshold{Name: r.Policy, Value: r.Threshold})
+				c.Thresholds = append(c.Thresholds, chart.Threshold{Name: r.Policy + " " + r.Condition(), Value: r.Threshold})
 			}
 		}
 		out = append(out, c)

@@ -140,9 +140,11 @@ var parts = template.Must(template.New("").Funcs(template.FuncMap{
 {{range .Blocks}}{{.HTML}}{{end}}</details>
 {{end}}`))
 
-func render(name string, v any) template.HTML {
+func render(name string, v any) template.HTML { return renderOf(parts, name, v) }
+
+func renderOf(t *template.Template, name string, v any) template.HTML {
 	var b strings.Builder
-	if err := parts.ExecuteTemplate(&b, name, v); err != nil {
+	if err := t.ExecuteTemplate(&b, name, v); err != nil {
 		panic(err) // a builder does not fail, and the templates are tested: a mistake in this package
 	}
 	return template.HTML(b.String())

@@ -24,12 +24,13 @@ table{border-collapse:collapse;min-width:100%;font-size:.88rem}
 caption{text-align:left;font-weight:600;padding-bottom:.3rem}
 th{text-align:left;vertical-align:bottom;color:var(--faint);font-weight:600;border-bottom:1px solid var(--faint);padding:.3rem .6rem .3rem 0}
 td{vertical-align:top;border-bottom:1px solid var(--rule);padding:.3rem .6rem .3rem 0;font-variant-numeric:tabular-nums}
-td:first-child{white-space:nowrap}
-td small{display:block;color:var(--faint)}
+td:first-child:not(:has(small)){white-space:nowrap}
+td small{display:block;max-width:34rem;color:var(--faint)}
 th.n,td.n{text-align:right;white-space:nowrap}
 .empty{color:var(--faint)}
+ul{max-width:52rem;margin:.5rem 0 1rem;padding-left:1.2rem}li{margin:.3rem 0}ul.boxes{list-style:none;padding-left:0}ul.boxes li::before{content:"\2610";margin-right:.5em}
 details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}
 footer{margin-top:2.5rem;padding-top:.6rem;border-top:1px solid var(--rule);color:var(--faint);font-size:.82rem}
 @media (max-width:40rem){main{padding:1rem .8rem 2rem}h1{font-size:1.3rem}}
-@media print{@page{margin:14mm}main{max-width:none;padding:0}body{font-size:10.5pt}.wide{overflow:visible}tr{break-inside:avoid}thead{display:table-header-group}.tile,.note{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+@media print{@page{margin:14mm}.break{break-after:page}table{font-size:8pt}th,td{padding-right:.4rem}main{max-width:none;padding:0}body{font-size:10.5pt}.wide{overflow:visible}tr{break-inside:avoid}thead{display:table-header-group}.tile,.note{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 `

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"tidemark/internal/fleet"
@@ -47,13 +48,30 @@ var eventWords = map[fleet.Kind]func(e *fleet.Event) string{
 	fleet.EventAlertRaised: func(e *fleet.Event) string { return "alert, " + e.State + because(e) },
 	fleet.EventAlertOver:   func(e *fleet.Event) string { return "alert over after " + elapsed(e) + because(e) },
 	fleet.EventAlertSeen: func(e *fleet.Event) string {
-		return fmt.Sprintf("alert %s acknowledged by %s%s", e.State, e.By, because(e))
+		return fmt.Sprintf("alert %s acknowledged by %s%s", e.State, who(e), because(e))
 	},
+	fleet.EventAlertTested:    func(e *fleet.Event) string { return "test messages sent for " + who(e) },
+	fleet.EventSignedIn:       func(e *fleet.Event) string { return who(e) + " signed in" + because(e) },
+	fleet.EventSignInFailed:   func(e *fleet.Event) string { return "a sign-in failed, as " + who(e) + because(e) },
+	fleet.EventSignedOut:      func(e *fleet.Event) string { return who(e) + " signed out" },
+	fleet.EventRefused:        func(e *fleet.Event) string { return "refused to " + who(e) + because(e) },
 	fleet.EventBalancerFailed: func(e *fleet.Event) string { return "the balancer could not be told" + because(e) },
 	fleet.EventJournalFailed:  func(e *fleet.Event) string { return "the journal could not be written for " + elapsed(e) + because(e) },
 }
 
 func elapsed(e *fleet.Event) string { return fleet.Elapsed(time.Duration(e.Duration)) }
+
+// who is who did something, and from where.
+func who(e *fleet.Event) string {
+	name := e.By
+	if name == "" {
+		name = "somebody"
+	}
+	if e.Origin == "" {
+		return name
+	}
+	return name + " (" + e.Origin + ")"
+}
 
 func because(e *fleet.Event) string {
 	if e.Note == "" {
@@ -90,7 +108,7 @@ func orderWords(e *fleet.Event) string {
 	if e.Duration > 0 {
 		s += " for " + elapsed(e)
 	}
-	return fmt.Sprintf("%s by %s%s", s, e.By, because(e))
+	return fmt.Sprintf("%s by %s%s", s, who(e), because(e))
 }
 
 // Event says one event in a line, without its time and fleet.
@@ -112,19 +130,33 @@ func Trouble(e *fleet.Event) bool {
 	return false
 }
 
-// Events writes events a line each, in the order given.
+// eventTones are the colours of what is not trouble and still stands out.
+var eventTones = map[fleet.Kind]func(View, string) string{
+	fleet.EventDecision: View.bold, fleet.EventOrder: View.bold, fleet.EventActionDone: View.good, fleet.EventAlertOver: View.good, fleet.EventSignalBack: View.good, fleet.EventTargetBack: View.good,
+	fleet.EventAlarm: View.warn, fleet.EventGuard: View.warn,
+}
+
+// Events writes events a line each, in the order given: date and time, the fleet, what happened. Lines are the same whenever they are
+// written, and in whatever company, but for the fleets' column, which is as wide as its longest name.
 func Events(w io.Writer, v View, events []fleet.Event) {
+	names := 0
+	for i := range events {
+		names = max(names, len(events[i].Fleet))
+	}
 	for i := range events {
 		e := &events[i]
 		name := e.Fleet
 		if name == "" {
 			name = "-"
 		}
-		line := fmt.Sprintf("%s  %s  %s", v.clock(e.Time), name, Event(e))
-		if Trouble(e) {
-			line = v.Bad(line)
+		said := Event(e)
+		switch tone := eventTones[e.Kind]; {
+		case Trouble(e):
+			said = v.Bad(said)
+		case tone != nil:
+			said = tone(v, said)
 		}
-		fmt.Fprintln(w, line)
+		fmt.Fprintf(w, "%s  %-*s  %s\n", v.dim(e.Time.In(v.Zone).Format("2006-01-02 15:04:05")), names, name, said)
 	}
 }
 
@@ -134,9 +166,7 @@ func Explain(w io.Writer, v View, e *web.Explanation) {
 	if e.Decision == nil {
 		fmt.Fprintln(w, "  nothing was recorded by then")
 	} else {
-		for _, line := range Chain(e.Decision) {
-			fmt.Fprintln(w, "  "+line)
-		}
+		chain(w, v, e.Decision)
 		if since := e.At.Sub(e.Decision.Time); since > time.Minute {
 			fmt.Fprintf(w, "  %s\n", v.dim("decided first at "+v.clock(e.Decision.Time)+"; the figures in the reasons are of then"))
 		}
@@ -147,17 +177,20 @@ func Explain(w io.Writer, v View, e *web.Explanation) {
 	if len(e.Readings) > 0 {
 		fmt.Fprintln(w, "readings then:")
 	}
-	for i, s := range e.Readings {
-		value := s.Reading.Quality.String()
-		if s.Reading.Quality == fleet.Fresh {
-			unit := fleet.Number
-			if i < len(e.Units) {
-				unit = e.Units[i]
+	tinted(w, func(t *tabwriter.Writer, tint func(func(string) string)) {
+		for i, s := range e.Readings {
+			value, paint := s.Reading.Quality.String(), v.warn
+			if s.Reading.Quality == fleet.Fresh {
+				unit := fleet.Number
+				if i < len(e.Units) {
+					unit = e.Units[i]
+				}
+				value, paint = unit.Format(s.Reading.Value), plain
 			}
-			value = unit.Format(s.Reading.Value)
+			tint(paint)
+			fmt.Fprintf(t, "  %s\t%s\n", s.Signal, value)
 		}
-		fmt.Fprintf(w, "  %s: %s\n", s.Signal, value)
-	}
+	})
 	for i := range e.Compare {
 		fmt.Fprintln(w, comparison(&e.Compare[i]))
 	}

@@ -38,11 +38,31 @@ func Forecasts(w io.Writer, v View, all []*foresee.Forecast, objective time.Dura
 			interval(f.Violations, 1, "%.2f %%"), times(f.P95), times(f.P99), interval(f.Ups, 1/days, "%.1f"), interval(f.Downs, 1/days, "%.1f"), f.Queue)
 	}
 	_ = t.Flush() // w tells its own errors
+	for _, f := range all {
+		around(w, f)
+	}
 	if f.Level == sim.Fluid {
 		fmt.Fprintln(w, "By rates and the mathematics of queues (--level fluid), not request by request: chance shows in what the policy reads, not in the response times.")
 	}
 	fmt.Fprintf(w, "%s of %s, %.0f requests a run, %d seeds%s\n", fleet.Elapsed(time.Duration(f.Duration)), f.Load, f.Requests.Mean, f.Seeds,
 		map[bool]string{true: "; ± is the 95 % interval of the mean over them", false: "; a second seed would show how much is chance"}[f.Seeds > 1])
+}
+
+// around writes what came of a site's routes and its database.
+func around(w io.Writer, f *foresee.Forecast) {
+	a := f.Around
+	if a == nil {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "\n%s\trequests\tp95\tp99\trejected\tabandoned\n", f.Name)
+	for _, r := range a.Routes {
+		fmt.Fprintf(t, "%s\t%.0f\t%s\t%s\t%s\t%s\n", r.Name, r.Requests.Mean, times(r.P95), times(r.P99), interval(r.Rejected, 1, "%.0f"), interval(r.Abandoned, 1, "%.0f"))
+	}
+	_ = t.Flush() // w tells its own errors
+	if d := a.Database; d != nil {
+		fmt.Fprintf(w, "database  used to %s of what it can do, at worst to %.0f %%; it does most with %d queries at once\n", interval(d.Utilisation, 1, "%.1f %%"), d.Worst, d.Peak)
+	}
 }
 
 // interval writes a figure with half of its confidence interval.
@@ -77,11 +97,12 @@ func chart(w io.Writer, v View, f *foresee.Forecast, objective float64) {
 	fmt.Fprintln(w, v.bold(fmt.Sprintf("%-*s  %-28s  %-28s  %s", len(layout), "time", "load", "p95 (worst)", "workers")))
 	for from := 0; from < len(f.Moments); from += each {
 		part := f.Moments[from:min(from+each, len(f.Moments))]
-		rate, size, p95 := 0.0, 0.0, -1.0
+		rate, size, p95, failed := 0.0, 0.0, -1.0, 0
 		for _, m := range part {
 			rate += m.Rate / float64(len(part))
 			size += m.Size / float64(len(part))
 			p95 = max(p95, m.P95)
+			failed += m.Failed
 		}
 		shown := fmt.Sprintf("%7s %s", "-", bar(0))
 		if p95 >= 0 {
@@ -90,7 +111,11 @@ func chart(w io.Writer, v View, f *foresee.Forecast, objective float64) {
 				shown = v.Bad(shown)
 			}
 		}
-		fmt.Fprintf(w, "%s  %5.0f/s %s  %s  %4.1f %s\n", part[0].Time.In(v.Zone).Format(layout), rate, bar(rate/math.Max(most, 1e-9)), shown, size, v.good(dots(size)))
+		lost := ""
+		if failed > 0 {
+			lost = v.Bad(fmt.Sprintf(" %d failed", failed))
+		}
+		fmt.Fprintf(w, "%s  %5.0f/s %s  %s  %4.1f %s%s\n", part[0].Time.In(v.Zone).Format(layout), rate, bar(rate/math.Max(most, 1e-9)), shown, size, v.good(dots(size)), lost)
 	}
 }
 

@@ -3,6 +3,7 @@
 package text
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -32,9 +33,12 @@ func (v View) paint(code, s string) string {
 
 // Bad marks what needs attention.
 func (v View) Bad(s string) string  { return v.paint("31", s) }
+func (v View) warn(s string) string { return v.paint("33", s) }
 func (v View) good(s string) string { return v.paint("32", s) }
 func (v View) bold(s string) string { return v.paint("1", s) }
 func (v View) dim(s string) string  { return v.paint("2", s) }
+
+func plain(s string) string { return s }
 
 // clock writes a time of today short, another day's with its date.
 func (v View) clock(t time.Time) string {
@@ -79,9 +83,7 @@ func Fleet(w io.Writer, v View, st *control.Status) {
 	if age := v.Now.Sub(st.Time); age > 3*time.Duration(st.Tick) {
 		fmt.Fprintln(w, v.Bad(fmt.Sprintf("  last tick %s ago: it should come every %s", fleet.Elapsed(age), time.Duration(st.Tick))))
 	}
-	for _, line := range Chain(&st.Decision) {
-		fmt.Fprintln(w, "  "+line)
-	}
+	chain(w, v, &st.Decision)
 	for _, trouble := range []struct{ what, err string }{
 		{"target", st.TargetErr}, {"action", st.ActionErr}, {"balancer", st.BalanceErr}, {"journal", st.JournalErr},
 	} {
@@ -177,12 +179,13 @@ func windows(floor, ceiling schedule.Limit) string {
 }
 
 func guards(w io.Writer, v View, st *control.Status) {
-	table(w, func(t *tabwriter.Writer) {
+	tinted(w, func(t *tabwriter.Writer, tint func(func(string) string)) {
 		for _, g := range st.Guards {
-			state := "lets scale out"
+			state, paint := "lets scale out", plain
 			if g.Holds {
-				state = "holds for " + v.ago(g.Since)
+				state, paint = "holds for "+v.ago(g.Since), v.warn
 			}
+			tint(paint)
 			fmt.Fprintf(t, "  guard\t%s\t%s\t%s\n", g.Name, g.Note, state)
 		}
 	})
@@ -214,30 +217,72 @@ func Chain(d *fleet.Decision) []string {
 	return lines
 }
 
+// chain writes a decision, its headline and what holds it back in colour.
+func chain(w io.Writer, v View, d *fleet.Decision) {
+	for i, line := range Chain(d) {
+		switch {
+		case i == 0:
+			line = v.bold(line)
+		case strings.HasPrefix(line, "= "):
+			line = v.warn(line)
+		}
+		fmt.Fprintln(w, "  "+line)
+	}
+}
+
+// table aligns the cells of rows, which tabs divide. Nothing trails the last, so that a diff of two outputs shows what changed.
 func table(w io.Writer, rows func(t *tabwriter.Writer)) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	rows(t)
-	_ = t.Flush() // to a terminal or a buffer; there is nobody to tell
+	tinted(w, func(t *tabwriter.Writer, _ func(paint func(string) string)) { rows(t) })
+}
+
+// tinted is a table whose rows have colours: tint is told that of each row in turn, nil for none. Colour takes no room.
+func tinted(w io.Writer, rows func(t *tabwriter.Writer, tint func(paint func(string) string))) {
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	paints := map[int]func(string) string{}
+	rows(t, func(paint func(string) string) {
+		paints[len(paints)] = paint
+	})
+	_ = t.Flush() // to a buffer
+	n := 0
+	for line := range strings.Lines(b.String()) {
+		line = strings.TrimRight(line, " \n")
+		if paint := paints[n]; paint != nil {
+			line = paint(line)
+		}
+		fmt.Fprintln(w, line)
+		n++
+	}
 }
 
 func signals(w io.Writer, v View, st *control.Status) {
-	table(w, func(t *tabwriter.Writer) {
+	tinted(w, func(t *tabwriter.Writer, tint func(func(string) string)) {
 		for _, s := range st.Signals {
-			value := s.Unit.Format(s.Reading.Value)
+			value, paint := s.Unit.Format(s.Reading.Value), plain
 			switch {
 			case !s.Lost.IsZero():
+				paint = v.Bad
 				value = fmt.Sprintf("%s for %s (since %s)", s.Reading.Quality, v.ago(s.Lost), v.clock(s.Lost))
 			case s.Reading.Quality == fleet.Sparse:
 				value = "too few samples"
 			}
+			tint(paint)
 			fmt.Fprintf(t, "  signal\t%s\t%s\t%s\n", s.Name, value, s.Err)
 		}
 	})
 }
 
 func rules(w io.Writer, v View, st *control.Status) {
-	table(w, func(t *tabwriter.Writer) {
+	tinted(w, func(t *tabwriter.Writer, tint func(func(string) string)) {
 		for _, r := range st.Rules {
+			switch {
+			case r.State != fleet.Alarm:
+				tint(plain)
+			case r.Change > 0:
+				tint(v.warn)
+			default:
+				tint(v.good)
+			}
 			state := r.State.String()
 			if r.Mode != fleet.On {
 				state += ", " + r.Mode.String()

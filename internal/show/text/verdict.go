@@ -6,9 +6,7 @@ import (
 	"math"
 	"strings"
 	"text/tabwriter"
-	"time"
 
-	"tidemark/internal/fleet"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/verdict"
 )
@@ -87,7 +85,7 @@ func Asked(r *verdict.Result) string {
 	if r.AtLeast {
 		side, sign = "at least", "-"
 	}
-	s := side + " " + Amount(r, r.Limit)
+	s := side + " " + r.Amount(r.Limit)
 	if r.Variation > 0 {
 		s += fmt.Sprintf(" %s%g %%", sign, r.Variation*100)
 	}
@@ -99,7 +97,7 @@ func Measured(r *verdict.Result) string {
 	if r.Figure == nil {
 		return "-"
 	}
-	return Amount(r, r.Figure.Value)
+	return r.Amount(r.Figure.Value)
 }
 
 // Bounds are those of the figure, "" where it is exact.
@@ -107,28 +105,13 @@ func Bounds(r *verdict.Result) string {
 	if r.Figure == nil || r.Figure.Low == r.Figure.High {
 		return ""
 	}
-	return Amount(r, r.Figure.Low) + " to " + Amount(r, r.Figure.High)
-}
-
-// Amount writes a value of a criterion in its unit.
-func Amount(r *verdict.Result, v float64) string {
-	switch {
-	case math.IsInf(v, 0) || math.IsNaN(v):
-		return "?"
-	case r.Measure == outcome.ErrorRate || r.Measure == outcome.Availability:
-		return fmt.Sprintf("%.4g %%", v*100)
-	case r.Measure == outcome.Throughput:
-		return fmt.Sprintf("%.4g/s", v)
-	case r.Unit == fleet.Seconds && v >= 1:
-		return fleet.Elapsed(time.Duration(v * float64(time.Second)).Round(10 * time.Millisecond))
-	}
-	return r.Unit.Format(v)
+	return r.Amount(r.Figure.Low) + " to " + r.Amount(r.Figure.High)
 }
 
 // Against says how a criterion compares with earlier runs.
 func Against(r *verdict.Result) string {
 	b := r.Baseline
-	s := fmt.Sprintf("against %d earlier runs (median %s): %s", b.Runs, Amount(r, b.Median), StatusWords[b.Status])
+	s := fmt.Sprintf("against %d earlier runs (median %s): %s", b.Runs, r.Amount(b.Median), StatusWords[b.Status])
 	if !math.IsNaN(b.Shift.Value) {
 		s += fmt.Sprintf(", changed by %s", signed(r, b.Shift.Value))
 	}
@@ -143,7 +126,7 @@ func Against(r *verdict.Result) string {
 
 func signed(r *verdict.Result, v float64) string {
 	if v < 0 {
-		return "-" + Amount(r, -v)
+		return "-" + r.Amount(-v)
 	}
-	return "+" + Amount(r, v)
+	return "+" + r.Amount(v)
 }

@@ -79,8 +79,8 @@ type Backend interface {
 	Explain(ctx context.Context, name string, at time.Time) (*Explanation, error)
 	Order(ctx context.Context, name string, o engine.Order) (*control.Status, error)
 	Alerts() Alerts
-	// TestAlerts sends a test message through each channel.
-	TestAlerts(ctx context.Context) []tell.Tried
+	// TestAlerts sends a test message through each channel, and records who wanted it.
+	TestAlerts(ctx context.Context, by Caller) ([]tell.Tried, error)
 	// Acknowledge records that somebody has seen an alert. It returns ErrNoAlert for one that is not raised.
 	Acknowledge(ctx context.Context, a Acknowledgement) error
 	// Decisions lists what was decided for a fleet before a moment, newest first; the zero time is now.
@@ -100,10 +100,12 @@ var ErrNoAlert = errors.New("no such alert is raised")
 
 // Acknowledgement says that a person has seen an alert.
 type Acknowledgement struct {
-	Key  string    `json:"key"` // of the alert
-	By   string    `json:"by"`
+	Key  string    `json:"key"`          // of the alert
+	By   string    `json:"by,omitempty"` // who is signed in, in any case
 	Note string    `json:"note,omitempty"`
 	At   time.Time `json:"at,omitzero"` // set by the daemon
+	// Origin is from where it came, for the record.
+	Origin string `json:"-"`
 }
 
 // Policies is what is written about one fleet, beside what is in force.
@@ -134,7 +136,7 @@ type OrderRequest struct {
 	Size int              `json:"size,omitempty"`
 	Mode fleet.Mode       `json:"mode"`
 	For  *fleet.Duration  `json:"for,omitempty"`
-	By   string           `json:"by"`
+	By   string           `json:"by,omitempty"` // who is signed in, in any case
 	Note string           `json:"note,omitempty"`
 }
 

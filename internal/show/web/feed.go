@@ -251,8 +251,8 @@ func (f *Feed) Serve(w http.ResponseWriter, r *http.Request, name string, render
 		select {
 		case <-r.Context().Done():
 			return
-		case <-alive.C: // so that both ends learn when the other is gone
-			if !send([]byte(":\n\n")) {
+		case <-alive.C: // so that both ends learn when the other is gone, or may no longer watch
+			if still := CallerOf(r.Context()).Still; still != nil && !still() || !send([]byte(":\n\n")) {
 				return
 			}
 		case m, open := <-to:

@@ -18,13 +18,22 @@ func NewServer(h http.Handler) *http.Server {
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // public are the paths that other names may lead to: a web server in front hands them on.
-var public = map[string]bool{"/status.json": true, "/banner": true, "/healthz": true}
+func public() map[string]bool {
+	out := map[string]bool{}
+	for _, rt := range Routes() {
+		if rt.Role == Anybody {
+			out[rt.Path] = true
+		}
+	}
+	return out
+}
 
-// Guard keeps other sites out of a handler that browsers of this machine reach: requests must be for this machine by its own names,
-// so that no name of another's can be made to lead here, and what changes something must come from pages of its own. Each answer
-// carries what bounds a browser.
-func Guard(next http.Handler) http.Handler {
-	cross := http.NewCrossOriginProtection()
+// Guard keeps other sites out of a handler that browsers reach: what changes something must come from pages of its own. With here,
+// requests must also be for this machine by its own names, so that no name of another's can be made to lead to what is seen without
+// signing in; where one has to sign in, a browser shows its cookie to the name only that it has it from. Each answer carries what
+// bounds a browser.
+func Guard(next http.Handler, here bool) http.Handler {
+	cross, public := http.NewCrossOriginProtection(), public()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
@@ -34,7 +43,7 @@ func Guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 		switch {
-		case !public[r.URL.Path] && !local(r.Host):
+		case here && !public[r.URL.Path] && !local(r.Host):
 			h.Set("Cross-Origin-Resource-Policy", "same-origin")
 			Answer(w, r, nil, &Problem{Status: http.StatusMisdirectedRequest, Detail: "open it by the name localhost or 127.0.0.1"})
 		case cross.Check(r) != nil:

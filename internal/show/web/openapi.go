@@ -116,12 +116,15 @@ var description = sync.OnceValue(func() []byte {
 		if rt.kind == "" {
 			content = object{"application/json": object{"schema": all.of(reflect.TypeOf(rt.answer))}}
 		}
-		op := object{"summary": rt.does, "responses": object{
+		op := object{"summary": rt.does, "x-role": rt.role.String(), "responses": object{
 			"200":     object{"description": "as asked", "content": content},
 			"default": object{"description": "why not", "content": object{"application/problem+json": object{"schema": problem}}},
 		}}
 		if parameters != nil {
 			op["parameters"] = parameters
+		}
+		if rt.role == Anybody {
+			op["security"] = []any{}
 		}
 		if rt.body != nil {
 			op["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": all.of(reflect.TypeOf(rt.body))}}}
@@ -136,8 +139,9 @@ var description = sync.OnceValue(func() []byte {
 	text, err := json.MarshalIndent(object{
 		"openapi": "3.1.0",
 		"info": object{"title": "Tidemark", "version": "1", "description": "Times are RFC 3339 in UTC, durations as 1h2m3s where they are text and nanoseconds where they are numbers. " +
-			"Errors are problem details (RFC 9457). Lists are paged by the header Link. Answers to GET carry an ETag."},
-		"paths": paths, "components": object{"schemas": all},
+			"Errors are problem details (RFC 9457). Lists are paged by the header Link. Answers to GET carry an ETag. x-role is who may ask: anybody, a viewer or an operator."},
+		"paths": paths, "components": object{"schemas": all, "securitySchemes": object{"token": object{"type": "http", "scheme": "bearer"}}},
+		"security": []any{object{"token": []string{}}},
 	}, "", " ")
 	if err != nil {
 		panic(err) // it is made of texts

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -29,13 +31,20 @@ type API struct {
 	b    Backend
 	feed *Feed
 	mux  *http.ServeMux
+	test atomic.Pointer[heard]
 }
 
 // New makes the API of a backend. Close ends what it runs.
 func New(b Backend) *API {
 	a := &API{b: b, feed: NewFeed(b), mux: http.NewServeMux()}
 	for _, rt := range routes {
-		a.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) { rt.serve(a, w, r) })
+		a.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
+			if err := Permit(r, rt.role); err != nil {
+				Answer(w, r, nil, err)
+				return
+			}
+			rt.serve(a, w, r)
+		})
 	}
 	a.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		Answer(w, r, nil, &Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no %s %s; /api/v1/openapi.json says what there is", r.Method, r.URL.Path)})
@@ -54,11 +63,26 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTT
 // route is one thing that the API does, and what its description says of it.
 type route struct {
 	method, path string
+	role         Role // that it needs
 	does         string
 	query        []string // names of params
 	body, answer any      // a value of their types; nil: none
 	kind         string   // of an answer that is not JSON
 	serve        func(*API, http.ResponseWriter, *http.Request)
+}
+
+// Route is one thing that can be asked for, and the role that it needs.
+type Route struct {
+	Method, Path string
+	Role         Role
+}
+
+// Routes lists what the API serves.
+func Routes() (out []Route) {
+	for _, rt := range routes {
+		out = append(out, Route{rt.method, rt.path, rt.role})
+	}
+	return out
 }
 
 // asks makes a handler of a question.
@@ -89,31 +113,31 @@ var routes []route
 func init() {
 	const get, post = http.MethodGet, http.MethodPost
 	routes = []route{
-		{get, "/api/v1/status", "The daemon, and all its fleets after their last tick.", nil, nil, Overview{}, "", asks((*API).status)},
-		{get, "/api/v1/events", "What happened, newest first.", []string{"fleet", "kind", "since", "until", "after", "before", "limit"}, nil, []fleet.Event{}, "", asks((*API).events)},
-		{get, "/api/v1/stream", "Server-sent events: each event of the journal as it is recorded, its id as the stream's; a client that comes again with Last-Event-ID misses none.", []string{"fleet", "after"}, nil, nil, eventStream, (*API).stream},
-		{get, "/api/v1/alerts", "What people are told: what is raised, and what ended within the last hour.", nil, nil, Alerts{}, "", asks((*API).alerts)},
-		{post, "/api/v1/alerts/test", "Send a test message through each channel.", nil, nil, []tell.Tried{}, "", asks((*API).testAlerts)},
-		{post, "/api/v1/alerts/acknowledgements", "Say that somebody has seen an alert; it is recorded, and shown with the alert.", nil, Acknowledgement{}, Alerts{}, "", asks((*API).acknowledge)},
-		{get, "/api/v1/fleets/{fleet}", "One fleet after its last tick.", nil, nil, control.Status{}, "", asks((*API).fleet)},
-		{get, "/api/v1/fleets/{fleet}/explanation", "Why the size is, or was, what it is.", []string{"at"}, nil, Explanation{}, "", asks((*API).explanation)},
-		{get, "/api/v1/fleets/{fleet}/decisions", "Decisions with the whole chain of their reasons, newest first. One is kept only where it says something else than the one before it.", []string{"before", "limit"}, nil, []fleet.Decision{}, "", asks((*API).decisions)},
-		{get, "/api/v1/fleets/{fleet}/series", "One signal's history, in the finest step that is kept and gives at most so many points.", []string{"signal", "since", "until", "points"}, nil, []Point{}, "", asks((*API).series)},
-		{get, "/api/v1/fleets/{fleet}/policies", "What is written about the fleet, beside what is in force.", nil, nil, Policies{}, "", asks((*API).policies)},
-		{post, "/api/v1/fleets/{fleet}/orders", "An operator's word: hold, scale, release, mode or mode_as_configured. It is recorded with who gave it and why.", nil, OrderRequest{}, control.Status{}, "", asks((*API).order)},
-		{get, "/api/v1/openapi.json", "This description.", nil, nil, nil, "application/json", (*API).describe},
-		{get, "/metrics", "Figures for Prometheus.", nil, nil, nil, metricsKind, (*API).metrics},
-		{get, "/healthz", "200 while the daemon answers.", nil, nil, nil, "text/plain; charset=utf-8", func(_ *API, w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }},
-		{get, "/readyz", "200 while each fleet ticks and the journal is written; 503 says what is not.", nil, nil, nil, "text/plain; charset=utf-8", (*API).ready},
-		{get, "/status.json", "What the public may know: normal, slow, degraded or unknown. Any page may read it.", nil, nil, Public{}, "", (*API).publicStatus},
-		{get, "/banner", "The same as a line of HTML, to be framed by any page; empty while all is normal.", nil, nil, nil, "text/html; charset=utf-8", (*API).banner},
+		{get, "/api/v1/status", Viewer, "The daemon, and all its fleets after their last tick.", nil, nil, Overview{}, "", asks((*API).status)},
+		{get, "/api/v1/events", Viewer, "What happened, newest first.", []string{"fleet", "kind", "since", "until", "after", "before", "limit"}, nil, []fleet.Event{}, "", asks((*API).events)},
+		{get, "/api/v1/stream", Viewer, "Server-sent events: each event of the journal as it is recorded, its id as the stream's; a client that comes again with Last-Event-ID misses none.", []string{"fleet", "after"}, nil, nil, eventStream, (*API).stream},
+		{get, "/api/v1/alerts", Viewer, "What people are told: what is raised, and what ended within the last hour.", nil, nil, Alerts{}, "", asks((*API).alerts)},
+		{post, "/api/v1/alerts/test", Operator, "Send a test message through each channel.", nil, nil, []tell.Tried{}, "", asks((*API).testAlerts)},
+		{post, "/api/v1/alerts/acknowledgements", Operator, "Say that somebody has seen an alert; it is recorded, and shown with the alert.", nil, Acknowledgement{}, Alerts{}, "", asks((*API).acknowledge)},
+		{get, "/api/v1/fleets/{fleet}", Viewer, "One fleet after its last tick.", nil, nil, control.Status{}, "", asks((*API).fleet)},
+		{get, "/api/v1/fleets/{fleet}/explanation", Viewer, "Why the size is, or was, what it is.", []string{"at"}, nil, Explanation{}, "", asks((*API).explanation)},
+		{get, "/api/v1/fleets/{fleet}/decisions", Viewer, "Decisions with the whole chain of their reasons, newest first. One is kept only where it says something else than the one before it.", []string{"before", "limit"}, nil, []fleet.Decision{}, "", asks((*API).decisions)},
+		{get, "/api/v1/fleets/{fleet}/series", Viewer, "One signal's history, in the finest step that is kept and gives at most so many points.", []string{"signal", "since", "until", "points"}, nil, []Point{}, "", asks((*API).series)},
+		{get, "/api/v1/fleets/{fleet}/policies", Viewer, "What is written about the fleet, beside what is in force.", nil, nil, Policies{}, "", asks((*API).policies)},
+		{post, "/api/v1/fleets/{fleet}/orders", Operator, "An operator's word: hold, scale, release, mode or mode_as_configured. It is recorded with who gave it and why.", nil, OrderRequest{}, control.Status{}, "", asks((*API).order)},
+		{get, "/api/v1/openapi.json", Viewer, "This description.", nil, nil, nil, "application/json", (*API).describe},
+		{get, "/metrics", Viewer, "Figures for Prometheus.", nil, nil, nil, metricsKind, (*API).metrics},
+		{get, "/healthz", Anybody, "200 while the daemon answers.", nil, nil, nil, "text/plain; charset=utf-8", func(_ *API, w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }},
+		{get, "/readyz", Viewer, "200 while each fleet ticks and the journal is written; 503 says what is not.", nil, nil, nil, "text/plain; charset=utf-8", (*API).ready},
+		{get, "/status.json", Anybody, "What the public may know: normal, slow, degraded or unknown. Any page may read it.", nil, nil, Public{}, "", (*API).publicStatus},
+		{get, "/banner", Anybody, "The same as a line of HTML, to be framed by any page; empty while all is normal.", nil, nil, nil, "text/html; charset=utf-8", (*API).banner},
 	}
 }
 
 func (a *API) status(http.ResponseWriter, *http.Request) (any, error) { return a.b.Overview(), nil }
 func (a *API) alerts(http.ResponseWriter, *http.Request) (any, error) { return a.b.Alerts(), nil }
 func (a *API) testAlerts(_ http.ResponseWriter, r *http.Request) (any, error) {
-	return a.b.TestAlerts(r.Context()), nil
+	return a.b.TestAlerts(r.Context(), CallerOf(r.Context()))
 }
 
 func (a *API) events(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -155,10 +179,15 @@ func Acknowledge(ctx context.Context, b Backend, ack Acknowledgement) error {
 	if ack.Key == "" {
 		return bad("an acknowledgement needs the key of an alert")
 	}
+	by := CallerOf(ctx)
+	var err error
+	if ack.By, err = by.sign(ack.By); err != nil {
+		return err
+	}
 	if err := signed(ack.By, ack.Note); err != nil {
 		return err
 	}
-	ack.At = time.Now().UTC().Round(0)
+	ack.Origin, ack.At = by.Origin, time.Now().UTC().Round(0)
 	return b.Acknowledge(ctx, ack)
 }
 
@@ -253,12 +282,17 @@ func (a *API) order(w http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 // Order checks an operator's word and passes it on.
-func Order(ctx context.Context, b Backend, name string, req OrderRequest) (*control.Status, error) {
-	o := engine.Order{Kind: req.Kind, Size: req.Size, Mode: req.Mode, By: req.By, Note: req.Note, At: time.Now().UTC()}
+func Order(ctx context.Context, b Backend, of string, req OrderRequest) (*control.Status, error) {
+	by := CallerOf(ctx)
+	name, err := by.sign(req.By)
+	if err != nil {
+		return nil, err
+	}
+	o := engine.Order{Kind: req.Kind, Size: req.Size, Mode: req.Mode, By: name, Origin: by.Origin, Note: req.Note, At: time.Now().UTC()}
 	if o.Kind == engine.NoOrder || (o.Kind == engine.Pin && o.Size < 1) {
 		return nil, bad("an order needs a kind, and scale a size of at least 1")
 	}
-	if err := signed(req.By, req.Note); err != nil {
+	if err := signed(o.By, req.Note); err != nil {
 		return nil, err
 	}
 	if req.For != nil {
@@ -267,7 +301,7 @@ func Order(ctx context.Context, b Backend, name string, req OrderRequest) (*cont
 		}
 		o.Until = o.At.Add(time.Duration(*req.For))
 	}
-	return b.Order(ctx, name, o)
+	return b.Order(ctx, of, o)
 }
 
 // Bounds of what a person says, in letters.
@@ -281,16 +315,16 @@ func signed(by, note string) error {
 	if strings.TrimSpace(by) == "" {
 		return bad("by: say who gives it; it is recorded")
 	}
-	for _, s := range []struct {
-		what, text string
-		most       int
-	}{{"by", by, mostBy}, {"note", note, mostNote}} {
-		if n := utf8.RuneCountInString(s.text); n > s.most {
-			return bad(fmt.Sprintf("%s: has %d letters, and may have %d", s.what, n, s.most))
-		}
-		if !utf8.ValidString(s.text) || strings.ContainsFunc(s.text, unicode.IsControl) {
-			return bad(s.what + ": is to be one line of plain text")
-		}
+	return cmp.Or(plain("by", by, mostBy), plain("note", note, mostNote))
+}
+
+// plain checks a line of text.
+func plain(what, text string, most int) error {
+	if n := utf8.RuneCountInString(text); n > most {
+		return bad(fmt.Sprintf("%s: has %d letters, and may have %d", what, n, most))
+	}
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return bad(what + ": is to be one line of plain text")
 	}
 	return nil
 }
@@ -414,6 +448,9 @@ func Answer(w http.ResponseWriter, r *http.Request, v any, err error) {
 	if err != nil {
 		p := ProblemOf(err)
 		h.Set("Content-Type", "application/problem+json")
+		if p.Status == http.StatusUnauthorized {
+			h.Set("WWW-Authenticate", "Bearer")
+		}
 		v, status = p, p.Status
 	}
 	text, err := json.Marshal(v)
@@ -421,7 +458,7 @@ func Answer(w http.ResponseWriter, r *http.Request, v any, err error) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	h.Set("Cache-Control", "no-cache") // ask each time whether it still holds
+	h.Set("Cache-Control", "private, no-cache") // ask each time whether it still holds
 	if status == http.StatusOK && r.Method == http.MethodGet && Unchanged(w, r, text) {
 		return
 	}

@@ -114,6 +114,13 @@ func (c *Config) from() string {
 	return "Tidemark <tidemark@" + domain + ">"
 }
 
+// For is the same server and sender for other recipients.
+func (c *Config) For(to []string, d tell.Delivery) Config {
+	out := *c
+	out.From, out.To, out.Delivery = c.from(), to, d
+	return out
+}
+
 // server is a parsed SMTP address.
 type server struct {
 	host  string

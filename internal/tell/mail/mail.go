@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/textproto"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -230,7 +231,24 @@ func (s *Sender) write(batch []tell.Message, now time.Time) (*gomail.Msg, error)
 		m.SetImportance(gomail.ImportanceHigh)
 	}
 	m.SetBodyString(gomail.TypeTextPlain, cleanText(letter.Text))
+	for i := range batch {
+		attach(m, batch[i].Notice.File)
+	}
 	return m, nil
+}
+
+// mostFile is what a mail may carry: mailboxes refuse more.
+const mostFile = 5 << 20
+
+// attach adds a file. One that is gone, or too large, is left out: the text says what there is to say.
+func attach(m *gomail.Msg, path string) {
+	if path == "" {
+		return
+	}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > mostFile {
+		return
+	}
+	m.AttachFile(path)
 }
 
 // id is a Message-ID without its brackets.

@@ -24,6 +24,7 @@ import (
 	"tidemark/internal/show/chart"
 	"tidemark/internal/show/text"
 	"tidemark/internal/show/web"
+	"tidemark/internal/show/web/access"
 )
 
 //go:embed templates assets
@@ -51,40 +52,43 @@ func load(name, kind, before string) asset {
 	return asset{"/assets/" + hex.EncodeToString(sum[:6]) + "/" + name, kind, text}
 }
 
-// site serves the pages.
-type site struct {
+// Site serves the pages.
+type Site struct {
 	api    *web.API
 	b      web.Backend
+	gate   *access.Gate
 	mux    *http.ServeMux
 	charts charts
+	routes []web.Route
 }
 
 // view is a kind of page that shows something: its template, the sections of it that change, and how what it shows is found.
 type view struct {
 	pattern  string
+	role     web.Role // that it needs
 	template string
 	live     []string
-	build    func(*site, context.Context, *http.Request) (*page, error)
+	build    func(*Site, context.Context, *http.Request) (*page, error)
 }
 
 var views = []view{
-	{"/{$}", "overview", []string{"raised", "fleets"}, (*site).overview},
-	{"/fleets/{fleet}", "fleet", []string{"state", "timeline", "alarms", "decisions", "workers"}, (*site).fleet},
-	{"/fleets/{fleet}/policies", "policies", nil, (*site).policies},
-	{"/fleets/{fleet}/decisions", "decisions", nil, (*site).decisions},
-	{"/fleets/{fleet}/order", "order", nil, (*site).confirmOrder},
-	{"/events", "events", []string{"events"}, (*site).events},
-	{"/alerts", "alerts", []string{"alerts"}, (*site).alerts},
-	{"/alerts/acknowledge", "acknowledge", nil, (*site).confirmSeen},
+	{"/{$}", web.Viewer, "overview", []string{"raised", "fleets"}, (*Site).overview},
+	{"/fleets/{fleet}", web.Viewer, "fleet", []string{"state", "timeline", "alarms", "decisions", "workers"}, (*Site).fleet},
+	{"/fleets/{fleet}/policies", web.Viewer, "policies", nil, (*Site).policies},
+	{"/fleets/{fleet}/decisions", web.Viewer, "decisions", nil, (*Site).decisions},
+	{"/fleets/{fleet}/order", web.Operator, "order", nil, (*Site).confirmOrder},
+	{"/events", web.Viewer, "events", []string{"events"}, (*Site).events},
+	{"/alerts", web.Viewer, "alerts", []string{"alerts"}, (*Site).alerts},
+	{"/alerts/acknowledge", web.Operator, "acknowledge", nil, (*Site).confirmSeen},
 }
 
-// New returns the pages and, under the same root, the API.
-func New(api *web.API, b web.Backend) http.Handler {
-	s := &site{api: api, b: b, mux: http.NewServeMux()}
+// New returns the pages and, under the same root, the API. gate says who asks, and has gone before.
+func New(api *web.API, b web.Backend, gate *access.Gate) *Site {
+	s := &Site{api: api, b: b, gate: gate, mux: http.NewServeMux(), routes: web.Routes()}
 	s.charts.kept = map[string]*drawn{}
 	s.mux.Handle("/", api)
 	for _, a := range []asset{style, script, icon} {
-		s.mux.HandleFunc("GET "+a.Path, func(w http.ResponseWriter, _ *http.Request) {
+		s.handle(http.MethodGet, a.Path, web.Anybody, func(w http.ResponseWriter, _ *http.Request) {
 			h := w.Header()
 			h.Set("Content-Type", a.kind)
 			h.Set("Cache-Control", "public, max-age=31536000, immutable")
@@ -92,19 +96,53 @@ func New(api *web.API, b web.Backend) http.Handler {
 		})
 	}
 	for _, v := range views {
-		s.mux.HandleFunc("GET "+v.pattern, func(w http.ResponseWriter, r *http.Request) { s.show(w, r, &v) })
-	}
-	s.mux.HandleFunc("POST /fleets/{fleet}/order", s.order)
-	s.mux.HandleFunc("POST /alerts/acknowledge", s.acknowledge)
-	for _, v := range views {
+		s.handle(http.MethodGet, v.pattern, v.role, func(w http.ResponseWriter, r *http.Request) { s.show(w, r, &v) })
 		if v.live != nil {
-			s.mux.HandleFunc("GET /live"+v.pattern, func(w http.ResponseWriter, r *http.Request) { s.live(w, r, &v) })
+			s.handle(http.MethodGet, livePrefix+v.pattern, v.role, func(w http.ResponseWriter, r *http.Request) { s.live(w, r, &v) })
 		}
 	}
+	s.handle(http.MethodPost, "/fleets/{fleet}/order", web.Operator, s.order)
+	s.handle(http.MethodPost, "/alerts/acknowledge", web.Operator, s.acknowledge)
+	s.handle(http.MethodGet, signInPath, web.Anybody, s.askSignIn)
+	s.handle(http.MethodPost, signInPath, web.Anybody, s.signIn)
+	if gate.Provider() != "" {
+		s.handle(http.MethodGet, signInPath+"/oidc", web.Anybody, s.leave)
+		s.handle(http.MethodGet, access.BackPath, web.Anybody, s.back)
+	}
+	s.handle(http.MethodPost, "/sign-out", web.Anybody, s.signOut)
 	return s
 }
 
-func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+const livePrefix = "/live"
+
+// handle serves what needs a role. Nothing is served but by it and by the API.
+func (s *Site) handle(method, path string, role web.Role, serve http.HandlerFunc) {
+	s.routes = append(s.routes, web.Route{Method: method, Path: path, Role: role})
+	s.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
+		if err := web.Permit(r, role); err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		serve(w, r)
+	})
+}
+
+// Routes lists what is served, the API's too, and the role that each needs.
+func (s *Site) Routes() []web.Route { return s.routes }
+
+// refuse leads whoever could see a page to the sign-in, and says to others why not.
+func (s *Site) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case strings.HasPrefix(r.URL.Path, livePrefix+"/"):
+		web.Answer(w, r, nil, err)
+	case web.ProblemOf(err).Status == http.StatusUnauthorized && r.Method != http.MethodPost:
+		http.Redirect(w, r, signInPath+"?"+url.Values{"to": {r.URL.RequestURI()}}.Encode(), http.StatusSeeOther)
+	default:
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, pattern := s.mux.Handler(r); pattern == "/" && !s.api.Serves(r) {
 		s.fail(w, r, &web.Problem{Status: http.StatusNotFound, Detail: "there is no such page"})
 		return
@@ -118,31 +156,32 @@ type page struct {
 	Here     string // path, for the navigation
 	Live     string // where its news come from; empty: it does not change
 	Overview web.Overview
+	LoadTest *web.LoadTest // that goes on; nil: none
 	Zone     *time.Location
 	Now      time.Time
-	Said     string
+	Caller   web.Caller
 	Data     any
 }
 
 // page begins a page.
-func (s *site) page(title string) *page {
+func (s *Site) page(title string) *page {
 	o := s.b.Overview()
 	zone, err := time.LoadLocation(o.TimeZone)
 	if err != nil {
 		zone = time.UTC // the configuration was checked: its zone files are gone
 	}
-	return &page{Title: title, Overview: o, Zone: zone, Now: time.Now().UTC()}
+	return &page{Title: title, Overview: o, LoadTest: s.api.LoadTest(), Zone: zone, Now: time.Now().UTC()}
 }
 
 // show writes a page.
-func (s *site) show(w http.ResponseWriter, r *http.Request, v *view) {
+func (s *Site) show(w http.ResponseWriter, r *http.Request, v *view) {
 	p, err := v.build(s, r.Context(), r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	if v.live != nil {
-		p.Live = "/live" + r.URL.Path
+		p.Live = livePrefix + r.URL.Path
 		if r.URL.RawQuery != "" {
 			p.Live += "?" + r.URL.RawQuery
 		}
@@ -150,8 +189,8 @@ func (s *site) show(w http.ResponseWriter, r *http.Request, v *view) {
 	s.write(w, r, http.StatusOK, v.template, p)
 }
 
-func (s *site) write(w http.ResponseWriter, r *http.Request, status int, name string, p *page) {
-	p.Here = r.URL.Path
+func (s *Site) write(w http.ResponseWriter, r *http.Request, status int, name string, p *page) {
+	p.Here, p.Caller = r.URL.Path, web.CallerOf(r.Context())
 	var b bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&b, "frame", p); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError) // every template is tested
@@ -166,7 +205,7 @@ func (s *site) write(w http.ResponseWriter, r *http.Request, status int, name st
 }
 
 // fail shows why there is no page.
-func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	problem := web.ProblemOf(err)
 	p := s.page(problem.Title)
 	p.Data = problem.Detail
@@ -174,14 +213,17 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // live sends the sections of a page as they change.
-func (s *site) live(w http.ResponseWriter, r *http.Request, v *view) {
-	path := strings.TrimPrefix(r.URL.Path, "/live")
+func (s *Site) live(w http.ResponseWriter, r *http.Request, v *view) {
+	path := strings.TrimPrefix(r.URL.Path, livePrefix)
 	name := path + "?" + r.URL.Query().Encode()
 	// What is rendered here is sent to all who watch the same page, so that it must not end with the one who came first.
 	whole := r.Clone(context.Background())
 	whole.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
 	if _, err := v.build(s, r.Context(), whole); err != nil {
 		web.Answer(w, r, nil, err)
+		return
+	}
+	if r.Method == http.MethodHead { // somebody wants to know whether it may still be watched
 		return
 	}
 	var mu sync.Mutex
@@ -224,7 +266,7 @@ func message(name, text string) web.Message {
 var templates = func() map[string]*template.Template {
 	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/frame.html", "templates/parts.html"))
 	all := map[string]*template.Template{}
-	names := []string{"error"}
+	names := []string{"error", "sign-in"}
 	for _, v := range views {
 		names = append(names, v.template)
 	}

@@ -31,7 +31,7 @@ type card struct {
 	Trouble []string
 }
 
-func (s *site) overview(context.Context, *http.Request) (*page, error) {
+func (s *Site) overview(context.Context, *http.Request) (*page, error) {
 	p := s.page("Overview")
 	var cards []card
 	for _, st := range p.Overview.Fleets {
@@ -149,7 +149,7 @@ type worker struct {
 	Usage *web.Usage
 }
 
-func (s *site) fleet(ctx context.Context, r *http.Request) (*page, error) {
+func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 	name, v := r.PathValue("fleet"), r.URL.Query()
 	p := s.page(name)
 	st, err := p.state(name)
@@ -254,7 +254,7 @@ func (r rule) Line() int {
 // Wide is how wide the drawing is.
 func (r rule) Wide() int { return max(12*r.N, 12) }
 
-func (s *site) policies(_ context.Context, r *http.Request) (*page, error) {
+func (s *Site) policies(_ context.Context, r *http.Request) (*page, error) {
 	p := s.page("Policies of " + r.PathValue("fleet"))
 	of, err := s.b.Policies(r.PathValue("fleet"))
 	p.Data = of
@@ -272,7 +272,7 @@ type listing struct {
 
 const perPage = 50
 
-func (s *site) decisions(ctx context.Context, r *http.Request) (*page, error) {
+func (s *Site) decisions(ctx context.Context, r *http.Request) (*page, error) {
 	l := listing{Fleet: r.PathValue("fleet")}
 	p := s.page("Decisions of " + l.Fleet)
 	before, err := time.Parse(time.RFC3339Nano, r.URL.Query().Get("before"))
@@ -292,10 +292,11 @@ func (s *site) decisions(ctx context.Context, r *http.Request) (*page, error) {
 // kinds are those that a list of events can be narrowed to.
 var kinds = []fleet.Kind{
 	fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventSizeChanged, fleet.EventOrder, fleet.EventAlarm, fleet.EventGuard,
-	fleet.EventSignalLost, fleet.EventSignalBack, fleet.EventAlertRaised, fleet.EventAlertOver, fleet.EventAlertSeen, fleet.EventStarted, fleet.EventStopped, fleet.EventReloaded,
+	fleet.EventSignalLost, fleet.EventSignalBack, fleet.EventAlertRaised, fleet.EventAlertOver, fleet.EventAlertSeen, fleet.EventAlertTested,
+	fleet.EventSignedIn, fleet.EventSignInFailed, fleet.EventSignedOut, fleet.EventRefused, fleet.EventStarted, fleet.EventStopped, fleet.EventReloaded,
 }
 
-func (s *site) events(ctx context.Context, r *http.Request) (*page, error) {
+func (s *Site) events(ctx context.Context, r *http.Request) (*page, error) {
 	v := r.URL.Query()
 	q, err := web.EventQuery(v)
 	if err != nil {
@@ -315,7 +316,7 @@ func (s *site) events(ctx context.Context, r *http.Request) (*page, error) {
 	return p, nil
 }
 
-func (s *site) alerts(context.Context, *http.Request) (*page, error) {
+func (s *Site) alerts(context.Context, *http.Request) (*page, error) {
 	p := s.page("Alerts")
 	p.Data = s.b.Alerts()
 	return p, nil
@@ -323,9 +324,9 @@ func (s *site) alerts(context.Context, *http.Request) (*page, error) {
 
 // proposal is what an operator is about to do.
 type proposal struct {
-	Fleet, Does, Kind, Size, Mode, For, By, Note, Key string
-	Wrong                                             string
-	Warn                                              string
+	Fleet, Does, Kind, Size, Mode, For, Note, Key string
+	Wrong                                         string
+	Warn                                          string
 }
 
 // asked reads an order from a form.
@@ -333,7 +334,7 @@ func asked(v url.Values) (o web.OrderRequest, lasts string, err error) {
 	if err := o.Kind.UnmarshalText([]byte(v.Get("kind"))); err != nil || o.Kind == engine.NoOrder {
 		return o, "", fmt.Errorf("%q is no order", v.Get("kind"))
 	}
-	o.By, o.Note = strings.TrimSpace(v.Get("by")), strings.TrimSpace(v.Get("note"))
+	o.Note = strings.TrimSpace(v.Get("note"))
 	switch o.Kind {
 	case engine.Pin:
 		if o.Size, err = strconv.Atoi(v.Get("size")); err != nil || o.Size < 1 {
@@ -356,27 +357,24 @@ func asked(v url.Values) (o web.OrderRequest, lasts string, err error) {
 		f := fleet.Duration(d)
 		o.For, lasts = &f, "for "+fleet.Elapsed(d)
 	}
-	if o.By == "" {
-		return o, "", fmt.Errorf("say who you are: it is recorded with the order")
-	}
 	if o.Note == "" {
 		return o, "", fmt.Errorf("say why: it is recorded with the order, and shown to whoever asks later")
 	}
 	return o, lasts, nil
 }
 
-func (s *site) confirmOrder(_ context.Context, r *http.Request) (*page, error) {
+func (s *Site) confirmOrder(_ context.Context, r *http.Request) (*page, error) {
 	return s.propose(r.PathValue("fleet"), r.URL.Query())
 }
 
 // propose shows what an order would do, to be confirmed.
-func (s *site) propose(name string, v url.Values) (*page, error) {
+func (s *Site) propose(name string, v url.Values) (*page, error) {
 	p := s.page("Confirm")
 	st, err := p.state(name)
 	if err != nil {
 		return nil, err
 	}
-	d := &proposal{Fleet: name, Kind: v.Get("kind"), Size: v.Get("size"), Mode: v.Get("mode"), For: v.Get("for"), By: v.Get("by"), Note: v.Get("note")}
+	d := &proposal{Fleet: name, Kind: v.Get("kind"), Size: v.Get("size"), Mode: v.Get("mode"), For: v.Get("for"), Note: v.Get("note")}
 	p.Data = d
 	o, lasts, err := asked(v)
 	if err != nil {
@@ -418,7 +416,7 @@ func form(w http.ResponseWriter, r *http.Request) error {
 }
 
 // order does what was confirmed.
-func (s *site) order(w http.ResponseWriter, r *http.Request) {
+func (s *Site) order(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("fleet")
 	if err := form(w, r); err != nil {
 		s.fail(w, r, err)
@@ -437,10 +435,10 @@ func (s *site) order(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/fleets/"+url.PathEscape(name), http.StatusSeeOther)
 }
 
-func (s *site) confirmSeen(_ context.Context, r *http.Request) (*page, error) {
+func (s *Site) confirmSeen(_ context.Context, r *http.Request) (*page, error) {
 	v := r.URL.Query()
 	p := s.page("Acknowledge")
-	d := &proposal{Key: v.Get("key"), By: v.Get("by"), Note: v.Get("note"), Does: "Say that you have seen this alert, and look after it."}
+	d := &proposal{Key: v.Get("key"), Note: v.Get("note"), Does: "Say that you have seen this alert, and look after it."}
 	for _, a := range s.b.Alerts().Alerts {
 		if a.Key == d.Key && a.Firing() {
 			d.Warn = a.Title
@@ -451,13 +449,13 @@ func (s *site) confirmSeen(_ context.Context, r *http.Request) (*page, error) {
 	return nil, web.ErrNoAlert
 }
 
-func (s *site) acknowledge(w http.ResponseWriter, r *http.Request) {
+func (s *Site) acknowledge(w http.ResponseWriter, r *http.Request) {
 	if err := form(w, r); err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	v := r.PostForm
-	if err := web.Acknowledge(r.Context(), s.b, web.Acknowledgement{Key: v.Get("key"), By: strings.TrimSpace(v.Get("by")), Note: strings.TrimSpace(v.Get("note"))}); err != nil {
+	if err := web.Acknowledge(r.Context(), s.b, web.Acknowledgement{Key: v.Get("key"), Note: strings.TrimSpace(v.Get("note"))}); err != nil {
 		s.fail(w, r, err)
 		return
 	}

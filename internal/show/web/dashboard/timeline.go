@@ -71,7 +71,7 @@ type drawn struct {
 }
 
 // timeline draws a fleet's past up to a moment; the zero time is now. The present moves in steps that can be seen.
-func (s *site) timeline(ctx context.Context, p *page, st *control.Status, z zoom, until time.Time) (*timeline, error) {
+func (s *Site) timeline(ctx context.Context, p *page, st *control.Status, z zoom, until time.Time) (*timeline, error) {
 	end := until
 	if end.IsZero() {
 		end = st.Time
@@ -105,7 +105,7 @@ func (s *site) timeline(ctx context.Context, p *page, st *control.Status, z zoom
 }
 
 // draw reads a span of a fleet's past and draws it.
-func (s *site) draw(ctx context.Context, p *page, st *control.Status, from, to time.Time) (*timeline, error) {
+func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to time.Time) (*timeline, error) {
 	names := []string{record.SizeSignal}
 	var policies []string
 	for _, o := range st.Objectives {
@@ -151,7 +151,7 @@ func (s *site) draw(ctx context.Context, p *page, st *control.Status, from, to t
 }
 
 // series reads several series, a few at a time.
-func (s *site) series(ctx context.Context, of string, names []string, from, to time.Time) ([][]record.Point, error) {
+func (s *Site) series(ctx context.Context, of string, names []string, from, to time.Time) ([][]record.Point, error) {
 	out, errs := make([][]record.Point, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
 	next := make(chan int)
@@ -260,7 +260,7 @@ func sumUp(events []fleet.Event, size []record.Point) (k kpi) {
 }
 
 // price says what the workers cost, where the configuration has a price.
-func (s *site) price(of string, k *kpi) {
+func (s *Site) price(of string, k *kpi) {
 	p, err := s.b.Policies(of)
 	if err == nil && p.Budget != nil && k.Known {
 		k.Cost, k.Currency = k.WorkerHours*p.Budget.WorkerHour, p.Budget.Currency

@@ -6,12 +6,6 @@
   const say = (text, bad) => { bar.textContent = text; bar.className = bad ? "bad" : "good"; bar.hidden = !text; };
   const clock = () => new Date().toLocaleTimeString("en-GB");
 
-  // Who gives orders is remembered, so that it need not be typed each time.
-  for (const by of document.querySelectorAll("input[name=by]")) {
-    if (!by.value) by.value = localStorage.getItem("by") || "";
-    by.addEventListener("change", () => localStorage.setItem("by", by.value));
-  }
-
   // A section takes the place of the one before. What was opened stays open, and what had the focus keeps it.
   const put = (html) => {
     const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
@@ -45,6 +39,8 @@
       if (stopped) return;
       if (!lost) lost = clock();
       say("No connection to Tidemark since " + lost + ": this page shows what was the case then. Trying again.", true);
+      // Whoever is signed out meanwhile is led to the sign-in, and back here.
+      fetch(source, { method: "HEAD" }).then((r) => { if (r.status === 401 || r.status === 403) location.reload(); }, () => {});
       again = setTimeout(connect, 2000);
     };
   };
