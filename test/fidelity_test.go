@@ -25,6 +25,7 @@ import (
 	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/sim"
+	"tidemark/internal/prove"
 	"tidemark/internal/prove/journey"
 	"tidemark/internal/prove/rehearsal"
 	"tidemark/internal/prove/scenario"
@@ -105,6 +106,22 @@ func TestFidelity(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: plays a minute of load on a real fleet")
 	}
+	for attempt := 1; ; attempt++ {
+		off, busy := playFidelity(t)
+		switch {
+		case len(off) == 0:
+			return
+		case busy == "" || attempt == 3:
+			t.Fatal(off, busy)
+		}
+		t.Logf("off: %v; played again, as the machine was busy: %s", off, busy)
+	}
+}
+
+// playFidelity plays a run and says what is off, and why the run proves nothing, if so: the load came late, or a worker booted for longer than
+// the pace allows for, which the simulator knows nothing of.
+func playFidelity(t *testing.T) (off []string, busy string) {
+	t.Helper()
 	dir := t.TempDir()
 	front, first := servers.FreePort(t), servers.FreePorts(t, 12)
 	file, socket := filepath.Join(dir, "tidemark.yaml"), filepath.Join(dir, "state", "tidemark.sock")
@@ -126,8 +143,9 @@ func TestFidelity(t *testing.T) {
 		}
 		return err
 	})
-	requests, start := playHolds(t, fmt.Sprintf("http://127.0.0.1:%d", front), filepath.Join(dir, "holds.csv"), filepath.Join(dir, "state", "registry.proxy.sock"))
+	requests, start, late := playHolds(t, fmt.Sprintf("http://127.0.0.1:%d", front), filepath.Join(dir, "holds.csv"), filepath.Join(dir, "state", "registry.proxy.sock"))
 	d.kill()
+	endAll(t, dir)
 	journal, err := sqlite.OpenReadOnly(t.Context(), filepath.Join(dir, "state", "journal.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -156,30 +174,35 @@ func TestFidelity(t *testing.T) {
 		}
 		slices.Sort(values)
 		median, got := values[phases/2], c.of(was)
-		off := got/median - 1
-		t.Logf("%-9s real %.4g%s, simulated %.4g%s (%.4g to %.4g): %+.1f %%", c.name, got, c.unit, median, c.unit, values[0], values[phases-1], 100*off)
-		if !(math.Abs(off) <= fidelity) {
-			t.Errorf("%s is off by more than %g %%", c.name, 100*fidelity)
+		by := got/median - 1
+		t.Logf("%-9s real %.4g%s, simulated %.4g%s (%.4g to %.4g): %+.1f %%", c.name, got, c.unit, median, c.unit, values[0], values[phases-1], 100*by)
+		if !(math.Abs(by) <= fidelity) {
+			off = append(off, fmt.Sprintf("%s by %+.0f %%", c.name, 100*by))
 		}
 	}
 	if was.actions < 14 {
-		t.Errorf("%g actions: the load does not try the fleet", was.actions)
+		off = append(off, fmt.Sprintf("only %g actions: the load does not try the fleet", was.actions))
 	}
-	// What the journal has of it, replayed, gives the decisions that were made; it does not know of any that waited for a worker to boot.
-	if pace := cfg.Fleets[0].Policy.CooldownUp; longest > pace-cfg.Tick {
-		t.Logf("a worker took %v to boot on this busy machine, which a cooldown of %v does not cover: the journal is not replayed", longest, pace)
-	} else if replay.Differ > 0 || replay.Agree < int(was.actions) {
-		t.Errorf("backtest: %d decisions agree and %d differ", replay.Agree, replay.Differ)
+	// What the journal has of it, replayed, gives the decisions that were made.
+	if replay.Differ > 0 || replay.Agree < int(was.actions) {
+		off = append(off, fmt.Sprintf("backtest: %d decisions agree and %d differ", replay.Agree, replay.Differ))
 		for _, c := range replay.Changes {
 			if c.Verdict != backtest.Agree {
 				t.Logf("%5.2fs %s: from %d, would %d, did %d", c.Time.Sub(start).Seconds(), c.Verdict, c.From, c.Would, c.Did)
 			}
 		}
 	}
+	if pace := cfg.Fleets[0].Policy.CooldownUp; longest > pace-cfg.Tick {
+		busy = fmt.Sprintf("a worker took %v to boot", longest)
+	}
+	if late > prove.LateAfter.Seconds() {
+		busy += fmt.Sprintf(" requests were sent %.0f ms late", 1000*late)
+	}
+	return off, busy
 }
 
-// playHolds plays the load, each request saying how long it is to take, and returns what became of them, by arrival, and when it began.
-func playHolds(t *testing.T, front, holds, admin string) (requests []served, start time.Time) {
+// playHolds plays the load, each request saying how long it is to take, and returns what became of them, by arrival, when it began, and by how much requests were sent late (p99, seconds).
+func playHolds(t *testing.T, front, holds, admin string) (requests []served, start time.Time, late float64) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(1, 1))
 	shape := math.Sqrt(math.Log1p(fidelityCV * fidelityCV))
@@ -224,7 +247,7 @@ func playHolds(t *testing.T, front, holds, admin string) (requests []served, sta
 	for i := range requests {
 		requests[i].service += around
 	}
-	return requests, start
+	return requests, start, run.Generator.LagP99
 }
 
 // happened reads off the journal what came of the real run.

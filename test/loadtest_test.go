@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/fleet"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/prove/outcome"
+	"tidemark/internal/prove/verdict"
 	"tidemark/test/servers"
 )
 
@@ -222,6 +223,14 @@ func (s *rehearsalStage) checkScaling(t *testing.T, o *outcome.Run) {
 	}
 	if most < 3 || ups == 0 || done == 0 || len(o.Workers) < 3 {
 		t.Errorf("at most %d workers, %d decisions to grow, %d that were carried out, %d workers that answered", most, ups, done, len(o.Workers))
+	}
+	// Whatever the machine's speed does to the rest: alarms were raised as the policies say, and no guard was passed.
+	v := verdict.Judge([]*outcome.Run{o}, []outcome.Criterion{{Measure: outcome.Triggers}, {Measure: outcome.GuardsHeld}}, nil)
+	for _, r := range v.Criteria {
+		t.Logf("%s: %s, %s", r.Measure, r.Status, r.Why)
+		if r.Status == verdict.Failed || (r.Measure == outcome.Triggers && r.Status != verdict.Passed) {
+			t.Errorf("%s: %s, %s", r.Measure, r.Status, r.Why)
+		}
 	}
 	for _, r := range o.Fleets[0].Signals {
 		if len(r.Readings) < 10 {

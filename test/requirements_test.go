@@ -122,7 +122,7 @@ func TestNumbersOfTheRequirements(t *testing.T) {
 		is(file+": reserved instances planned", in.Cost.ReservedInstances, true)
 		is(file+": scaling mode", in.ScalingMode, "hybrid")
 		off := p.Schedule.Windows[slices.IndexFunc(p.Schedule.Windows, func(w schedule.Window) bool { return w.Name == "off-peak" })]
-		is(file+": off-peak, minutes of the day and instances", []int{int(off.Daily.From), int(off.Daily.To), off.Ceiling}, "[0 360 2]")
+		is(file+": off-peak, minutes of the day and instances", fmt.Sprint(off.Daily.From, off.Daily.To, off.Ceiling), "0 360 2")
 	}
 	is("requests' time-out at the proxy", proxy.DefaultConfig().RequestTimeout, 30*time.Second)
 

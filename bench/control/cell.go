@@ -2,24 +2,21 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
-	"tidemark/internal/decide/engine"
-	"tidemark/internal/decide/policy"
 	"tidemark/internal/decide/queueing"
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/load"
-	"tidemark/internal/foresee/measure"
 	"tidemark/internal/foresee/optimum"
+	"tidemark/internal/foresee/peer"
 	"tidemark/internal/foresee/sim"
 )
 
 const (
 	service = 100 * time.Millisecond
-	within  = 500 * time.Millisecond
+	within  = 500 * time.Millisecond // the judge's, and that of the objective under test
 	budget  = 0.001 // of the minutes may miss the objective
 )
 
@@ -44,7 +41,9 @@ type part struct {
 }
 
 func newCell(t trace, series *load.Series, workers, cv float64, boot time.Duration, seeds int, most time.Duration) *cell {
-	c := &cell{trace: t, busy: workers, cv: cv, boot: boot, seeds: seeds, law: sim.Lognormal(service.Seconds(), cv)}
+	c := &cell{trace: t, busy: workers, cv: cv, boot: boot, seeds: seeds}
+	w := c.work()
+	c.law = w.Law()
 	train, score := split(series, service, workers, most)
 	c.train, c.score = c.part(train), c.part(score)
 	return c
@@ -59,14 +58,9 @@ func (c *cell) part(s *load.Series) *part {
 
 // needs is the smallest fleet that meets the objective at each rate: on average, or in all but a share of the judge's windows.
 func (c *cell) needs(s *load.Series, miss float64) []int {
-	var law queueing.Service
-	sigma := math.Sqrt(math.Log1p(c.cv * c.cv))
-	law.Assume(func(q float64) float64 {
-		return service.Seconds() * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*q-1)-sigma*sigma/2)
-	}, service.Seconds())
-	target := sim.DefaultObjective()
+	w, target := c.work(), sim.DefaultObjective()
 	o := queueing.Objective{Quantile: target.Quantile, Within: target.Limit.Seconds(), Drain: 60, Window: target.Window.Seconds(), Miss: miss}
-	return optimum.Needs(s.Rates, o, &law)
+	return optimum.Needs(s.Rates, o, w.Times())
 }
 
 func (c *cell) String() string {
@@ -77,6 +71,8 @@ func (p *part) requests() float64 { return p.Mean() * p.Duration().Seconds() }
 
 // most is the size that nobody needs more than: the bounds are no help to anyone.
 func (c *cell) most() int { return 4 * max(slices.Max(c.train.need), slices.Max(c.score.need)) }
+
+func (c *cell) bounds() fleet.Bounds { return fleet.Bounds{Min: 1, Max: c.most()} }
 
 // figures are what a policy came to in a cell, over the seeds.
 type figures struct {
@@ -93,27 +89,17 @@ type figures struct {
 }
 
 // try plays a part under a policy or a controller, with the same arrivals and service times as all others have for each seed.
-func (c *cell) try(p *part, pol *policy.Fleet, probes []sim.Probe, start func() func(*engine.Input) int, seeds int) (figures, error) {
+func (c *cell) try(p *part, r *peer.Run, seeds int) (figures, error) {
 	var f figures
 	for seed := range seeds {
-		m := measure.Meter{Limit: within.Seconds()}
-		moved := false
-		plan := sim.Plan{
-			Policy: pol, Probes: probes, Load: p.Series, Service: c.law, Boot: c.boot, Tick: tick, Initial: p.need[0] + 1, Seed: uint64(seed) + 1,
-			Decided: func(*fleet.Decision) { moved = true },
+		plan := sim.Plan{Policy: r.Policy, Probes: r.Probes, Load: p.Series, Service: c.law, Boot: c.boot, Tick: tick, Initial: p.need[0] + 1, Seed: uint64(seed) + 1}
+		if r.Start != nil {
+			plan.Control = r.Start()
 		}
-		plan.Each = func(s *sim.Sample) {
-			at := min(int(s.Time.Sub(p.Start)-1)/int(p.Step), len(p.need)-1)
-			m.Add(measure.Tick{For: tick, Billed: s.Size.Workers() + s.Size.Draining, Serves: s.Size.Serving, Needed: p.need[at], P95: s.P95, Moved: moved})
-			moved = false
-		}
-		if start != nil {
-			plan.Control = start()
-		}
-		if _, err := sim.Run(plan); err != nil {
+		s, err := foresee.Judge(plan, p.need, p.Step, 0)
+		if err != nil {
 			return f, err
 		}
-		s := m.Score()
 		n := float64(seeds)
 		f.Cost += s.WorkerHours / p.bound / n
 		f.WorkerHours += s.WorkerHours / n
@@ -138,28 +124,14 @@ func better(a, b figures) bool {
 	return a.Cost < b.Cost
 }
 
-// settings of a peer in this cell. A fixed fleet's are around what the busiest of the training needed.
-func (c *cell) settings(p *peer) []float64 {
-	if p.start != nil {
-		return p.settings
-	}
-	return []float64{1, 1.15, 1.3, 1.6, 2}
-}
-
-func (c *cell) controller(p *peer, setting float64) func() func(*engine.Input) int {
-	return func() func(*engine.Input) int {
-		if p.start != nil {
-			return p.start(setting, c.boot)
-		}
-		sorted := slices.Sorted(slices.Values(c.train.need))
-		return fixed(int(math.Ceil(setting * float64(sorted[len(sorted)*999/1000]))))
-	}
-}
-
 // tune tries a peer's settings on the training part.
-func (c *cell) tune(p *peer, pol *policy.Fleet, probes []sim.Probe) (all []figures, best int, err error) {
-	for i, s := range c.settings(p) {
-		f, err := c.try(c.train, pol, probes, c.controller(p, s), 1)
+func (c *cell) tune(p *contender) (all []figures, best int, err error) {
+	for i, s := range p.settings {
+		r, err := c.run(p, s)
+		if err != nil {
+			return nil, 0, err
+		}
+		f, err := c.try(c.train, r, 1)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -177,12 +149,17 @@ var chances = []float64{0.2, 0.05, 0.01, 0.002, 0.0005}
 
 // keeps is the cheapest fleet sized by someone who knows the rate at every moment to come, and not which requests will come by chance, and that keeps the objective
 // in all but the budget of the minutes; the one that misses least where none does.
-func (c *cell) keeps(pol *policy.Fleet, probes []sim.Probe) (best figures, err error) {
+func (c *cell) keeps() (best figures, err error) {
+	r, err := c.peer(peer.Steps) // for what it reads, and the bounds
+	if err != nil {
+		return best, err
+	}
 	for i, chance := range chances {
 		plan := optimum.Problem{Need: c.needs(c.score.Series, chance), Step: c.score.Step, Boot: c.boot}.Exact()
-		f, err := c.try(c.score, pol, probes, func() func(*engine.Input) int {
-			return foreknown(plan.Serves, c.score.Start, c.score.Step, c.boot)
-		}, c.seeds)
+		r.Start = func() peer.Controller {
+			return peer.Foreknown(plan.Serves, c.score.Start, c.score.Step, c.boot, tick)
+		}
+		f, err := c.try(c.score, r, c.seeds)
 		if err != nil {
 			return best, err
 		}

@@ -30,7 +30,7 @@ func TestFlashCrowd(t *testing.T) {
 						s.Rates = append(s.Rates, rate)
 					}
 					c := &cell{cv: cv, boot: boot, law: sim.Lognormal(service.Seconds(), cv)}
-					fl, probes, err := fleetOf(ours, int(4*from), c.work())
+					r, err := fleetOf(int(4*from), c.work())
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -39,7 +39,7 @@ func TestFlashCrowd(t *testing.T) {
 					came := s.Start.Add(before * time.Minute)
 					back, missed := time.Duration(0), 0
 					_, err = sim.Run(sim.Plan{
-						Policy: &fl.Policy, Probes: probes, Load: s, Service: c.law, Boot: boot, Tick: tick, Initial: c.needs(s, 0.01)[0], Seed: 1, Level: sim.Requests, Target: target,
+						Policy: r.Policy, Probes: r.Probes, Load: s, Service: c.law, Boot: boot, Tick: tick, Initial: c.needs(s, 0.01)[0], Seed: 1, Level: sim.Requests, Target: target,
 						Each: func(x *sim.Sample) {
 							since := x.Time.Sub(came)
 							// Who comes now waits for 100 ms at most.

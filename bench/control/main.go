@@ -20,8 +20,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"tidemark/internal/decide/engine"
 	"tidemark/internal/foresee/load"
+	"tidemark/internal/foresee/peer"
 )
 
 // row is one policy in one cell.
@@ -150,13 +150,9 @@ func judge(cells []*cell, mine bool, kept *book) ([]row, error) {
 }
 
 // learn tunes peers in training.
-func (c *cell) learn(tried []peer) (t trial, err error) {
-	f, probes, err := fleetOf(ours, c.most(), c.work())
-	if err != nil {
-		return t, err
-	}
+func (c *cell) learn(tried []contender) (t trial, err error) {
 	for k := range tried {
-		all, best, err := c.tune(&tried[k], &f.Policy, probes)
+		all, best, err := c.tune(&tried[k])
 		if err != nil {
 			return t, err
 		}
@@ -182,49 +178,59 @@ func single(trials []trial, k int) int {
 	return best
 }
 
-func (c *cell) scored(tried []peer, t trial, forAll []int) ([]row, error) {
+func (c *cell) scored(tried []contender, t trial, forAll []int) ([]row, error) {
 	var out []row
 	add := func(name string, setting float64, f figures) {
 		out = append(out, row{c.trace.name, c.busy, c.cv, c.boot.Seconds(), name, setting, f})
 	}
-	for _, own := range []struct{ name, policies string }{{"tidemark", ours}, {"requirements", required}} {
-		fl, probes, err := fleetOf(own.policies, c.most(), c.work())
-		if err != nil {
-			return nil, err
-		}
-		f, err := c.try(c.score, &fl.Policy, probes, nil, c.seeds)
+	tidemark, err := fleetOf(c.most(), c.work())
+	if err != nil {
+		return nil, err
+	}
+	steps, err := c.peer(peer.Steps)
+	if err != nil {
+		return nil, err
+	}
+	for _, own := range []struct {
+		name string
+		run  *peer.Run
+	}{{"tidemark", tidemark}, {"requirements", steps}} {
+		f, err := c.try(c.score, own.run, c.seeds)
 		if err != nil {
 			return nil, err
 		}
 		add(own.name, 0, f)
 	}
-	fl, probes, err := fleetOf(ours, c.most(), c.work())
-	if err != nil {
-		return nil, err
-	}
-	f, err := c.keeps(&fl.Policy, probes)
+	f, err := c.keeps()
 	if err != nil {
 		return nil, err
 	}
 	add("foreknown", 0, f)
-	f, err = c.try(c.score, &fl.Policy, probes, func() func(*engine.Input) int { return fixed(c.most()) }, c.seeds)
+	without, err := c.peer(fmt.Sprintf("%s:%d", peer.Fixed, c.most()))
 	if err != nil {
+		return nil, err
+	}
+	if f, err = c.try(c.score, without, c.seeds); err != nil {
 		return nil, err
 	}
 	add("boundless", 0, f)
 	for k := range tried {
-		settings := c.settings(&tried[k])
 		tuned, one := t.Best[k], forAll[k]
 		for _, kind := range []struct {
 			name string
 			at   int
 		}{{"tuned", tuned}, {"one", one}} {
+			setting := tried[k].settings[kind.at]
 			if kind.name == "tuned" || one != tuned { // else it is the same run
-				if f, err = c.try(c.score, &fl.Policy, probes, c.controller(&tried[k], settings[kind.at]), c.seeds); err != nil {
+				r, err := c.run(&tried[k], setting)
+				if err != nil {
+					return nil, err
+				}
+				if f, err = c.try(c.score, r, c.seeds); err != nil {
 					return nil, err
 				}
 			}
-			add(tried[k].name+" "+kind.name, settings[kind.at], f)
+			add(tried[k].name+" "+kind.name, setting, f)
 		}
 	}
 	return out, nil

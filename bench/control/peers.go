@@ -1,167 +1,39 @@
 package main
 
 import (
+	"fmt"
 	"math"
-	"time"
+	"slices"
 
-	"tidemark/bench/control/horizontal"
-	"tidemark/internal/decide/engine"
+	"tidemark/internal/foresee/peer"
 )
 
-// peer is another autoscaler as its documentation describes it: a setting gives a controller, which is asked every tick.
-type peer struct {
+// contender is a peer with the settings that it is tuned over.
+type contender struct {
 	name     string
 	settings []float64
-	means    string
-	start    func(setting float64, boot time.Duration) func(*engine.Input) int
 }
 
-var peers = []peer{
-	{"fixed", nil, "workers", nil}, // its settings are those of the cell
-	{"hpa-cpu", []float64{40, 50, 60, 70, 80, 90}, "target utilisation, percent", func(target float64, _ time.Duration) func(*engine.Input) int {
-		var h horizontal.HPA
-		return func(in *engine.Input) int {
-			return h.Pods(in.Size.Workers(), in.Size.Serving, in.Readings[busy].Value/target)
-		}
-	}},
-	{"keda-queue", []float64{0.4, 0.5, 0.6, 0.7, 0.8, 1}, "requests in flight, a worker", func(target float64, _ time.Duration) func(*engine.Input) int {
-		var h horizontal.HPA
-		return func(in *engine.Input) int {
-			n := in.Size.Workers()
-			return h.Total(n, in.Readings[inFlight].Value/float64(n)/target)
-		}
-	}},
-	{"aws-target", []float64{40, 50, 60, 70, 80, 90}, "target utilisation, percent", targetTracking},
-	{"aws-step", []float64{40, 50, 60, 70, 80}, "alarm utilisation, percent", stepScaling},
-	{"uwsgi-busyness", []float64{40, 50, 60, 70, 80}, "maximum busyness, percent", busyness},
+var peers = contenders()
+
+func contenders() []contender {
+	out := []contender{{peer.Fixed, []float64{1, 1.15, 1.3, 1.6, 2}}} // times what the busiest of the training needed
+	for _, p := range peer.Reactive {
+		out = append(out, contender{p.Name, p.Settings})
+	}
+	return out
 }
 
-// minutes averages a reading of each tick over whole minutes, as an alarm's datapoints.
-type minutes struct {
-	sum    float64
-	n      int
-	points []float64 // the latest last
+// run is a peer in this cell.
+func (c *cell) run(p *contender, setting float64) (*peer.Run, error) {
+	if p.name == peer.Fixed {
+		sorted := slices.Sorted(slices.Values(c.train.need))
+		setting = math.Ceil(setting * float64(sorted[len(sorted)*999/1000]))
+	}
+	return c.peer(fmt.Sprintf("%s:%g", p.name, setting))
 }
 
-func (m *minutes) add(v float64) (whole bool) {
-	m.sum += v
-	m.n++
-	if m.n < int(time.Minute/tick) {
-		return false
-	}
-	m.points = append(m.points, m.sum/float64(m.n))
-	if len(m.points) > 15 {
-		m.points = m.points[1:]
-	}
-	m.sum, m.n = 0, 0
-	return true
-}
-
-// all reports whether the latest n points are on one side of a threshold.
-func (m *minutes) all(n int, on func(float64) bool) bool {
-	if len(m.points) < n {
-		return false
-	}
-	for _, p := range m.points[len(m.points)-n:] {
-		if !on(p) {
-			return false
-		}
-	}
-	return true
-}
-
-// targetTracking is AWS's: 3 minutes above the target scale out in proportion, 15 minutes below 90 % of it scale in, not while instances warm up.
-func targetTracking(target float64, _ time.Duration) func(*engine.Input) int {
-	var m minutes
-	return func(in *engine.Input) int {
-		n := in.Size.Workers()
-		if !m.add(in.Readings[busy].Value) {
-			return n
-		}
-		want := int(math.Ceil(float64(in.Size.Serving) * m.points[len(m.points)-1] / target))
-		switch {
-		case m.all(3, func(v float64) bool { return v > target }):
-			return max(n, want)
-		case in.Size.Starting == 0 && m.all(15, func(v float64) bool { return v < 0.9*target }):
-			return max(min(n, want), 1)
-		}
-		return n
-	}
-}
-
-// stepScaling is AWS's, with the steps that its documentation gives as an example: 10 % more from the alarm's threshold, 30 % more from 10 points above it;
-// 10 % fewer 20 points below it and 30 % fewer 30 points below. Instances that warm up count as part of what a step asks for.
-func stepScaling(threshold float64, _ time.Duration) func(*engine.Input) int {
-	var m minutes
-	return func(in *engine.Input) int {
-		n, serving := in.Size.Workers(), float64(in.Size.Serving)
-		if !m.add(in.Readings[busy].Value) {
-			return n
-		}
-		v := m.points[len(m.points)-1]
-		switch {
-		case m.all(2, func(v float64) bool { return v > threshold }):
-			share := 0.1
-			if v > threshold+10 {
-				share = 0.3
-			}
-			return max(n, int(serving+max(1, math.Floor(serving*share))))
-		case in.Size.Starting == 0 && m.all(15, func(v float64) bool { return v < threshold-20 }):
-			share := 0.1
-			if v < threshold-30 {
-				share = 0.3
-			}
-			m.points = m.points[:0]
-			return max(1, n-int(max(1, math.Floor(serving*share))))
-		}
-		return n
-	}
-}
-
-// busyness is uWSGI's cheaper algorithm of that name: every 30 s, above the maximum busyness one more, below half of it for 10 such cycles one fewer;
-// with a backlog of more than 33 requests one more at once.
-func busyness(highest float64, _ time.Duration) func(*engine.Input) int {
-	sum, n, low := 0.0, 0, 0
-	return func(in *engine.Input) int {
-		size := in.Size.Workers()
-		if in.Readings[queued].Value > 33 {
-			return size + 1
-		}
-		sum += in.Readings[busy].Value
-		if n++; n < 2 {
-			return size
-		}
-		mean := sum / float64(n)
-		sum, n = 0, 0
-		switch {
-		case mean > highest:
-			low = 0
-			return size + 1
-		case mean < highest/2:
-			if low++; low >= 10 {
-				low = 0
-				return max(size-1, 1)
-			}
-		default:
-			low = 0
-		}
-		return size
-	}
-}
-
-// fixed never moves.
-func fixed(n int) func(*engine.Input) int { return func(*engine.Input) int { return n } }
-
-// foreknown carries out a plan that was made for the very load: what serves in a tick was started a boot before it.
-func foreknown(serves []int, start time.Time, step, boot time.Duration) func(*engine.Input) int {
-	at := func(t time.Time) int {
-		return serves[min(max(int(t.Sub(start)/step), 0), len(serves)-1)]
-	}
-	return func(in *engine.Input) int {
-		n := at(in.Now)
-		for ahead := time.Duration(0); ahead <= boot+tick; ahead += tick {
-			n = max(n, at(in.Now.Add(ahead)))
-		}
-		return n
-	}
+// peer makes one by its name.
+func (c *cell) peer(name string) (*peer.Run, error) {
+	return peer.New(name, peer.Condition{Bounds: c.bounds(), Tick: tick, Boot: c.boot, CPU: 1})
 }

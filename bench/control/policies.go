@@ -7,19 +7,7 @@ import (
 	"tidemark/internal/app"
 	"tidemark/internal/config"
 	"tidemark/internal/foresee"
-	"tidemark/internal/foresee/sim"
-)
-
-// The signals of every fleet here, by index.
-const (
-	api = iota
-	rate
-	serviceP50
-	serviceP95
-	serviceP99
-	queued
-	busy
-	inFlight
+	"tidemark/internal/foresee/peer"
 )
 
 const written = `instance: {name: control, time_zone: UTC}
@@ -47,27 +35,17 @@ const ours = `      - id: slo
         demand: {rate: rate, service_time: [service_p50, service_p95, service_p99], backlog: queued}
 `
 
-// required are the step policies of the requirements, with their thresholds, periods, cooldowns and rate.
-const required = `      - id: odoo-worker-cpu-scaling-policy
-        rules:
-          - {signal: busy, operator: ">=", threshold: 70%, scale_change: +1, evaluation_periods: 3, datapoints_to_alarm: 2}
-          - {signal: busy, operator: "<=", threshold: 30%, scale_change: -1, evaluation_periods: 5, datapoints_to_alarm: 4}
-      - id: odoo-worker-api-latency-scaling-policy
-        rules:
-          - {signal: api_p95, operator: ">=", threshold: 400ms, scale_change: +1, evaluation_periods: 2, datapoints_to_alarm: 2}
-`
-
 // fleetOf reads a configuration as the daemon would.
-func fleetOf(policies string, most int, w foresee.Work) (*config.Fleet, []sim.Probe, error) {
-	text := fmt.Sprintf(written, 10000+most, most, policies)
+func fleetOf(most int, w foresee.Work) (*peer.Run, error) {
+	text := fmt.Sprintf(written, 10000+most, most, ours)
 	cfg, problems := config.Parse("control.yaml", []byte(text), app.Catalog(), func(string) (string, bool) { return "", false })
 	if problems.Failed() {
-		return nil, nil, problems
+		return nil, problems
 	}
 	f := &cfg.Fleets[0]
 	f.Policy.ActionLimit = max(f.Policy.ActionLimit, 2*w.Boot) // an operator with slow workers must
 	probes, _ := foresee.Probes(f, w)
-	return f, probes, nil
+	return &peer.Run{Policy: &f.Policy, Probes: probes}, nil
 }
 
 const tick = 15 * time.Second

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"tidemark/internal/foresee/load"
@@ -57,7 +56,7 @@ func (t trace) read(folder string) (*load.Series, error) {
 	case s.Step > time.Minute:
 		return finer(s, time.Minute), nil
 	case s.Step < 15*time.Second:
-		return coarser(s, 15*time.Second), nil
+		return s.Coarser(15 * time.Second), nil
 	}
 	return s, nil
 }
@@ -93,29 +92,10 @@ func finer(s *load.Series, step time.Duration) *load.Series {
 	return out
 }
 
-// coarser averages.
-func coarser(s *load.Series, step time.Duration) *load.Series {
-	n := int(step / s.Step)
-	out := &load.Series{Name: s.Name, Start: s.Start, Step: step}
-	for part := range slices.Chunk(s.Rates, n) {
-		sum := 0.0
-		for _, r := range part {
-			sum += r
-		}
-		out.Rates = append(out.Rates, sum/float64(len(part)))
-	}
-	return out
-}
-
 // split is the part to train on, the first week or third, and the rest to be judged on, of which at most `most` is taken. Both are scaled so that the
 // 99.9th percentile of the whole keeps `busy` workers busy.
 func split(s *load.Series, service time.Duration, busy float64, most time.Duration) (train, score *load.Series) {
 	s = s.Scaled(busy / service.Seconds() / s.Peak(0.001))
 	at := min(s.Duration()/3, 7*24*time.Hour)
-	return cut(s, max(at-most, 0), at), cut(s, at, min(at+most, s.Duration()))
-}
-
-func cut(s *load.Series, from, to time.Duration) *load.Series {
-	a, b := int(from/s.Step), int(to/s.Step)
-	return &load.Series{Name: s.Name, Start: s.Start.Add(time.Duration(a) * s.Step), Step: s.Step, Rates: s.Rates[a:b]}
+	return s.Cut(max(at-most, 0), at), s.Cut(at, min(at+most, s.Duration()))
 }

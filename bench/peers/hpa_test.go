@@ -31,7 +31,7 @@ import (
 	"k8s.io/kubernetes/pkg/controller/podautoscaler"
 	"k8s.io/kubernetes/pkg/controller/podautoscaler/metrics"
 
-	"tidemark/bench/control/horizontal"
+	"tidemark/internal/foresee/peer/horizontal"
 )
 
 const (

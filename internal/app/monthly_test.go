@@ -83,7 +83,7 @@ report: {at: "00:00", to: [director@moa.example]}`, srv.URL("smtp"), srv.CA), ""
 	if !strings.Contains(raw, base64.StdEncoding.EncodeToString(page)) || !strings.Contains(raw, name+".html") {
 		t.Error("the page does not go with the mail")
 	}
-	if !strings.Contains(strings.ReplaceAll(raw, "=", ""), "The service was available 100.00 %") {
+	if !strings.Contains(strings.ReplaceAll(raw, "=", ""), "service was available 100.00 %") {
 		t.Errorf("the mail does not say the month in words:\n%s", mails[0].Raw)
 	}
 	for _, suffix := range []string{".md", ".csv", "-focus.csv"} {

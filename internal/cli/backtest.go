@@ -80,7 +80,8 @@ would have followed. Raw readings are kept for a week unless retention.raw says 
 	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
 	f.BoolVar(&o.agreed, "all", false, "list changes of size that agree too")
 	f.BoolVar(&o.simulate, "simulate", false, "also play the journal's load in the simulator, with --service, --cv, --cpu and --boot, or --work")
-	workFlags(f, &o.work, &o.site)
+	workFlags(f, &o.work)
+	siteFlag(f, &o.site)
 	return cmd
 }
 
@@ -132,15 +133,9 @@ func (c *command) backtest(ctx context.Context, o replay) (v text.View, out back
 		if !o.simulate {
 			continue
 		}
-		series, notes, err := backtest.Rate(ctx, journal, tried, since, until)
-		switch {
-		case err != nil:
-			return v, out, err
-		case series == nil:
-			return v, out, fmt.Errorf("--simulate: %s has no signal of the arrival rate, such as {access_log: {field: rate}}: there is no load to play", f.Name)
-		}
-		for _, n := range notes {
-			fmt.Fprintln(c.err, "tidemark: "+n)
+		series, err := c.rate(ctx, journal, tried, since, until)
+		if err != nil {
+			return v, out, fmt.Errorf("--simulate: %w", err)
 		}
 		forecast, err := foresee.Study{Name: r.Name, Fleet: tried, Tick: cfg.Tick, Load: series, Work: o.work, Objective: sim.DefaultObjective(), Seeds: 1}.Run()
 		if err != nil {

@@ -103,7 +103,7 @@ Exit codes: 0 done; 1 the answer is no (a configuration is wrong); 2 it could no
 	f.StringVar(&c.socket, "socket", os.Getenv("TIDEMARK_SOCKET"), "the daemon's unix `socket` (or $TIDEMARK_SOCKET; default: as configured)")
 	root.AddCommand(c.runCommand(), c.checkCommand(), c.demoCommand(), c.statusCommand(), c.topCommand(), c.eventsCommand(), c.explainCommand(),
 		c.scaleCommand(), c.holdCommand(), c.releaseCommand(), c.modeCommand(), c.pushCommand(), c.alertCommand(), c.doctorCommand(),
-		c.simulateCommand(), c.planCommand(), c.backtestCommand(), c.reportCommand(), c.exportCommand(),
+		c.simulateCommand(), c.tuneCommand(), c.planCommand(), c.backtestCommand(), c.reportCommand(), c.exportCommand(),
 		c.loadtestCommand(), c.userCommand(), c.tokenCommand(),
 		c.nginxSnippetCommand(), c.proxyCommand(), c.workerCommand(), c.versionCommand())
 	return root

@@ -26,12 +26,12 @@ report: {service_levels: {pages: {signal: page}}}
 fleets:
   - name: web
     tags: {programme: dfr}
-    target: {command: {scale: ["true"], size: ["true"]}}
+    target: {command: {scale: ["true", "{size}"], size: ["echo", "3"]}}
     bounds: {min: 2, max: 4}
     signals:
       cpu: {push: {unit: percent}}
       page: {push: {unit: seconds}}
-    policies: [{id: p, rules: [{signal: cpu, operator: ">=", threshold: 70%, scale_change: +1, evaluation_periods: 3}]}]
+    policies: [{id: p, rules: [{signal: cpu, operator: ">=", threshold: 70%, scale_change: +1, evaluation_periods: 3}, {signal: cpu, operator: "<=", threshold: 30%, scale_change: -1}]}]
     safeguards: {budget: {monthly: 100, currency: USD, worker_hour: 0.5}}
 `), 0o600); err != nil {
 		t.Fatal(err)

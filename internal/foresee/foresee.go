@@ -18,6 +18,7 @@ import (
 	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/load"
+	"tidemark/internal/foresee/peer"
 	"tidemark/internal/foresee/sim"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/observe/listenqueue"
@@ -174,6 +175,7 @@ type Study struct {
 	Faults    sim.Faults
 	Level     sim.Level
 	Seeds     int
+	Peer      *peer.Run // that sizes the fleet in its policy's place; nil: none
 	// Progress, unless nil, is told how many runs are done. It may be called from several goroutines.
 	Progress func(done, of int)
 }
@@ -251,6 +253,10 @@ func (st Study) Run() (*Forecast, error) {
 		out.Assumed = []Assumption{}
 	}
 	law := st.Work.Law()
+	runs, initial := &st.Fleet.Policy, 0
+	if st.Peer != nil {
+		runs, probes, initial, out.Assumed = st.Peer.Policy, st.Peer.Probes, st.Peer.Initial, []Assumption{}
+	}
 	results := make([]*sim.Result, out.Seeds)
 	errs := make([]error, out.Seeds)
 	var wg sync.WaitGroup
@@ -262,8 +268,11 @@ func (st Study) Run() (*Forecast, error) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			p := sim.Plan{
-				Policy: &st.Fleet.Policy, Probes: probes, Load: st.Load, Service: law, Site: st.Work.Site, Boot: st.Work.Boot, Tick: st.Tick, Target: st.Objective, Faults: st.Faults, Level: st.Level,
+				Policy: runs, Probes: probes, Initial: initial, Load: st.Load, Service: law, Site: st.Work.Site, Boot: st.Work.Boot, Tick: st.Tick, Target: st.Objective, Faults: st.Faults, Level: st.Level,
 				Seed: uint64(seed) + 1,
+			}
+			if st.Peer != nil && st.Peer.Start != nil {
+				p.Control = st.Peer.Start()
 			}
 			if seed == 0 {
 				out.keep(&p)
@@ -291,6 +300,37 @@ func (st Study) Run() (*Forecast, error) {
 		out.Cost = &Cost{Figure{h.Mean * b.WorkerHour, h.Low * b.WorkerHour, h.High * b.WorkerHour}, b.Currency, b.WorkerHour}
 	}
 	return out, nil
+}
+
+// allowed is the share of the minutes that a clairvoyant may miss the objective by chance, in percent.
+const allowed = 0.1
+
+// Against makes the runs with a peer (package peer) in the policy's place, within the fleet's bounds. The clairvoyant reckons with as little
+// more load than there is as keeps the objective in all but 0.1 % of the minutes.
+func (st Study) Against(name string) (out *Forecast, err error) {
+	if err := st.Work.Check(); err != nil {
+		return nil, err
+	}
+	margins := []float64{1}
+	if name == peer.Clairvoyant {
+		if st.Work.Site != nil {
+			return nil, errors.New("the clairvoyant reckons with requests of one kind: leave out the description of the work, and give a service time")
+		}
+		margins = peer.Margins
+	}
+	for _, margin := range margins {
+		st.Peer, err = peer.New(name, peer.Condition{
+			Bounds: st.Fleet.Policy.Bounds, Tick: st.Tick, Boot: st.Work.Boot, CPU: st.Work.CPU, Load: st.Load, Times: st.Work.Times(), Objective: st.Objective, Margin: margin,
+		})
+		if err != nil {
+			return nil, err
+		}
+		st.Name = st.Peer.Name
+		if out, err = st.Run(); err != nil || out.Violations.Mean <= allowed {
+			break
+		}
+	}
+	return out, err
 }
 
 // keep writes down the ticks and decisions of one run.
@@ -387,6 +427,9 @@ func Estimate(values []float64) Figure {
 		factor = student[int(n)-2]
 	}
 	half := factor * math.Sqrt(square/(n-1)/n)
+	if half < 1e-9*math.Abs(mean) { // the last bits of figures that are equal
+		half = 0
+	}
 	return Figure{mean, mean - half, mean + half}
 }
 

@@ -60,6 +60,9 @@ func background(t *testing.T, args ...string) (cmd *exec.Cmd, log string) {
 // The workers are killed again and again while they import: every row is stored once and counted once, and the search for
 // duplicates comes to its end.
 func TestKilledWorkers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: kills workers under load")
+	}
 	const n = 1500
 	db := makeDB(t)
 	s, err := sqlite.Open(t.Context(), db)

@@ -22,9 +22,12 @@ import (
 const ages = time.Minute
 
 // Need returns the path of a program. Where it is missing the test skips; in CI it fails, for there scripts/setup has
-// installed all.
+// installed all. A short run starts no real servers.
 func Need(t testing.TB, program string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("slow: starts a real " + program)
+	}
 	if path, err := exec.LookPath(program); err == nil {
 		return path
 	}

@@ -64,6 +64,56 @@ func serving(backends ...*backend) (list []fleet.Worker) {
 	return list
 }
 
+func TestBalancerStartsTheProxyAndStartsItAgain(t *testing.T) {
+	w1, w2 := newBackend(t, "w1"), newBackend(t, "w2")
+	cfg := loopback()
+	cfg.Listen = servers.FreeAddress(t)
+	b := balancerOf(t, filepath.Join(t.TempDir(), "run", "p.sock"), cfg)
+	if err := b.Drain(t.Context(), serving(w1)[0]); err != nil {
+		t.Errorf("drain without a proxy: %v", err)
+	}
+	workers := serving(w1, w2)
+	workers[1].Phase = fleet.Starting
+	if err := b.Set(t.Context(), workers); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if got := get(t, cfg.Listen, "/"); got.body != "w1 GET 0" {
+			t.Fatalf("%+v, want an answer of w1: w2 only starts", got)
+		}
+	}
+	first, err := b.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sid, err := sessionOf(first.PID); err != nil || sid != first.PID {
+		t.Errorf("the proxy is in session %d (%v), want one of its own", sid, err)
+	}
+	if err := b.Set(t.Context(), serving(w1, w2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Drain(t.Context(), serving(w1)[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, cfg.Listen, "/"); got.body != "w2 GET 0" {
+		t.Errorf("%+v, want w2 after the drain of w1", got)
+	}
+
+	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is gone", func() bool { _, err := b.Status(t.Context()); return errors.Is(err, ErrDown) })
+	if err := b.Set(t.Context(), serving(w2)); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, cfg.Listen, "/"); got.body != "w2 GET 0" {
+		t.Errorf("after a crash: %+v", got)
+	}
+	if h, err := b.Status(t.Context()); err != nil || h.PID == first.PID {
+		t.Errorf("%+v %v", h, err)
+	}
+}
+
 func TestTwoDaemonsStartOneProxy(t *testing.T) {
 	w := newBackend(t, "w1")
 	cfg := loopback()

@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -179,4 +180,19 @@ func FuzzCSV(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A part of a load has its own times, and the requests that came in it; coarser steps keep the mean.
+func TestParts(t *testing.T) {
+	s := &Series{Step: time.Minute, Rates: []float64{1, 3, 5, 7, 9}, Requests: []Request{{At: 30_000, Service: 1}, {At: 60_000, Service: 2}, {At: 119_999, Service: 3}, {At: 120_000, Service: 4}}}
+	p := s.Cut(time.Minute, 2*time.Minute+30*time.Second)
+	if !slices.Equal(p.Rates, []float64{3}) || p.Start.Sub(s.Start) != time.Minute || !slices.Equal(p.Requests, []Request{{0, 2}, {59_999, 3}}) {
+		t.Errorf("%+v", p)
+	}
+	if c := s.Coarser(2*time.Minute + 30*time.Second); c.Step != 2*time.Minute || !slices.Equal(c.Rates, []float64{2, 6, 9}) || c.Requests != nil {
+		t.Errorf("%+v", c)
+	}
+	if s.Coarser(time.Minute) != s {
+		t.Error("a step that is long enough was changed")
+	}
 }

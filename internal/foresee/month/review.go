@@ -194,12 +194,11 @@ func (f *Fleet) levels(c *Criterion, of string) {
 	}
 	for _, l := range f.Levels {
 		limit := elapsed(l.Within)
-		switch {
-		case l.Kept == nil:
+		if l.Kept == nil {
 			c.add(Unknown, "%s%s was not measured (required: within %s)", of, LevelNames[l.Name], limit)
-		default:
-			c.add(l.Verdict, "%s%s within %s for %s of the time that could be judged", of, LevelNames[l.Name], limit, Floor(*l.Kept))
+			continue
 		}
+		c.add(l.Verdict, "%s%s within %s for %s of the time that could be judged", of, LevelNames[l.Name], limit, Floor(*l.Kept))
 	}
 }
 

@@ -56,12 +56,13 @@ func TestNeedIsTheFewest(t *testing.T) {
 		in := NewInput()
 		in.Load.Peak = rapid.Float64Range(1, 400).Draw(t, "rate")
 		in.Request.CV = rapid.Float64Range(0.2, 2).Draw(t, "cv")
-		in.Years, in.Fleet.Min = 1, 1
-		p, err := Make(&in, nil, nil)
+		in.Fleet.Min = 1
+		m, err := newModel(&in, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := p.Needs[0]
+		m.each = 1
+		n := m.need(0, in.Growth.Percent)
 		var s queueing.Service
 		sigma := math.Sqrt(math.Log1p(in.Request.CV * in.Request.CV))
 		s.Assume(func(q float64) float64 { return 0.1 * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*q-1)-sigma*sigma/2) }, 0.1)
@@ -125,7 +126,7 @@ func TestJSON(t *testing.T) {
 func TestReserveIsTheCheapest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := NewInput()
-		in.Load.Peak = rapid.Float64Range(20, 400).Draw(t, "rate")
+		in.Load.Peak = rapid.Float64Range(20, 250).Draw(t, "rate")
 		in.Growth.Percent = rapid.Float64Range(50, 150).Draw(t, "growth")
 		term := Term{"term", float64(rapid.IntRange(1, 3).Draw(t, "years")), rapid.Float64Range(5, 80).Draw(t, "discount"), 0}
 		each := rapid.IntRange(1, 4).Draw(t, "workers on an instance")

@@ -28,7 +28,6 @@ type fluid struct {
 	random   *Random
 	normal   [cells]float64 // quantiles of a normal variate
 	requests float64
-	came     float64    // in the last tick
 	start    int64      // of the run, in nanoseconds since 1970
 	always   bool       // quantiles are read each tick
 	read     []quantile // of the probes, as last read

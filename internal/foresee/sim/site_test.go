@@ -61,6 +61,9 @@ func share(of func(*Result) uint64) func(*Result) float64 {
 const service = 0.1 // seconds, the mean of most tests here
 
 func TestSiteIsAKnownQueue(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: plays many runs")
+	}
 	for _, c := range []struct {
 		name    string
 		law     *Law
@@ -78,6 +81,9 @@ func TestSiteIsAKnownQueue(t *testing.T) {
 
 // Non-preemptive priorities: Cobham's formula for one worker, and for several of exponential services alike.
 func TestPriorities(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: plays many runs")
+	}
 	// Routes of 30 % short, 50 % usual and 20 % long requests, by their priority; the order of the list is none of it.
 	mean, cv, part := []float64{0.2, 0.05, 0.1}, []float64{1, 0, 1.5}, []float64{0.2, 0.3, 0.5}
 	s := Site{Balancer: Balancer{Queue: Unlimited}}
@@ -175,6 +181,9 @@ func throughput(customers int, think, demand float64, pace func(n int) float64) 
 // The database: with more requests than the workers can do, workers and database are a closed network, whose throughput depends on
 // the means alone.
 func TestDatabase(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: plays many runs")
+	}
 	for _, c := range []struct {
 		name string
 		law  Database

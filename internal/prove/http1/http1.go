@@ -197,7 +197,8 @@ func (c *Client) exchange(ctx context.Context, deadline time.Time, req *Request)
 func (c *Client) open(ctx context.Context, deadline time.Time) (kept bool, err error) {
 	if c.conn != nil {
 		age := time.Since(c.since)
-		if c.answer.framing == ended && (age < suspect || age < maxIdle && alive(c.conn)) {
+		unasked := c.r.Buffered() > 0 // the next answer is not to be found behind it
+		if c.answer.framing == ended && !unasked && (age < suspect || age < maxIdle && alive(c.conn)) {
 			return true, nil
 		}
 		c.Close()

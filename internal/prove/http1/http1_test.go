@@ -289,19 +289,22 @@ func TestRequestsThatAreNone(t *testing.T) {
 	}
 }
 
-// answered plays a connection on which these bytes come as an answer, and then its end.
+// canned is a connection on which these bytes come, and then its end.
+type canned struct {
+	net.Conn
+	*strings.Reader
+}
+
+func (c canned) Read(p []byte) (int, error)  { return c.Reader.Read(p) }
+func (c canned) Write(p []byte) (int, error) { return len(p), nil }
+func (c canned) SetDeadline(time.Time) error { return nil }
+func (c canned) Close() error                { return nil }
+
+// answered is what comes of these bytes.
 func answered(t testing.TB, method, text string) (answer, error) {
-	c := client(t, "http://127.0.0.1:80", nil, func(context.Context, string, string) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		go func() {
-			defer theirs.Close()
-			go io.Copy(io.Discard, theirs)
-			io.WriteString(theirs, text) // whoever has heard enough hangs up
-		}()
-		return ours, nil
-	})
-	defer c.Close()
-	return ask(t.Context(), c, method, "/", "")
+	return ask(t.Context(), client(t, "http://127.0.0.1:80", nil, func(context.Context, string, string) (net.Conn, error) {
+		return canned{Reader: strings.NewReader(text)}, nil
+	}), method, "/", "")
 }
 
 func TestMalformedAnswers(t *testing.T) {
@@ -310,13 +313,34 @@ func TestMalformedAnswers(t *testing.T) {
 		"no colon": "HTTP/1.1 200 OK\r\nnothing\r\n\r\n", "a folded line": "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "a blank in a name": "HTTP/1.1 200 OK\r\nA b: c\r\n\r\n",
 		"negative length": "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "two lengths": "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
 		"another encoding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "too short": "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "no end of the header": "HTTP/1.1 200 OK\r\nA: b\r\n",
-		"chunks cut": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "no end of the chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
+		"a trailer without a colon": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n0\r\n\r\n", "chunks cut": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "no end of the chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n",
 		"an endless header": "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: "+strings.Repeat("b", 1000)+"\r\n", 300) + "\r\n", "only hints": strings.Repeat("HTTP/1.1 103 Early\r\n\r\n", 10), "nothing": "",
 	} {
 		if got, err := answered(t, http.MethodGet, text); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
+}
+
+// What a server says unasked is nobody's answer.
+func TestUnaskedAnswer(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright"+"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+		io.Copy(io.Discard, c)
+	}))
+	defer srv.Close()
+	c := client(t, srv.URL, nil, nil)
+	for range 2 {
+		if got, err := ask(t.Context(), c, http.MethodGet, "/", ""); err != nil || got.body != "right" {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	c.Close()
 }
 
 // What is taken for an answer net/http takes too, and it says the same.

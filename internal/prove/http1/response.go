@@ -85,9 +85,9 @@ func (a *Response) head(r *bufio.Reader, method string) error {
 		if len(line) == 0 {
 			break
 		}
-		n := bytes.IndexByte(line, ':')
-		if n < 0 || !Token(line[:n]) {
-			return fmt.Errorf("malformed answer: %q is no line of a header", excerpt(line))
+		n, err := colon(line)
+		if err != nil {
+			return err
 		}
 		value := bytes.Trim(line[n+1:], " \t")
 		if !printable(value) {
@@ -129,6 +129,15 @@ func (a *Response) head(r *bufio.Reader, method string) error {
 		a.framing, a.keep = toTheEnd, false
 	}
 	return nil
+}
+
+// colon is where a line of a header is divided.
+func colon(line []byte) (int, error) {
+	n := bytes.IndexByte(line, ':')
+	if n < 0 || !Token(line[:n]) {
+		return 0, fmt.Errorf("malformed answer: %q is no line of a header", excerpt(line))
+	}
+	return n, nil
 }
 
 // line reads a line, without its end, to the end of the text, and tells where it begins.
@@ -250,9 +259,12 @@ func (a *Response) trailer() error {
 		if err != nil {
 			return err
 		}
-		if empty := len(a.text) == at; empty {
+		if len(a.text) == at {
 			a.text = a.text[:from]
 			return nil
+		}
+		if _, err := colon(a.text[at:]); err != nil {
+			return err
 		}
 	}
 }

@@ -83,7 +83,7 @@ duration: 12s
 timeout: 30s
 drain: 60s
 limits: {connections: %d}
-journeys: [{name: visit, steps: [{name: get, path: /}, {name: again, path: /, think: 8s-12s}]}]
+journeys: [{name: visit, steps: [{name: get, path: /}, {name: again, path: /, think: 5s-6s, repeat: 2}]}]
 load: [{journey: visit, users: %d, spread: 10s, pause: 20s, network: 3g}]
 `, phones, phones))
 		o, err := Play(b.Context(), p)
@@ -95,7 +95,7 @@ load: [{journey: visit, users: %d, spread: 10s, pause: 20s, network: 3g}]
 		b.ReportMetric(float64(most), "connections")
 		b.ReportMetric(float64(o.Generator.Memory>>20), "MB")
 		b.ReportMetric(time.Duration(o.Generator.CPU).Seconds(), "CPU-s")
-		if most < phones || sum.Count != 2*phones || len(sum.Failed) > 0 || o.Generator.Memory == 0 || o.Generator.Memory > 1e9 {
+		if most < phones || sum.Count != 3*phones || len(sum.Failed) > 0 || o.Generator.Memory == 0 || o.Generator.Memory > 1e9 {
 			b.Errorf("%d connections open at most, %d requests, failed %v, %d bytes resident", most, sum.Count, sum.Failed, o.Generator.Memory)
 		}
 	}

@@ -37,9 +37,9 @@ type arrival struct {
 	more map[string]any
 }
 
-// hires and pace let 4,000 be hired in a second.
+// hires and pace let 2,000 be hired in a second.
 const (
-	hires = 4
+	hires = 2
 	pace  = time.Millisecond
 )
 

@@ -102,7 +102,11 @@ func (b blocks) bounds(sorted []float64, value float64) (low, high float64) {
 	if low > 0 {
 		high = max(high, value*value/low)
 	}
-	return value + (low-value)*b.stretch, value + (high-value)*b.stretch*(1+skewed/math.Sqrt(b.spells))
+	low, high = value+(low-value)*b.stretch, value+(high-value)*b.stretch*(1+skewed/math.Sqrt(b.spells))
+	if value >= 0 {
+		low = max(low, 0) // nothing that is measured here crosses it
+	}
+	return low, high
 }
 
 func autocovariance(x []float64, lag int) float64 {
@@ -309,7 +313,7 @@ func ratio(part, whole []float64, counted bool, seed uint64) (Interval, float64)
 	out.Low, out.High = b.bounds(sorted, out.Value)
 	if counted {
 		low, high := proportion(int(parts[n]), int(wholes[n]))
-		out.Low, out.High = min(out.Low, low), max(out.High, high)
+		out.Low, out.High = min(out.Low, low), min(max(out.High, high), 1)
 	}
 	return out, b.spells
 }

@@ -68,7 +68,7 @@ func grown(run *outcome.Run, kind fleet.Kind) (out []fleet.Event) {
 }
 
 // triggers: each scale-out rests on a rule that breached as often as it must, and no rule that may act breached for longer than its
-// evaluation periods, and one more, without its alarm. Readings that all breach make datapoints that do, whatever the statistic.
+// evaluation periods, and two more, without its alarm: it begins within one, and is evaluated after another. Readings that all breach make datapoints that do, whatever the statistic.
 func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 	rested, raised := 0, 0
 	for _, e := range grown(run, fleet.EventDecision) {
@@ -94,7 +94,7 @@ func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 			}
 			alarms := alarmsOf(run, f.Name, rule)
 			raised += len(alarms)
-			within := time.Duration(rule.N+1)*time.Duration(rule.Period) + time.Duration(f.Tick)
+			within := time.Duration(rule.N+2)*time.Duration(rule.Period) + time.Duration(f.Tick)
 			for _, b := range breaches(f, rule) {
 				by := b.from.Add(within)
 				if b.to.After(by) && !slices.ContainsFunc(alarms, func(a stay) bool { return !a.from.After(by) && (a.to.IsZero() || a.to.After(b.from)) }) {

@@ -120,13 +120,13 @@ func TestScalingCriteria(t *testing.T) {
 	}{
 		{outcome.Triggers, 0, "alarm after three minutes, and a worker", tell().cpu(0, 10*minute, 90).alarm(3*minute, fleet.Alarm).decides(3*minute, 2, 3, ruleOut(2)), Passed, "alarms raised as the policies say: 1; scale-outs that rest on one: 1", 0},
 		{outcome.Triggers, 0, "alarm since before the run", raised.cpu(0, 10*minute, 90), Passed, "", 0},
-		{outcome.Triggers, 0, "no alarm", tell().cpu(0, 10*minute, 90), Failed, "cpu was >= 70 % for 9m55s, and p raised no alarm within 4m1s", 0},
+		{outcome.Triggers, 0, "no alarm", tell().cpu(0, 10*minute, 90), Failed, "cpu was >= 70 % for 9m55s, and p raised no alarm within 5m1s", 0},
 		{outcome.Triggers, 0, "late alarm", tell().cpu(0, 10*minute, 90).alarm(6*minute, fleet.Alarm), Failed, "raised no alarm", 0},
 		{outcome.Triggers, 0, "alarm of the rule that takes workers away", tell().cpu(0, 10*minute, 90).event(3*minute, fleet.Event{Kind: fleet.EventAlarm, Policy: "p", Signal: "cpu", State: "alarm", Note: "<= 30 %"}), Failed, "raised no alarm", 0},
-		{outcome.Triggers, 0, "second breach without an alarm", tell().cpu(0, 4*minute, 90).cpu(4*minute, 5*minute, 20).cpu(5*minute, 10*minute, 90).alarm(3*minute, fleet.Alarm).alarm(5*minute, fleet.OK), Failed, "for 4m55s", 0},
+		{outcome.Triggers, 0, "second breach without an alarm", tell().cpu(0, 3*minute, 90).cpu(3*minute, 4*minute, 20).cpu(4*minute, 10*minute, 90).alarm(2*minute, fleet.Alarm).alarm(4*minute, fleet.OK), Failed, "for 5m55s", 0},
 		{outcome.Triggers, 0, "too few datapoints", tell().decides(minute, 2, 3, ruleOut(1)), Failed, "with 1 of 3 datapoints breaching, at least 2 must", 0},
 		{outcome.Triggers, 0, "three minutes are not long enough", tell().cpu(0, 3*minute, 90), Unneeded, "no rule that adds workers was breached", 0},
-		{outcome.Triggers, 0, "three periods of a second are", quick.cpu(0, minute, 90), Failed, "raised no alarm within 5s", 0},
+		{outcome.Triggers, 0, "three periods of a second are", quick.cpu(0, minute, 90), Failed, "raised no alarm within 6s", 0},
 		{outcome.Triggers, 0, "shadow raises nothing that acts", shadow.cpu(0, 10*minute, 90), Unneeded, "", 0},
 		{outcome.Triggers, 0, "no daemon", unheard, Undecided, "the daemon was not heard", 0},
 

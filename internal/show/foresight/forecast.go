@@ -76,15 +76,15 @@ func around(f *foresee.Forecast) report.Section {
 		report.Text("Times are those of the requests that were served. Rejected ones found the queue full, abandoned ones waited too long for a worker: both miss the objective.")}}
 	if d := f.Around.Database; d != nil {
 		s.Blocks = append(s.Blocks, report.Text(fmt.Sprintf("The database was used to %.1f %% %s of what it can do, at worst to %.0f %%. It does most with %d queries at once: more workers than that at the database do harm.",
-			d.Utilisation.Mean, half(d.Utilisation, "%.2g"), d.Worst, d.Peak)))
+			d.Utilisation.Mean, half(d.Utilisation), d.Worst, d.Peak)))
 	}
 	return s
 }
 
 // half writes half of a figure's interval; empty with one seed.
-func half(f foresee.Figure, format string) string {
+func half(f foresee.Figure) string {
 	if h := (f.High - f.Low) / 2; h > 0 {
-		return "± " + fmt.Sprintf(format, h)
+		return fmt.Sprintf("± %.2g", h)
 	}
 	return ""
 }
@@ -98,7 +98,7 @@ func seconds(f foresee.Figure) report.Cell {
 }
 
 func figure(f foresee.Figure, format string) report.Cell {
-	return report.Cell{Text: fmt.Sprintf(format, f.Mean), More: half(f, "%.2g")}
+	return report.Cell{Text: fmt.Sprintf(format, f.Mean), More: half(f)}
 }
 
 func tiles(f *foresee.Forecast, limit string) report.Tiles {
@@ -107,9 +107,9 @@ func tiles(f *foresee.Forecast, limit string) report.Tiles {
 		tone = report.Bad
 	}
 	t := report.Tiles{
-		{Value: fmt.Sprintf("%.2f %%", f.Violations.Mean), Name: "minutes above " + limit, More: half(f.Violations, "%.2g"), Tone: tone},
+		{Value: fmt.Sprintf("%.2f %%", f.Violations.Mean), Name: "minutes above " + limit, More: half(f.Violations), Tone: tone},
 		{Value: fleet.Seconds.Format(f.P95.Mean), Name: "p95 of all requests", More: seconds(f.P95).More},
-		{Value: fmt.Sprintf("%.1f", f.WorkerHours.Mean), Name: "worker-hours", More: half(f.WorkerHours, "%.2g")},
+		{Value: fmt.Sprintf("%.1f", f.WorkerHours.Mean), Name: "worker-hours", More: half(f.WorkerHours)},
 		{Value: fmt.Sprintf("%.2f", f.MeanSize.Mean), Name: "workers on average", More: fmt.Sprintf("%d to %d", f.Least, f.Most)},
 		{Value: fmt.Sprintf("%.3g", f.Ups.Mean+f.Downs.Mean), Name: "changes of size", More: fmt.Sprintf("%.3g up, %.3g down", f.Ups.Mean, f.Downs.Mean)},
 		{Value: fmt.Sprint(f.Queue), Name: "longest queue"},

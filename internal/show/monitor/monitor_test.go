@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -140,7 +141,7 @@ func TestFigures(t *testing.T) {
 	api := web.New(overview{is: web.Overview{Instance: "i", Version: "v", Since: now, Fleets: []*control.Status{st}}})
 	defer api.Close()
 	w := httptest.NewRecorder()
-	api.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	api.ServeHTTP(w, web.As(httptest.NewRequest(http.MethodGet, "/metrics", nil), web.Caller{Name: "prometheus", Role: web.Viewer}))
 	text := w.Body.String()
 	for _, m := range web.Metrics() {
 		if !strings.Contains(text, "\n"+m.Name+"{") && !strings.Contains(text, "\n"+m.Name+" ") {

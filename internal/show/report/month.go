@@ -162,11 +162,10 @@ func Summary(r *month.Report) []string {
 	for i := range r.Fleets {
 		out = append(out, w.fleetSentences(&r.Fleets[i])...)
 	}
-	switch m := r.Money; {
-	case m == nil:
-		out = append(out, "What the workers cost is not known: no price is written.")
-	default:
-		out = append(out, w.costSentence(m))
+	if r.Money == nil {
+		out = append(out, "What the workers cost is not known: no price is written, or in several currencies.")
+	} else {
+		out = append(out, w.costSentence(r.Money))
 	}
 	if due := w.due(); due != "" {
 		out = append(out, due)

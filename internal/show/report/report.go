@@ -31,11 +31,14 @@ type Section struct {
 	Blocks []Block
 }
 
-// Block is a part of a section: *chart.Chart, Text, Note, Tiles, Table, Details.
+// Block is a part of a section: *chart.Chart, Text, Code, Note, Tiles, Table, Details.
 type Block interface{ HTML() template.HTML }
 
 // Text is a paragraph.
 type Text string
+
+// Code is text in which each character keeps its place, such as a diff.
+type Code string
 
 // Note is a remark that stands out.
 type Note struct {
@@ -126,6 +129,8 @@ var parts = template.Must(template.New("").Funcs(template.FuncMap{
 {{end}}
 {{define "text"}}<p>{{.}}</p>
 {{end}}
+{{define "code"}}<pre>{{.}}</pre>
+{{end}}
 {{define "note"}}<p class="note {{.Tone}}" role="note">{{.Text}}</p>
 {{end}}
 {{define "tiles"}}<div class="tiles">{{range .}}<div class="tile {{.Tone}}"><b>{{.Value}}</b><span>{{.Name}}</span>{{with .More}}<small>{{.}}</small>{{end}}</div>{{end}}</div>
@@ -152,6 +157,9 @@ func renderOf(t *template.Template, name string, v any) template.HTML {
 
 // HTML is the paragraph.
 func (t Text) HTML() template.HTML { return render("text", string(t)) }
+
+// HTML is the text.
+func (c Code) HTML() template.HTML { return render("code", string(c)) }
 
 // HTML is the note.
 func (n Note) HTML() template.HTML { return render("note", n) }

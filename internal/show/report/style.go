@@ -27,6 +27,7 @@ td{vertical-align:top;border-bottom:1px solid var(--rule);padding:.3rem .6rem .3
 td:first-child:not(:has(small)){white-space:nowrap}
 td small{display:block;max-width:34rem;color:var(--faint)}
 th.n,td.n{text-align:right;white-space:nowrap}
+pre{background:var(--panel);border-radius:6px;padding:.6rem .8rem;overflow-x:auto;font-size:.82rem;line-height:1.45}
 .empty{color:var(--faint)}
 ul{max-width:52rem;margin:.5rem 0 1rem;padding-left:1.2rem}li{margin:.3rem 0}ul.boxes{list-style:none;padding-left:0}ul.boxes li::before{content:"\2610";margin-right:.5em}
 details{margin:.6rem 0}summary{cursor:pointer;font-weight:600}

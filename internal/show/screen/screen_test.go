@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -131,7 +132,7 @@ func TestTheEndOfAll(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	for in, want := range map[string][]key{"jjk": {down, down, up}, "\x1b[A\x1b[Bq": {up, down, quit}, "\x1b": nil, "\x1b[5~": nil, "é": nil, "\x04": {quit}} {
-		if got := parse(in); fmt.Sprint(got) != fmt.Sprint(want) {
+		if got := parse(in); !slices.Equal(got, want) {
 			t.Errorf("%q is %v, want %v", in, got, want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,13 +53,14 @@ func TestSlowClients(t *testing.T) {
 				_, _ = io.Copy(io.Discard, r.Body)
 			}))
 			s.ErrorLog = log.New(io.Discard, "", 0)
-			go func() { _ = s.Serve(l) }()
+			var wg sync.WaitGroup
+			wg.Go(func() { _ = s.Serve(l) })
 			mine, its := net.Pipe()
 			closed := make(chan time.Duration, 1)
 			began := time.Now()
 			watched := &watchedConn{Conn: its, closed: closed, began: began}
 			l.conns <- watched
-			go func() {
+			wg.Go(func() {
 				if _, err := io.WriteString(mine, c.said); err != nil {
 					return
 				}
@@ -68,9 +70,9 @@ func TestSlowClients(t *testing.T) {
 						return
 					}
 				}
-			}()
+			})
 			if !strings.Contains(c.said, "/much") {
-				go func() { _, _ = io.Copy(io.Discard, mine) }()
+				wg.Go(func() { _, _ = io.Copy(io.Discard, mine) })
 			}
 			if after := <-closed; after > c.most {
 				t.Errorf("%s: held for %s, and may for %s", name, after, c.most)
@@ -79,6 +81,7 @@ func TestSlowClients(t *testing.T) {
 			if err := s.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				t.Error(err)
 			}
+			wg.Wait()
 		})
 	}
 }

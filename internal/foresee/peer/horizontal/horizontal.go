@@ -1,10 +1,10 @@
-// Package horizontal is a model of the Kubernetes HPA (autoscaling/v2 with its defaults), fast enough to be tried in every condition. bench/peers holds
-// it against the real controller.
+// Package horizontal is a model of the Kubernetes HPA (autoscaling/v2 with its defaults), fast enough to be tried in every condition. It imports
+// nothing of the house, so that bench/peers, a module of its own, can hold it against the real controller.
 package horizontal
 
 import "math"
 
-// Sync is how often it is to be asked, in seconds, as the real one's --horizontal-pod-autoscaler-sync-period.
+// Sync is how often the HPA is to be asked, in seconds, as the real one's --horizontal-pod-autoscaler-sync-period.
 const Sync = 15
 
 // HPA is one autoscaler.
