@@ -79,9 +79,9 @@ const (
 	burstMemory = 10 * time.Minute
 	// busyMemory is how far back half of what is made of the busy workers reaches.
 	busyMemory = 5 * time.Minute
-	// missed and pressing are queueing.Objective's Miss: a fleet is sized so that chance makes one window in a hundred miss the objective, and adds when it would be
+	// missed and pressing are queueing.Objective's Miss: a fleet is sized so that chance makes one window in fifty miss the objective, and adds when it would be
 	// one in ten. Between the two it stays as it is, or chance would move it at every tick.
-	missed, pressing = 0.01, 0.1
+	missed, pressing = 0.02, 0.1
 	// never stands in for a response that has no bound, which JSON cannot write.
 	never = 1e9
 )

@@ -6,12 +6,15 @@ import (
 	"time"
 )
 
-// Trend extrapolates the arrival rate by the latest minutes of measurement: a line by least squares. Windows that lie far from the line by Theil and Sen (the
-// median of the slopes between all pairs, which one odd window cannot turn) count as if they were at the edge of what chance allows. Of a change of level that
-// lasted for a minute, what came before is forgotten. The zero value has seen nothing.
+// Trend extrapolates the arrival rate by the latest minutes of measurement: a line by least squares. Windows that lie far from Theil's line (the median of the
+// slopes between pairs, which one odd window cannot turn) count as if they were at the edge of what chance allows. Where the newest windows leave the line through
+// those before, by a step or by a bend, they are followed at once, and what came before is forgotten once that is certain. The zero value has seen nothing.
 type Trend struct {
 	windows [trendWindows]window
 	n       int // oldest first
+
+	whole  line   // through all of them, and
+	change change // since when they leave a line through those before; both from three windows on, and drawn once for each
 }
 
 const (
@@ -19,10 +22,14 @@ const (
 	// trendFine of them are kept as they were measured; older ones are joined up to trendJoined seconds: with windows of 15 s the line is one of 10 minutes.
 	trendFine   = 8
 	trendJoined = 60.0
-	// jumpWindows are those that together tell that the level has changed.
+	// jumpWindows are those that together tell that the level has changed, and bendWindows that the slope has; a bend is looked for from bendLeast on.
 	jumpWindows = 4
-	// jumpSure is by how many standard deviations they do, as does the newest alone: by chance hardly once a day.
-	jumpSure = 4.0
+	bendLeast   = 3
+	bendWindows = 8
+	// changeSure is by how many standard deviations they do, as does the newest alone: by chance hardly once a day.
+	changeSure = 4.0
+	// bendReach is for how much of the time since a bend it is followed further.
+	bendReach = 0.5
 )
 
 type window struct {
@@ -39,7 +46,7 @@ type Rate struct {
 	Now      float64
 	Expected float64 // at the horizon: the line, as far as the windows agree that there is one
 	High     float64 // upper end of its band: one standard deviation
-	// Surge: the newest windows lie so far above the line that they are taken for the rate as it is now, rather than waited upon.
+	// Surge: the newest windows lie a step so far above the line that they are taken for the rate as it is now, rather than waited upon.
 	Surge bool
 }
 
@@ -63,22 +70,73 @@ func (t *Trend) Observe(end time.Time, span time.Duration, requests float64) {
 	}
 	t.windows[t.n] = window{end, span.Seconds(), requests}
 	t.n++
-	if before := t.n - jumpWindows; before >= jumpWindows {
-		l := t.fit(before)
-		if k, above := t.jump(&l, jumpWindows); k == jumpWindows && math.Abs(above) > jumpSure {
-			t.forget(before)
-		}
+	t.draw()
+	enough := jumpWindows
+	if t.change.bent {
+		enough = bendWindows
+	}
+	if c := &t.change; c.windows >= enough && math.Abs(c.sure) > changeSure && t.n >= c.windows+jumpWindows {
+		t.forget(t.n - c.windows)
+		t.draw()
 	}
 }
 
-// jump finds since how many of the most newest windows, if ever, the rate lies off a line through those before: where it does by the most standard deviations.
-func (t *Trend) jump(l *line, most int) (k int, above float64) {
+// change is where the newest windows leave the line through those before.
+type change struct {
+	windows int // newest, that do
+	bent    bool
+	bend    float64 // of the slope, where bent; else it is a step
+	sure    float64 // standard deviations; below 0 when they lie below
+	before  line
+}
+
+// draw finds the line through all windows and the change in them.
+func (t *Trend) draw() {
+	t.change = change{}
+	if t.n < 3 { // three make a line
+		return
+	}
+	t.whole = t.fit(t.n)
+	from := 1
+	for _, most := range [...]int{jumpWindows, bendWindows} {
+		most = min(most, t.n-3)
+		if most < from {
+			return
+		}
+		before := t.fit(t.n - most)
+		t.leave(&before, from, most)
+		from = most + 1
+	}
+}
+
+// leave looks for a step and a bend from a line, since any of so many newest windows, that is surer than the change already found.
+func (t *Trend) leave(l *line, from, most int) {
+	// Sums over the windows since: of time, of requests beyond the line, and of both weighted by the time since the first of them began.
+	var newest, span, excess, sx, sxx, sxe float64
 	for i := 1; i <= most; i++ {
-		if a := t.above(l, i); math.Abs(a) >= math.Abs(above) {
-			k, above = i, a
+		w := t.windows[t.n-i]
+		e, half := w.requests-max(l.at(w), 0)*w.span, w.span/2
+		sxx += w.span*(2*sx+w.span*span) + half*half*w.span // those that came later are a span further from its beginning
+		sx += w.span*span + half*w.span
+		sxe += w.span*excess + half*e
+		span, excess = span+w.span, excess+e
+		if i == 1 {
+			newest = e / span
+		}
+		if i < from || newest/(excess/span) < 0.5 { // one odd window among others is no change
+			continue
+		}
+		if sure := excess / (l.noise * math.Sqrt(span+span*span/l.span)); math.Abs(sure) > math.Abs(t.change.sure) {
+			t.change = change{windows: i, sure: sure, before: *l}
+		}
+		if i < bendLeast {
+			continue
+		}
+		bend := sxe / sxx
+		if sure := bend / (l.noise * math.Sqrt(1/sxx+sx*sx/(sxx*sxx*l.span))); math.Abs(sure) > math.Abs(t.change.sure) {
+			t.change = change{windows: i, bent: true, bend: bend, sure: sure, before: *l}
 		}
 	}
-	return k, above
 }
 
 // join makes one of two windows that are no longer new.
@@ -106,8 +164,8 @@ func (t *Trend) forget(k int) {
 // Ahead extrapolates to horizon after now. It is known from three windows on, unless the newest is older than all of them
 // together are long.
 //
-// A slope counts by how much it exceeds what chance makes of none; the line is followed for no longer than the windows reach back,
-// and then held, and it never more than doubles the rate.
+// A slope counts by how much it exceeds what chance makes of none; the line is followed for no longer than the windows reach back, a bend upwards for half the time
+// since, and then held, and it never more than doubles the rate.
 func (t *Trend) Ahead(now time.Time, horizon time.Duration) Rate {
 	if t.n < 3 {
 		return Rate{}
@@ -117,20 +175,21 @@ func (t *Trend) Ahead(now time.Time, horizon time.Duration) Rate {
 	if age := now.Sub(newest.end).Seconds(); age > reach || age < 0 {
 		return Rate{}
 	}
-	l := t.fit(t.n)
-	r := Rate{Known: true, Now: l.level}
-	newer, known := min(jumpWindows, t.n-3), reach // three make a line
-	if newer > 0 {
-		before := t.fit(t.n - newer)
-		if k, above := t.jump(&before, newer); above > jumpSure {
-			span, requests := t.latest(k)
-			r.Surge, r.Now, known = true, requests/span, span
-			l.slope, l.noise = before.slope, max(before.noise, math.Sqrt(r.Now)) // the line through both is of neither
+	r, slope, noise, known := Rate{Known: true, Now: t.whole.level}, t.whole.slope, t.whole.noise, reach
+	if c := &t.change; c.sure > changeSure { // the line through both is of neither
+		span, requests := t.latest(c.windows)
+		slope, known = c.before.slope+c.bend, span
+		if c.bent {
+			r.Now = max(c.before.level+c.before.slope*newest.end.Sub(c.before.zero).Seconds(), 0) + c.bend*span
+			reach = bendReach * span
+		} else {
+			r.Surge, r.Now = true, requests/span
 		}
+		noise = max(c.before.noise, math.Sqrt(r.Now))
 	}
 	ahead := min(max(now.Add(horizon).Sub(newest.end).Seconds(), 0), reach)
-	r.Expected = min(max(r.Now+l.slope*ahead, 0), 2*r.Now)
-	r.High = r.Expected + l.noise/math.Sqrt(known)
+	r.Expected = min(max(r.Now+slope*ahead, 0), 2*r.Now)
+	r.High = r.Expected + noise/math.Sqrt(known)
 	return r
 }
 
@@ -143,16 +202,6 @@ func (t *Trend) latest(k int) (span, requests float64) {
 	return span, requests
 }
 
-// above is by how many standard deviations the k newest windows lie above a line through those before.
-func (t *Trend) above(l *line, k int) float64 {
-	span, requests := t.latest(k)
-	expected := 0.0
-	for _, w := range t.windows[t.n-k : t.n] {
-		expected += max(l.at(w), 0) * w.span
-	}
-	return (requests - expected) / (l.noise * math.Sqrt(span+span*span/l.span))
-}
-
 // Dispersion is the variance of the counts around the line over their mean: 1 for Poisson arrivals, more when they come in
 // bursts. It serves as queueing.Load's Arrivals. It is NaN before there are 8 windows with a request each on average.
 func (t *Trend) Dispersion() float64 {
@@ -161,7 +210,7 @@ func (t *Trend) Dispersion() float64 {
 		return math.NaN()
 	}
 	fine := t.windows[t.n-enough : t.n]
-	l := t.fit(t.n)
+	l := &t.whole
 	span, total := t.latest(enough)
 	shift := 0.0 // what these lie above the line on average
 	for _, w := range fine {
@@ -224,16 +273,16 @@ func (t *Trend) fit(n int) line {
 	return l
 }
 
-// slope is Theil and Sen's, in requests per second per second.
+// slope is Theil's, in requests per second per second: the median of the slopes between windows half of the line apart.
 func slope(windows []window) float64 {
-	var room [trendWindows * (trendWindows - 1) / 2]float64
+	var room [trendWindows]float64
 	slopes := room[:0]
-	for i, a := range windows {
-		for _, b := range windows[i+1:] {
-			apart := b.end.Sub(a.end).Seconds() + (a.span-b.span)/2
-			if apart > 0 {
-				slopes = append(slopes, (b.rate()-a.rate())/apart)
-			}
+	half := (len(windows) + 1) / 2
+	for i, a := range windows[:len(windows)-half] {
+		b := windows[i+half]
+		apart := b.end.Sub(a.end).Seconds() + (a.span-b.span)/2
+		if apart > 0 {
+			slopes = append(slopes, (b.rate()-a.rate())/apart)
 		}
 	}
 	if len(slopes) == 0 {
@@ -253,15 +302,25 @@ func level(windows []window, l *line) float64 {
 	return max(middle(room[:len(windows)]), 0)
 }
 
-// noise is how much the rate scatters around the line: that of Poisson arrivals, or the scatter as measured (by the median, which a surge does not move)
-// when it is more.
+// noise is how much the rate scatters: that of Poisson arrivals, or the scatter as measured (by the median, which a surge does not move) when it is more. It is
+// measured around the line, and between neighbours where that is less, so that a change of level or slope is not taken for noise.
 func noise(windows []window, l *line) float64 {
-	var room [trendWindows]float64
+	var around, between [trendWindows]float64
 	for i, w := range windows {
-		room[i] = math.Abs(w.rate()-l.at(w)) * math.Sqrt(w.span)
+		around[i] = math.Abs(w.rate()-l.at(w)) * math.Sqrt(w.span)
+		if i > 0 {
+			before := windows[i-1]
+			between[i-1] = math.Abs(w.rate()-before.rate()) / math.Sqrt(1/w.span+1/before.span)
+		}
 	}
-	slices.Sort(room[:len(windows)])
-	return max(1.4826*middle(room[:len(windows)]), math.Sqrt(l.level), 1/math.Sqrt(windows[len(windows)-1].span))
+	n := len(windows)
+	slices.Sort(around[:n])
+	scatter := middle(around[:n])
+	if n > 3 {
+		slices.Sort(between[:n-1])
+		scatter = min(scatter, middle(between[:n-1]))
+	}
+	return max(1.4826*scatter, math.Sqrt(l.level), 1/math.Sqrt(windows[n-1].span))
 }
 
 func middle(sorted []float64) float64 {
