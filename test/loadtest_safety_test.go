@@ -144,7 +144,8 @@ func TestLoadtestOnFullDisk(t *testing.T) {
 		"--out", report("out"), "--html", report("report.html"), "--junit", filepath.Join(dir, "report.xml"))...)
 	code := cmd.code(t, cmd.Run())
 	stdout, stderr := cmd.stdout.String(), cmd.stderr.String()
-	if code != 3 || strings.Count(stderr, "no space left on device") < 2 || !strings.Contains(stderr, "report.html") || !strings.Contains(stderr, "the verdict is above") {
+	// A second of load is undecided where the machine keeps up, and invalid where it does not: the code stays that of the verdict, but never 0.
+	if code != 2 && code != 3 || strings.Count(stderr, "no space left on device") < 2 || !strings.Contains(stderr, "report.html") || !strings.Contains(stderr, "the verdict is above") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 	if !strings.Contains(stdout, "VERDICT") || !strings.Contains(stdout, "error_rate") || !strings.Contains(stdout, "could not be kept") { // which it is depends on the machine

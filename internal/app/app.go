@@ -60,7 +60,8 @@ type App struct {
 	telling *telling
 	monthly *monthly // nil when no report is made by itself
 
-	sessions *access.Sessions // of the dashboard
+	sessions  *access.Sessions // of the dashboard
+	replaying chan struct{}    // holds the one that replays the journal
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -99,7 +100,7 @@ func New(path string, opts Options) (*App, error) {
 	if opts.Log == nil {
 		opts.Log = func(string) {}
 	}
-	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}}, nil
+	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}, replaying: make(chan struct{}, 1)}, nil
 }
 
 // Start takes the lead and begins to work. When it fails nothing is left running.
@@ -244,7 +245,7 @@ func (a *App) Stop() {
 		_ = a.server.Shutdown(ctx) // whoever still asks gets no answer
 		cancel()
 	}
-	a.pages.close()
+	a.pages.leave(nil)
 	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop()
@@ -266,7 +267,7 @@ func (a *App) close() {
 		a.api.Close()
 		_ = a.server.Close() // twice is harmless
 	}
-	a.pages.close()
+	a.pages.leave(nil)
 	a.pushes.close()
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
@@ -320,9 +321,7 @@ func (a *App) Reload(ctx context.Context) error {
 		if pushes != a.pushes {
 			pushes.close()
 		}
-		if pages != a.pages {
-			pages.close()
-		}
+		pages.leave(a.pages)
 		return err
 	}
 	a.loop.Share(cfg.Instance.Quota.Workers)
@@ -346,10 +345,7 @@ func (a *App) Reload(ctx context.Context) error {
 		a.pushes = pushes
 	}
 	a.pushes.use(cfg.Push)
-	if pages != a.pages {
-		a.pages.close()
-		a.pages = pages
-	}
+	a.enterPages(pages)
 	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
 }
 

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"tidemark/internal/config"
@@ -25,16 +26,38 @@ import (
 	"tidemark/internal/show/web/dashboard"
 )
 
-// pageServer is the dashboard's listener.
+// pageServer is the dashboard as it is configured, behind its listener.
 type pageServer struct {
-	cfg      config.Listen
-	listener net.Listener
-	server   *http.Server
-	site     *dashboard.Site
+	cfg     config.Listen
+	site    *dashboard.Site
+	inside  *room
+	outside *door
 }
 
-// openPages returns the server of the dashboard: the one that runs, if it is configured as before, or a new one. nil: none is
-// configured.
+// door is the dashboard's listener. What is behind it changes with a reload, and whoever is connected stays so.
+type door struct {
+	listener net.Listener
+	server   *http.Server
+	inside   atomic.Pointer[room]
+}
+
+// room answers until another takes its place; then its streams end, and come again.
+type room struct {
+	handler http.Handler
+	ctx     context.Context
+	leave   context.CancelFunc
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	in := d.inside.Load()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(in.ctx, cancel)()
+	in.handler.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// openPages returns the dashboard as it is configured: the one that runs, if it was configured so before, or a new one. Where address and
+// certificate are as before it is not seen until it is entered. nil: none is configured.
 func (a *App) openPages(cfg config.Listen) (*pageServer, error) {
 	if cfg.Address == "" {
 		return nil, nil
@@ -42,7 +65,6 @@ func (a *App) openPages(cfg config.Listen) (*pageServer, error) {
 	if a.pages != nil && reflect.DeepEqual(a.pages.cfg, cfg) {
 		return a.pages, nil
 	}
-	s := &pageServer{cfg: cfg}
 	var provider *access.Provider
 	if o := cfg.OIDC; o.Issuer != "" {
 		provider = &access.Provider{Issuer: o.Issuer, Client: o.ClientID, SecretFile: o.SecretFile, URL: o.URL, Claim: o.Claim, Operators: o.Operators, Viewers: o.Viewers}
@@ -56,30 +78,60 @@ func (a *App) openPages(cfg config.Listen) (*pageServer, error) {
 			}
 		},
 	})
-	s.site = dashboard.New(a.api, a, gate)
-	s.server = web.NewServer(web.Guard(gate.Handler(s.site), cfg.Open()))
-	s.server.ErrorLog = log.New(serverLog(a.opts.Log), "", 0)
+	s := &pageServer{cfg: cfg, site: dashboard.New(a.api, a, gate), inside: &room{}}
+	s.inside.handler = web.Guard(gate.Handler(s.site), cfg.Open())
+	s.inside.ctx, s.inside.leave = context.WithCancel(context.Background())
+	if a.pages != nil && a.pages.cfg.Address == cfg.Address && a.pages.cfg.TLS == cfg.TLS {
+		s.outside = a.pages.outside
+		return s, nil
+	}
+	var err error
+	if s.outside, err = a.openDoor(cfg, s.inside); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openDoor begins to listen.
+func (a *App) openDoor(cfg config.Listen, inside *room) (*door, error) {
+	d := &door{}
+	d.inside.Store(inside)
+	d.server = web.NewServer(d)
+	d.server.ErrorLog = log.New(serverLog(a.opts.Log), "", 0)
 	if cfg.TLS != (config.TLS{}) {
 		pair, err := access.LoadPair(cfg.TLS.Certificate, cfg.TLS.Key, a.opts.Log)
 		if err != nil {
 			return nil, fmt.Errorf("the dashboard: %w", err)
 		}
-		s.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Certificate}
+		d.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Certificate}
 	}
 	var err error
-	if s.listener, err = a.listenPages(cfg.Address); err != nil {
+	if d.listener, err = a.listenPages(cfg.Address); err != nil {
 		return nil, err
 	}
-	serve := s.server.Serve
-	if s.server.TLSConfig != nil {
-		serve = func(l net.Listener) error { return s.server.ServeTLS(l, "", "") }
+	serve := d.server.Serve
+	if d.server.TLSConfig != nil {
+		serve = func(l net.Listener) error { return d.server.ServeTLS(l, "", "") }
 	}
 	a.wg.Go(func() {
-		if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
 			a.opts.Log("the dashboard: " + err.Error())
 		}
 	})
-	return s, nil
+	return d, nil
+}
+
+// enterPages puts a dashboard in the place of the one that is there.
+func (a *App) enterPages(s *pageServer) {
+	if s == a.pages {
+		return
+	}
+	if s != nil {
+		s.outside.inside.Store(s.inside)
+	}
+	before := a.pages
+	a.pages = s
+	before.leave(s)
 }
 
 // serverLog is told what is wrong with a server, and not what its clients do wrong.
@@ -96,7 +148,7 @@ func (l serverLog) Write(b []byte) (int, error) {
 // old server ends, and when the new one is not to be, nothing has happened.
 func (a *App) listenPages(address string) (net.Listener, error) {
 	if a.pages != nil && a.pages.cfg.Address == address {
-		f, err := a.pages.listener.(*net.TCPListener).File()
+		f, err := a.pages.outside.listener.(*net.TCPListener).File()
 		if err != nil {
 			return nil, fmt.Errorf("the dashboard: %w", err)
 		}
@@ -110,10 +162,14 @@ func (a *App) listenPages(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// close ends the server, and pages that are being watched: they come again. Twice is harmless.
-func (s *pageServer) close() {
-	if s != nil {
-		_ = s.server.Close() // it listens no more, in any case
+// leave ends a dashboard, and with it the pages that are being watched: they come again, to the one that stays. Twice is harmless.
+func (s *pageServer) leave(stays *pageServer) {
+	if s == nil || s == stays {
+		return
+	}
+	s.inside.leave()
+	if stays == nil || stays.outside != s.outside {
+		_ = s.outside.server.Close() // it listens no more, in any case
 	}
 }
 

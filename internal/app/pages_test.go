@@ -110,7 +110,7 @@ func TestPages(t *testing.T) {
 	w.eventually("four workers", func(st *control.Status) bool { return st.Size.Serving == 4 })
 	loads := regexp.MustCompile(`(?:src|href|action)="([^"]*)"`)
 	for _, path := range []string{
-		"/", "/fleets/f", "/fleets/f?zoom=1y", "/fleets/f/policies", "/fleets/f/decisions", "/fleets/f/order?" + order.Encode(), "/fleets/f/order?kind=scale&size=many",
+		"/", "/fleets/f", "/fleets/f?zoom=1y", "/fleets/f/policies", "/fleets/f/what-if", "/fleets/f/what-if?set:" + url.QueryEscape(attack) + "=1", "/fleets/f/decisions", "/fleets/f/order?" + order.Encode(), "/fleets/f/order?kind=scale&size=many",
 		"/events", "/events?fleet=f&kind=operator", "/alerts", "/alerts/acknowledge?key=" + url.QueryEscape(attack),
 	} {
 		a := ask(t, http.MethodGet, base+path, nil, "Authorization", operator)

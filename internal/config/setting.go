@@ -146,6 +146,18 @@ func (s *Setting) read() (float64, error) {
 	return parseNumber(strings.TrimPrefix(s.Text, "+"))
 }
 
+// Try is the setting with what somebody wrote in its place. The error says how such a value is written.
+func (s Setting) Try(text string) (Edit, error) {
+	e := Edit{Setting: s}
+	s.Text = strings.TrimSpace(text)
+	v, err := s.read()
+	if err != nil {
+		return e, fmt.Errorf("%s: %w", s.Path, err)
+	}
+	e.To = v
+	return e, nil
+}
+
 // Write writes another value the way the setting is written.
 func (s *Setting) Write(v float64) string {
 	number := strconv.FormatFloat(v, 'f', -1, 64)

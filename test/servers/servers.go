@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -191,12 +192,24 @@ func (p *process) Stop() {
 	}
 }
 
-// Kill ends the server and all its processes at once, as a power cut does.
+// Kill ends the server and all its processes at once, as a power cut does, and returns when all are gone: PostgreSQL does not start
+// beside one that still has its shared memory.
 func (p *process) Kill() {
-	for _, pid := range p.tree() {
+	_ = syscall.Kill(p.PID(), syscall.SIGSTOP) // so that it makes no more of them; it may have ended
+	pids := p.tree()
+	for _, pid := range pids {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	<-p.exited
+	for end := time.Now().Add(ages); slices.ContainsFunc(pids, runs) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+}
+
+// runs reports whether a process is there and more than a zombie.
+func runs(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, found := strings.Cut(string(text), ") ")
+	return err == nil && found && state[0] != 'Z' && state[0] != 'X'
 }
 
 // Freeze stops the server and all its processes without ending them: it accepts connections and never answers.

@@ -41,20 +41,12 @@ func replayed(v text.View, r *backtest.Result) report.Section {
 	if r.Differ > 0 {
 		s.Blocks = append(s.Blocks, report.Note{Text: text.Limit})
 	}
-	was, would := chart.Series{Name: "as it was", Kind: chart.Step}, chart.Series{Name: "asked for, given that", Kind: chart.Step}
-	for _, m := range r.Moments {
-		was.Points = append(was.Points, chart.Point{X: chart.At(m.Time), Y: missing(float64(m.Size))})
-		would.Points = append(would.Points, chart.Point{X: chart.At(m.Time), Y: missing(float64(m.Would))})
-	}
-	c := &chart.Chart{Title: "Workers", About: "The size as it was, and what the policy asked for.", X: chart.Axis{Scale: chart.Time, Zone: v.Zone}, Series: []chart.Series{was, would}}
+	c := Replayed(v, r)
 	t := report.Table{Columns: []report.Column{{Name: "time"}, {Name: "verdict"}, {Name: "size", Numeric: true}, {Name: "why"}}, Empty: "No change of size, in the journal or in the replay."}
 	for i := range r.Changes {
 		d := &r.Changes[i]
-		if d.Verdict != backtest.Agree && len(c.Marks) < 60 {
-			c.Marks = append(c.Marks, chart.Mark{X: chart.At(d.Time), Text: text.Verdicts[d.Verdict] + ": " + text.Change(d), Bad: true})
-		}
 		if i >= most {
-			continue
+			break
 		}
 		why := report.Cell{}
 		if d.Replay != nil {
@@ -74,4 +66,20 @@ func replayed(v text.View, r *backtest.Result) report.Section {
 		s.Blocks = append(s.Blocks, report.Text(fmt.Sprintf("The first %d are listed; --json has all.", most)))
 	}
 	return s
+}
+
+// Replayed draws the size as it was, what was asked for, and where that differs.
+func Replayed(v text.View, r *backtest.Result) *chart.Chart {
+	was, would := chart.Series{Name: "as it was", Kind: chart.Step}, chart.Series{Name: "asked for, given that", Kind: chart.Step}
+	for _, m := range r.Moments {
+		was.Points = append(was.Points, chart.Point{X: chart.At(m.Time), Y: missing(float64(m.Size))})
+		would.Points = append(would.Points, chart.Point{X: chart.At(m.Time), Y: missing(float64(m.Would))})
+	}
+	c := &chart.Chart{Title: "Workers", About: "The size as it was, and what the policy asked for.", X: chart.Axis{Scale: chart.Time, Zone: v.Zone}, Series: []chart.Series{was, would}}
+	for i := range r.Changes {
+		if d := &r.Changes[i]; d.Verdict != backtest.Agree && len(c.Marks) < 60 {
+			c.Marks = append(c.Marks, chart.Mark{X: chart.At(d.Time), Text: text.Verdicts[d.Verdict] + ": " + text.Change(d), Bad: true})
+		}
+	}
+	return c
 }

@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/decide/alert"
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
+	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/record"
 	"tidemark/internal/tell"
 )
@@ -89,6 +90,9 @@ type Backend interface {
 	Series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error)
 	// Policies is what is written about a fleet, beside what is in force. It returns control.ErrNoFleet for one that is not configured.
 	Policies(name string) (*Policies, error)
+	// WhatIf replays the last of a fleet's journal with other numbers in its policy, by the settings' paths, as they would be written.
+	// Nothing is changed. A Problem says which number cannot stand there.
+	WhatIf(ctx context.Context, name string, days int, numbers map[string]string) (*WhatIf, error)
 	// Healthy says why the loop is not: a fleet has not ticked for long, or the journal cannot be written.
 	Healthy() error
 	// Usage is what each worker of a fleet takes, by the worker's ID, where that is known.
@@ -115,6 +119,24 @@ type Policies struct {
 	Written   string  `json:"written"`   // YAML as it stands in the file, secrets blotted out; empty where it has no lines of its own
 	Effective string  `json:"effective"` // YAML with all defaults, and where each value comes from
 	Budget    *Budget `json:"budget,omitempty"`
+}
+
+// WhatIf is what a fleet's policy would have decided with other numbers.
+type WhatIf struct {
+	Fleet    string           `json:"fleet"`
+	Days     int              `json:"days"`
+	Settings []Setting        `json:"settings"` // in the order of the file
+	Replay   *backtest.Result `json:"replay,omitempty"`
+	Note     string           `json:"note,omitempty"` // why there is no replay
+}
+
+// Setting is a number of the policy as it stands in the file.
+type Setting struct {
+	Path    string `json:"path"`
+	Of      string `json:"of"` // what it is about: a rule, a cooldown
+	Line    int    `json:"line"`
+	Written string `json:"written"`
+	Tried   string `json:"tried,omitempty"` // in its place; empty: as written
 }
 
 // Budget is what a worker costs, and what a month may.

@@ -104,6 +104,8 @@ var params = map[string]struct{ does, example string }{
 	"before": {"the cursor of the next page, as the header Link (rel=\"next\") has it", "41"},
 	"limit":  {"at most so many, 1 to 10000; 100 when left out", "100"},
 	"signal": {"the signal; tidemark.workers is the size, policy:ID what one policy alone would have led to", "cpu"},
+	"days":   {"how far back, 1 to 30; 7 when left out", "7"},
+	"set":    {"another number, as PATH=VALUE, with a path of the answer's settings; may be given several times", "fleets.0.policies.0.rules.0.threshold=80%"},
 	"points": {"at most so many points, 1 to 5000; 1000 when left out", "1000"},
 }
 
@@ -124,6 +126,7 @@ func init() {
 		{get, "/api/v1/fleets/{fleet}/decisions", Viewer, "Decisions with the whole chain of their reasons, newest first. One is kept only where it says something else than the one before it.", []string{"before", "limit"}, nil, []fleet.Decision{}, "", asks((*API).decisions)},
 		{get, "/api/v1/fleets/{fleet}/series", Viewer, "One signal's history, in the finest step that is kept and gives at most so many points.", []string{"signal", "since", "until", "points"}, nil, []Point{}, "", asks((*API).series)},
 		{get, "/api/v1/fleets/{fleet}/policies", Viewer, "What is written about the fleet, beside what is in force.", nil, nil, Policies{}, "", asks((*API).policies)},
+		{get, "/api/v1/fleets/{fleet}/what-if", Viewer, "What the policy would have decided with other numbers, by the readings that the journal has of the last days. Nothing is changed.", []string{"days", "set"}, nil, WhatIf{}, "", asks((*API).whatIf)},
 		{post, "/api/v1/fleets/{fleet}/orders", Operator, "An operator's word: hold, scale, release, mode or mode_as_configured. It is recorded with who gave it and why.", nil, OrderRequest{}, control.Status{}, "", asks((*API).order)},
 		{get, "/api/v1/openapi.json", Viewer, "This description.", nil, nil, nil, "application/json", (*API).describe},
 		{get, "/metrics", Viewer, "Figures for Prometheus.", nil, nil, nil, metricsKind, (*API).metrics},
@@ -271,6 +274,23 @@ func number(v float64) *float64 {
 
 func (a *API) policies(_ http.ResponseWriter, r *http.Request) (any, error) {
 	return a.b.Policies(r.PathValue("fleet"))
+}
+
+func (a *API) whatIf(_ http.ResponseWriter, r *http.Request) (any, error) {
+	v := r.URL.Query()
+	days, err := queryCount(v, "days", 30)
+	if err != nil {
+		return nil, err
+	}
+	numbers := map[string]string{}
+	for _, set := range v["set"] {
+		path, number, ok := strings.Cut(set, "=")
+		if !ok {
+			return nil, &Problem{Status: http.StatusBadRequest, Detail: "set: write PATH=VALUE, with a path of the answer's settings"}
+		}
+		numbers[path] = number
+	}
+	return a.b.WhatIf(r.Context(), r.PathValue("fleet"), days, numbers)
 }
 
 func (a *API) order(w http.ResponseWriter, r *http.Request) (any, error) {

@@ -76,6 +76,7 @@ var views = []view{
 	{"/fleets/{fleet}", web.Viewer, "fleet", []string{"state", "timeline", "alarms", "decisions", "workers"}, (*Site).fleet},
 	{"/fleets/{fleet}/policies", web.Viewer, "policies", nil, (*Site).policies},
 	{"/fleets/{fleet}/decisions", web.Viewer, "decisions", nil, (*Site).decisions},
+	{"/fleets/{fleet}/what-if", web.Viewer, "what-if", nil, (*Site).whatIf},
 	{"/fleets/{fleet}/order", web.Operator, "order", nil, (*Site).confirmOrder},
 	{"/events", web.Viewer, "events", []string{"events"}, (*Site).events},
 	{"/alerts", web.Viewer, "alerts", []string{"alerts"}, (*Site).alerts},
