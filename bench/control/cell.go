@@ -17,7 +17,7 @@ import (
 const (
 	service = 100 * time.Millisecond
 	within  = 500 * time.Millisecond // the judge's, and that of the objective under test
-	budget  = 0.001 // of the minutes may miss the objective
+	budget  = 0.001                  // of the minutes may miss the objective
 )
 
 // cell is one condition that every policy is tried under.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	folder := flag.String("traces", "bench/traces", "folder of the traces")
 	out := flag.String("out", "", "folder to write control.csv, control.json and the plots to")
 	seeds := flag.Int("seeds", 8, "runs of each policy in each cell")
@@ -82,11 +83,10 @@ func run() error {
 	}
 	kept := &book{}
 	if *out != "" {
-		var err error
 		if kept, err = openBook(*out); err != nil {
 			return err
 		}
-		defer kept.close()
+		defer func() { err = errors.Join(err, kept.close()) }()
 	}
 	rows, err := judge(cells, *mine, kept)
 	if err != nil {
