@@ -49,7 +49,7 @@ func TestObjectiveEnlargesAScaleOutOnItsWay(t *testing.T) {
 		asked := w.target.asked()
 		last := asked[len(asked)-1]
 		if len(asked) == len(first) || !slices.IsSorted(asked) || len(slices.Compact(slices.Clone(asked))) != len(asked) {
-			t.Errorf("asked for %v, then %v: not for more each time", first, asked)
+			t.Fatalf("asked for %v, then %v: not for more each time", first, asked)
 		}
 		if target.overlaps > 0 {
 			t.Errorf("%d attempts began while another went on", target.overlaps)
