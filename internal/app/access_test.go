@@ -37,7 +37,7 @@ func newOutside(t *testing.T, p *idp) *outside {
 	t.Helper()
 	w := emptyWorld(t, 2)
 	certificate, key, root := servers.Certificate(t, w.dir, 1, time.Now().AddDate(0, 6, 0))
-	_, port, _ := strings.Cut(freeAddress(t), ":")
+	_, port, _ := strings.Cut(servers.FreeAddress(t), ":")
 	w.put("secret", "of-the-client\n")
 	o := &outside{world: w, base: "https://127.0.0.1:" + port, tokens: map[web.Role]string{}}
 	o.top = fmt.Sprintf("listen: {address: \"0.0.0.0:%s\", tls: {certificate: %s, key: %s}, %s}", port, certificate, key, p.written(o.base))

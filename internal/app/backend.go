@@ -99,7 +99,7 @@ func (a *App) compare(ctx context.Context, name string, at time.Time) ([]web.Com
 	a.mu.Lock()
 	cfg := a.cfg
 	a.mu.Unlock()
-	i := slices.IndexFunc(cfg.Fleets, func(f config.Fleet) bool { return f.Name == name })
+	i := fleetAt(cfg, name)
 	if i < 0 {
 		return nil, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"tidemark/internal/atomicfile"
 	"tidemark/internal/config"
 	"tidemark/internal/decide/alert"
 	"tidemark/internal/foresee/month"
@@ -165,7 +166,7 @@ func (m *monthly) make(ctx context.Context, name string, at time.Time) error {
 		if err := f.write(&b); err != nil {
 			return err
 		}
-		if err := writeWhole(f.path, b.Bytes()); err != nil {
+		if err := atomicfile.Write(f.path, b.Bytes(), 0o640, nil); err != nil {
 			return err
 		}
 	}
@@ -177,13 +178,4 @@ func (m *monthly) make(ctx context.Context, name string, at time.Time) error {
 		}})
 	}
 	return nil
-}
-
-// writeWhole writes a file whole or not at all.
-func writeWhole(path string, data []byte) error {
-	half := path + ".half"
-	if err := os.WriteFile(half, data, 0o640); err != nil {
-		return err
-	}
-	return os.Rename(half, path)
 }

@@ -196,7 +196,7 @@ func (a *App) Policies(name string) (*web.Policies, error) {
 	a.mu.Lock()
 	cfg := a.cfg
 	a.mu.Unlock()
-	i := slices.IndexFunc(cfg.Fleets, func(f config.Fleet) bool { return f.Name == name })
+	i := fleetAt(cfg, name)
 	if i < 0 {
 		return nil, control.ErrNoFleet
 	}

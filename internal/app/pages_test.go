@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -14,24 +13,13 @@ import (
 	"testing"
 
 	"tidemark/internal/control"
+	"tidemark/test/servers"
 )
 
 // tokenOf is a token for tests, and the line of the accounts' file about it.
 func tokenOf(name, role string) (text, entry string) {
 	text = "tidemark_test_" + name
 	return text, fmt.Sprintf("token %s %s sha256:%x\n", name, role, sha256.Sum256([]byte(text)))
-}
-
-// freeAddress is one of this machine where nobody listens now.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 const pagesFleet = `    signals:
@@ -45,7 +33,7 @@ const pagesFleet = `    signals:
 // newPages is a daemon with its dashboard, the dashboard's address, and what an operator shows there.
 func newPages(t testing.TB) (w *world, base, operator string) {
 	t.Helper()
-	address := freeAddress(t)
+	address := servers.FreeAddress(t)
 	w = emptyWorld(t, 2)
 	w.write("listen: "+address, pagesFleet)
 	operator, entry := tokenOf("mele", "operator")

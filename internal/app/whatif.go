@@ -1,9 +1,11 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -22,7 +24,7 @@ const (
 )
 
 // WhatIf replays the last of a fleet's journal with other numbers in the policy that stands in the file now. One at a time: the daemon
-// has something else to do.
+// has something else to do. With numbers that cannot stand there the settings come beside the error.
 func (a *App) WhatIf(ctx context.Context, name string, days int, numbers map[string]string) (*web.WhatIf, error) {
 	ctx, cancel := context.WithTimeout(ctx, whatIfLimit)
 	defer cancel()
@@ -40,41 +42,38 @@ func (a *App) WhatIf(ctx context.Context, name string, days int, numbers map[str
 	if err != nil {
 		return nil, err
 	}
-	fleetOf := func(c *config.Config) int {
-		return slices.IndexFunc(c.Fleets, func(f config.Fleet) bool { return f.Name == name })
-	}
-	if fleetOf(cfg) < 0 {
+	at := fleetAt(cfg, name)
+	if at < 0 {
 		return nil, control.ErrNoFleet
 	}
-	out := &web.WhatIf{Fleet: name, Days: days, Settings: []web.Setting{}}
-	if days == 0 {
-		out.Days = whatIfDays
-	}
+	out := &web.WhatIf{Fleet: name, Days: cmp.Or(days, whatIfDays), Settings: []web.Setting{}}
 	settings := cfg.Settings(name)
-	slices.SortFunc(settings, func(a, b config.Setting) int { return 1000*(a.Line-b.Line) + a.Column - b.Column })
+	slices.SortFunc(settings, func(a, b config.Setting) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
 	var edits []config.Edit
+	var wrong error
 	for _, s := range settings {
-		one := web.Setting{Path: s.Path, Of: about(&cfg.Fleets[fleetOf(cfg)], &s), Line: s.Line, Written: s.Text}
+		one := web.Setting{Path: s.Path, Of: s.About(&cfg.Fleets[at].Policy), Line: s.Line, Written: s.Text}
 		if tried, ok := numbers[s.Path]; ok && strings.TrimSpace(tried) != s.Text {
-			e, err := s.Try(tried)
-			if err != nil {
-				return nil, &web.Problem{Status: http.StatusUnprocessableEntity, Detail: err.Error()}
-			}
 			one.Tried = tried
+			e, err := s.Try(tried)
+			wrong = cmp.Or(wrong, err)
 			edits = append(edits, e)
 		}
 		out.Settings = append(out.Settings, one)
 	}
-	for path := range numbers {
+	for _, path := range slices.Sorted(maps.Keys(numbers)) {
 		if !slices.ContainsFunc(settings, func(s config.Setting) bool { return s.Path == path }) {
-			return nil, &web.Problem{Status: http.StatusUnprocessableEntity, Detail: fmt.Sprintf("%q is no number in the policy of %s", path, name)}
+			wrong = cmp.Or(wrong, fmt.Errorf("%q is no number in the policy of %s", path, name))
 		}
+	}
+	if wrong != nil {
+		return out, &web.Problem{Status: http.StatusUnprocessableEntity, Detail: wrong.Error()}
 	}
 	tried, err := a.parsed(config.Rewrite(data, edits))
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	f := &tried.Fleets[fleetOf(tried)]
+	f := &tried.Fleets[at]
 	now := time.Now()
 	out.Replay, err = backtest.Replay{Name: "tried", Policy: &f.Policy, Tick: tried.Tick, Since: now.AddDate(0, 0, -out.Days), Until: now}.Run(ctx, a.journal)
 	switch {
@@ -88,6 +87,11 @@ func (a *App) WhatIf(ctx context.Context, name string, days int, numbers map[str
 	return out, nil
 }
 
+// fleetAt is where a fleet stands in a configuration; -1: nowhere.
+func fleetAt(c *config.Config, name string) int {
+	return slices.IndexFunc(c.Fleets, func(f config.Fleet) bool { return f.Name == name })
+}
+
 // parsed reads a configuration's bytes; a Problem says what is wrong with them.
 func (a *App) parsed(data []byte) (*config.Config, error) {
 	cfg, problems := config.Parse(a.path, data, Catalog(), os.LookupEnv)
@@ -95,20 +99,4 @@ func (a *App) parsed(data []byte) (*config.Config, error) {
 		return nil, &web.Problem{Status: http.StatusUnprocessableEntity, Detail: problems.Error()}
 	}
 	return cfg, nil
-}
-
-// about says what a setting is for.
-func about(f *config.Fleet, s *config.Setting) string {
-	p := &f.Policy
-	switch {
-	case s.Rule >= 0:
-		r := &p.Policies[s.Policy].Rules[s.Rule]
-		signal := &p.Signals[r.Signal]
-		return fmt.Sprintf("%s: %s %s %s, %+d: %s", p.Policies[s.Policy].ID, signal.Name, r.Operator, signal.Unit.Format(r.Threshold), r.Change, s.Kind)
-	case s.Policy >= 0:
-		return fmt.Sprintf("%s: %s", p.Policies[s.Policy].ID, s.Kind)
-	case s.Signal >= 0:
-		return fmt.Sprintf("%s: %s", p.Signals[s.Signal].Name, s.Kind)
-	}
-	return s.Kind.String()
 }

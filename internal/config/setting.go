@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 )
 
@@ -111,6 +112,24 @@ func (c *Config) settings(i int) (out []Setting) {
 	add(StepDown, -1, -1, -1, "safeguards", fleet.Number, float64(pace.StepDown))
 	add(ScalingRate, -1, -1, -1, "safeguards", fleet.Seconds, pace.RateWindow.Seconds())
 	return out
+}
+
+// About names a setting for an operator: "threshold of cpu, to scale out". p is its fleet's policy.
+func (s *Setting) About(p *policy.Fleet) string {
+	switch {
+	case s.Rule >= 0:
+		r := p.Policies[s.Policy].Rules[s.Rule]
+		way := "in"
+		if r.Out() {
+			way = "out"
+		}
+		return fmt.Sprintf("%s of %s, to scale %s", s.Kind, p.Signals[r.Signal].Name, way)
+	case s.Kind == Period:
+		return "period of " + p.Signals[s.Signal].Name
+	case s.Policy >= 0:
+		return fmt.Sprintf("%s of %s", s.Kind, p.Policies[s.Policy].ID)
+	}
+	return s.Kind.String()
 }
 
 // writtenNumber is how the numbers of a policy are written: 70%, 400ms, +1, 1h30m, 1 per 5m.

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tidemark/internal/atomicfile"
 	"tidemark/internal/fleet"
 )
 
@@ -154,17 +155,7 @@ func (b *Balancer) writeConfig() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("proxy configuration: %w", err)
 	}
-	// A name of its own: two daemons may write theirs at once. Only the owner may read it, as CreateTemp has it.
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("proxy configuration: %w", err)
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error is the one that matters
+	if err := atomicfile.Write(path, append(data, '\n'), 0o600, nil); err != nil { // two daemons may write theirs at once
 		return fmt.Errorf("proxy configuration: %w", err)
 	}
 	return nil

@@ -13,12 +13,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"tidemark/internal/atomicfile"
 	"tidemark/internal/control"
 	"tidemark/internal/decide/alert"
 	"tidemark/internal/fleet"
@@ -291,29 +291,13 @@ func (w *Watch) events(ctx context.Context, st *control.Status, s *seen) []fleet
 func (w *Watch) save(now time.Time) {
 	b, err := json.Marshal(&w.memory)
 	if err == nil {
-		err = writeFile(w.opts.File, b)
+		err = atomicfile.Write(w.opts.File, b, 0o600, nil)
 	}
 	if err != nil && !w.unsaved {
 		w.opts.Log("write what alerts remember: " + err.Error() + "; after a restart some may be told again")
 	}
 	w.unsaved = err != nil
 	w.saved = now
-}
-
-func writeFile(path string, data []byte) error {
-	half, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = half.Write(data)
-	err = errors.Join(err, half.Sync(), half.Close())
-	if err == nil {
-		err = os.Rename(half.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(half.Name())
-	}
-	return err
 }
 
 // Notices are all that is the case, and what ended within the last hour: critical before others, then the newest first.

@@ -333,7 +333,7 @@ func (q *site) query(id int32) {
 	}
 }
 
-// finish1 ends a job that was served.
+// done ends a job that was served.
 func (q *site) done(id int32) {
 	j := &q.jobs[id]
 	l := late{q.at - j.arrival, j.start - j.arrival}

@@ -233,32 +233,13 @@ func sign(v float64) int {
 func (x *search) changes(c *candidate) []Change {
 	out := []Change{}
 	for i, e := range x.edits(c.at) {
-		ch := Change{Field: e.Path, Line: e.Line, What: x.what(&e.Setting), From: e.Text, To: e.Write(e.To)}
+		ch := Change{Field: e.Path, Line: e.Line, What: e.About(x.policy), From: e.Text, To: e.Write(e.To)}
 		if c == x.explained {
 			ch.Reason = x.reasons[i]
 		}
 		out = append(out, ch)
 	}
 	return out
-}
-
-// what names a setting for an operator.
-func (x *search) what(s *config.Setting) string {
-	p := x.policy
-	switch {
-	case s.Rule >= 0:
-		r := p.Policies[s.Policy].Rules[s.Rule]
-		way := "in"
-		if r.Out() {
-			way = "out"
-		}
-		return fmt.Sprintf("%s of %s, to scale %s", s.Kind, p.Signals[r.Signal].Name, way)
-	case s.Kind == config.Period:
-		return "period of " + p.Signals[s.Signal].Name
-	case s.Policy >= 0:
-		return fmt.Sprintf("%s of %s", s.Kind, p.Policies[s.Policy].ID)
-	}
-	return s.Kind.String()
 }
 
 // figures are what a policy came to, with intervals over the seeds.

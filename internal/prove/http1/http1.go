@@ -12,7 +12,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-
 	"net"
 	"net/http"
 	"net/url"

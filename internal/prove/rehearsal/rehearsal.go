@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -21,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tidemark/internal/atomicfile"
 	"tidemark/internal/control"
 	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
@@ -758,20 +758,7 @@ func Save(dir string, o *outcome.Run, text []byte) (string, error) {
 		return "", fmt.Errorf("keep the outcome: %w", err)
 	}
 	path := filepath.Join(dir, o.Scenario+"-"+o.Started.Format("20060102T150405.000")+".json")
-	f, err := os.CreateTemp(dir, ".outcome-*")
-	if err != nil {
-		return "", fmt.Errorf("keep the outcome: %w", err)
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // half of it helps nobody
+	if err := atomicfile.Write(path, text, 0o644, nil); err != nil {
 		return "", fmt.Errorf("keep the outcome: %w", err)
 	}
 	return path, nil

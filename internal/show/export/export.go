@@ -30,18 +30,17 @@ type format struct {
 	system string // as sentences call it
 	can    ability
 	step   time.Duration // periods are multiples of it; 0: any
-	most   cap
+	most   longest
 }
 
-// cap is the longest that a system can wait.
-type cap struct{ cooldown, rate time.Duration }
+// longest is what a system can wait at most.
+type longest struct{ cooldown, rate time.Duration }
 
 // ability is what a system can express of a policy.
 type ability uint16
 
 const (
-	twoThresholds ability = 1 << iota // one to grow and another to shrink
-	downward                          // a signal that falls as load rises
+	twoThresholds ability = 1 << iota // one to grow and another to shrink, either way round; else one target, which a signal rises to with the load
 	datapoints                        // M of N
 	missing                           // what is assumed where data are missing
 	agreement                         // it shrinks only when all signals allow
@@ -51,10 +50,10 @@ const (
 )
 
 var formats = map[string]format{
-	"hpa":           {system: "the HorizontalPodAutoscaler", can: agreement | rate, most: cap{time.Hour, 30 * time.Minute}},
-	"keda":          {system: "KEDA", can: agreement | rate | floors, most: cap{time.Hour, 30 * time.Minute}},
-	"aws-terraform": {system: "AWS Application Auto Scaling", can: twoThresholds | downward | datapoints | missing | floors | ceilings, step: time.Minute},
-	"cloudwatch":    {system: "CloudWatch", can: twoThresholds | downward | datapoints | missing, step: time.Minute},
+	"hpa":           {system: "the HorizontalPodAutoscaler", can: agreement | rate, most: longest{time.Hour, 30 * time.Minute}},
+	"keda":          {system: "KEDA", can: agreement | rate | floors, most: longest{time.Hour, 30 * time.Minute}},
+	"aws-terraform": {system: "AWS Application Auto Scaling", can: twoThresholds | datapoints | missing | floors | ceilings, step: time.Minute},
+	"cloudwatch":    {system: "CloudWatch", can: twoThresholds | datapoints | missing, step: time.Minute},
 }
 
 // Formats lists what Write knows.
@@ -118,15 +117,11 @@ type rule struct {
 	Policy string
 	Number int // within the fleet, from 1
 	Signal *policy.Signal
-	Kind   string // of the signal's source
-	Body   config.Body
+	Body   config.Body   // of the signal's source
 	Period time.Duration // that the system can have
 }
 
-// Out, Name and the like are for the templates.
-func (r rule) Out() bool { return r.Change > 0 }
-
-// Name tells rules apart.
+// Name and the like are for the templates. Name tells rules apart.
 func (r rule) Name() string {
 	way := "up"
 	if !r.Out() {
@@ -167,6 +162,3 @@ func (r rule) Quantile() string {
 	}
 	return "p" + number(100*r.Signal.Q)
 }
-
-// CPU reports whether the signal is the workers' CPU, which each system measures itself.
-func (r rule) CPU() bool { return isCPU(r.Kind, r.Body) }

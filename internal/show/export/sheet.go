@@ -15,9 +15,10 @@ import (
 	"tidemark/internal/observe/prometheus"
 )
 
-func isCPU(kind string, body config.Body) bool {
-	p, ok := body.(*procfs.Config)
-	return ok && kind == "procfs" && p.Field == procfs.CPU
+// CPU reports whether the signal is the workers' CPU, which each system measures itself.
+func (r rule) CPU() bool {
+	p, ok := r.Body.(*procfs.Config)
+	return ok && p.Field == procfs.CPU
 }
 
 // PromQL is the query by which Prometheus knows the signal, and the server's address where it is known: the operator's own, or of
@@ -85,7 +86,7 @@ func (s *sheet) takeRules(to format, f *config.Fleet, lost func(string, ...any))
 		}
 		for _, r := range one.Rules {
 			signal := &p.Signals[r.Signal]
-			out := rule{Rule: r, Policy: one.ID, Number: len(s.Rules) + 1, Signal: signal, Kind: f.Signals[r.Signal].Kind, Body: f.Signals[r.Signal].Body, Period: signal.Period}
+			out := rule{Rule: r, Policy: one.ID, Number: len(s.Rules) + 1, Signal: signal, Body: f.Signals[r.Signal].Body, Period: signal.Period}
 			what := fmt.Sprintf("%s %s %s", signal.Name, r.Operator, signal.Unit.Format(r.Threshold))
 			if !r.Out() {
 				shrinking++
@@ -95,7 +96,7 @@ func (s *sheet) takeRules(to format, f *config.Fleet, lost func(string, ...any))
 					lost("%s to shrink: %s has one target for both ways, and shrinks as soon as the smaller fleet would meet it", what, s.System)
 					continue
 				}
-				if to.can&downward == 0 && !out.Rises() {
+				if !out.Rises() {
 					lost("%s to grow: %s knows only signals that rise with the load", what, s.System)
 					continue
 				}
@@ -165,7 +166,6 @@ func (s *sheet) takePace(to format, lost func(string, ...any)) {
 // window is one of the schedule, as two points of time that cron can tell.
 type window struct {
 	schedule.Window
-	First, Until string   // dates with their time in UTC; empty: for ever
 	Starts, Ends [2]int   // minutes and hours
 	Days         []string // MON and so on; empty: any
 }

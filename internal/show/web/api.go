@@ -91,7 +91,7 @@ type Backend interface {
 	// Policies is what is written about a fleet, beside what is in force. It returns control.ErrNoFleet for one that is not configured.
 	Policies(name string) (*Policies, error)
 	// WhatIf replays the last of a fleet's journal with other numbers in its policy, by the settings' paths, as they would be written.
-	// Nothing is changed. A Problem says which number cannot stand there.
+	// Nothing is changed. A Problem says which number cannot stand there; the settings come beside it.
 	WhatIf(ctx context.Context, name string, days int, numbers map[string]string) (*WhatIf, error)
 	// Healthy says why the loop is not: a fleet has not ticked for long, or the journal cannot be written.
 	Healthy() error

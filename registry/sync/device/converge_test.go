@@ -405,7 +405,7 @@ func TestDevicesConverge(t *testing.T) {
 		tally["edits"] += len(edits)
 	})
 	t.Logf("%v", tally)
-	if tally[registry.Conflict] == 0 || tally[registry.Duplicate] == 0 || tally[registry.Rejected] == 0 {
+	if !testing.Short() && (tally[registry.Conflict] == 0 || tally[registry.Duplicate] == 0 || tally[registry.Rejected] == 0) { // one database alone sees fewer
 		t.Errorf("not everything happened: %v", tally)
 	}
 }

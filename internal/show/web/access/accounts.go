@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"tidemark/internal/atomicfile"
 	"tidemark/internal/show/web"
 )
 
@@ -303,21 +304,16 @@ func Edit(path string, change func(*Accounts) error) error {
 
 // replace writes a file whole, as the owner of another has it.
 func replace(path, like string, mode fs.FileMode, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("write the accounts: %w", err)
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // it is there no more when all went well
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Chmod(mode))
-	if st, failed := os.Stat(like); failed == nil && os.Geteuid() == 0 {
-		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-			err = errors.Join(err, f.Chown(int(sys.Uid), int(sys.Gid)))
+	err := atomicfile.Write(path, []byte(text), mode, func(f *os.File) error {
+		st, err := os.Stat(like)
+		if err != nil || os.Geteuid() != 0 {
+			return nil // it is ours
 		}
-	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+			return f.Chown(int(sys.Uid), int(sys.Gid))
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("write the accounts: %w", err)
 	}

@@ -50,20 +50,10 @@ func (s *Site) whatIf(ctx context.Context, r *http.Request) (*page, error) {
 	p.Data = data
 	var err error
 	if data.WhatIf, err = s.b.WhatIf(ctx, name, days, numbers); err != nil {
-		problem := web.ProblemOf(err)
-		if len(numbers) == 0 || problem.Status != http.StatusUnprocessableEntity {
+		if data.WhatIf == nil {
 			return nil, err
 		}
-		data.Wrong = problem.Detail
-		if data.WhatIf, err = s.b.WhatIf(ctx, name, days, nil); err != nil { // the form, as the file has it
-			return nil, err
-		}
-		for i := range data.Settings {
-			if one := &data.Settings[i]; numbers[one.Path] != "" && numbers[one.Path] != one.Written {
-				one.Tried = numbers[one.Path]
-			}
-		}
-		data.Replay = nil
+		data.Wrong = web.ProblemOf(err).Detail
 	}
 	if data.Replay == nil {
 		return p, nil
