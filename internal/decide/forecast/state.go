@@ -39,7 +39,6 @@ func (t *Trend) UnmarshalJSON(b []byte) error {
 		n.windows[i] = window{time.Unix(0, w.End).UTC(), w.Span, w.Requests}
 	}
 	n.n = len(in)
-	n.draw()
 	*t = n
 	return nil
 }
@@ -57,5 +56,4 @@ func (t *Trend) Shift(d time.Duration) {
 	for i := range t.windows[:t.n] {
 		t.windows[i].end = t.windows[i].end.Add(d)
 	}
-	t.whole.zero, t.change.before.zero = t.whole.zero.Add(d), t.change.before.zero.Add(d)
 }

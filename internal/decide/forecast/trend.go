@@ -6,31 +6,17 @@ import (
 	"time"
 )
 
-// Trend extrapolates the arrival rate by the latest minutes of measurement: a line by least squares. Windows that lie far from Theil's line (the median of the
-// slopes between pairs, which one odd window cannot turn) count as if they were at the edge of what chance allows. Where the newest windows leave the line through
-// those before, by a step or by a bend, they are followed at once, and what came before is forgotten once that is certain. The zero value has seen nothing.
+// Trend extrapolates the arrival rate by the latest windows of measurement: a line by Theil and Sen (the median of the slopes
+// between all pairs), which one odd window cannot turn. The zero value has seen nothing.
 type Trend struct {
 	windows [trendWindows]window
 	n       int // oldest first
 
-	whole  line   // through all of them, and
-	change change // since when they leave a line through those before; both from three windows on, and drawn once for each
+	tilt   float64 // slope, once it is known of these windows
+	tilted bool
 }
 
-const (
-	trendWindows = 16
-	// trendFine of them are kept as they were measured; older ones are joined up to trendJoined seconds: with windows of 15 s the line is one of 10 minutes.
-	trendFine   = 8
-	trendJoined = 60.0
-	// jumpWindows are those that together tell that the level has changed, and bendWindows that the slope has; a bend is looked for from bendLeast on.
-	jumpWindows = 4
-	bendLeast   = 3
-	bendWindows = 8
-	// changeSure is by how many standard deviations they do, as does the newest alone: by chance hardly once a day.
-	changeSure = 4.0
-	// bendReach is for how much of the time since a bend it is followed further.
-	bendReach = 0.5
-)
+const trendWindows = 12 // 3 minutes at 15 s
 
 type window struct {
 	end      time.Time
@@ -44,9 +30,9 @@ func (w window) rate() float64 { return w.requests / w.span }
 type Rate struct {
 	Known    bool
 	Now      float64
-	Expected float64 // at the horizon: the line, as far as the windows agree that there is one
-	High     float64 // upper end of its band: one standard deviation
-	// Surge: the newest windows lie a step so far above the line that they are taken for the rate as it is now, rather than waited upon.
+	Expected float64 // at the horizon: the line, where the windows agree that there is one
+	High     float64 // upper end of its band, about two standard deviations
+	// Surge: the newest window lies so far above the line that it is taken for the rate as it is now, rather than waited upon.
 	Surge bool
 }
 
@@ -64,108 +50,20 @@ func (t *Trend) Observe(end time.Time, span time.Duration, requests float64) {
 			t.n = 0
 		}
 	}
-	t.join()
 	if t.n == trendWindows {
-		t.forget(1)
+		copy(t.windows[:], t.windows[1:])
+		t.n--
 	}
 	t.windows[t.n] = window{end, span.Seconds(), requests}
 	t.n++
-	t.draw()
-	enough := jumpWindows
-	if t.change.bent {
-		enough = bendWindows
-	}
-	if c := &t.change; c.windows >= enough && math.Abs(c.sure) > changeSure && t.n >= c.windows+jumpWindows {
-		t.forget(t.n - c.windows)
-		t.draw()
-	}
-}
-
-// change is where the newest windows leave the line through those before.
-type change struct {
-	windows int // newest, that do
-	bent    bool
-	bend    float64 // of the slope, where bent; else it is a step
-	sure    float64 // standard deviations; below 0 when they lie below
-	before  line
-}
-
-// draw finds the line through all windows and the change in them.
-func (t *Trend) draw() {
-	t.change = change{}
-	if t.n < 3 { // three make a line
-		return
-	}
-	t.whole = t.fit(t.n)
-	from := 1
-	for _, most := range [...]int{jumpWindows, bendWindows} {
-		most = min(most, t.n-3)
-		if most < from {
-			return
-		}
-		before := t.fit(t.n - most)
-		t.leave(&before, from, most)
-		from = most + 1
-	}
-}
-
-// leave looks for a step and a bend from a line, since any of so many newest windows, that is surer than the change already found.
-func (t *Trend) leave(l *line, from, most int) {
-	// Sums over the windows since: of time, of requests beyond the line, and of both weighted by the time since the first of them began.
-	var newest, span, excess, sx, sxx, sxe float64
-	for i := 1; i <= most; i++ {
-		w := t.windows[t.n-i]
-		e, half := w.requests-max(l.at(w), 0)*w.span, w.span/2
-		sxx += w.span*(2*sx+w.span*span) + half*half*w.span // those that came later are a span further from its beginning
-		sx += w.span*span + half*w.span
-		sxe += w.span*excess + half*e
-		span, excess = span+w.span, excess+e
-		if i == 1 {
-			newest = e / span
-		}
-		if i < from || newest/(excess/span) < 0.5 { // one odd window among others is no change
-			continue
-		}
-		if sure := excess / (l.noise * math.Sqrt(span+span*span/l.span)); math.Abs(sure) > math.Abs(t.change.sure) {
-			t.change = change{windows: i, sure: sure, before: *l}
-		}
-		if i < bendLeast {
-			continue
-		}
-		bend := sxe / sxx
-		if sure := bend / (l.noise * math.Sqrt(1/sxx+sx*sx/(sxx*sxx*l.span))); math.Abs(sure) > math.Abs(t.change.sure) {
-			t.change = change{windows: i, bent: true, bend: bend, sure: sure, before: *l}
-		}
-	}
-}
-
-// join makes one of two windows that are no longer new.
-func (t *Trend) join() {
-	k := t.n - trendFine
-	if k < 1 {
-		return
-	}
-	a, b := t.windows[k-1], t.windows[k]
-	apart := b.end.Sub(a.end).Seconds()
-	if a.span+b.span > trendJoined || math.Abs(apart-b.span) > b.span/4 {
-		return
-	}
-	t.windows[k-1] = window{b.end, a.span + b.span, a.requests + b.requests}
-	copy(t.windows[k:], t.windows[k+1:t.n])
-	t.n--
-}
-
-// forget drops the k oldest windows.
-func (t *Trend) forget(k int) {
-	copy(t.windows[:], t.windows[k:t.n])
-	t.n -= k
+	t.tilted = false
 }
 
 // Ahead extrapolates to horizon after now. It is known from three windows on, unless the newest is older than all of them
 // together are long.
 //
-// A slope counts by how much it exceeds what chance makes of none; the line is followed for no longer than the windows reach back, a bend upwards for half the time
-// since, and then held, and it never more than doubles the rate.
+// A slope counts only if Kendall's test finds it at the 5 % level; the line is followed for no longer than the windows reach back,
+// and then held, and it never more than doubles the rate.
 func (t *Trend) Ahead(now time.Time, horizon time.Duration) Rate {
 	if t.n < 3 {
 		return Rate{}
@@ -175,152 +73,107 @@ func (t *Trend) Ahead(now time.Time, horizon time.Duration) Rate {
 	if age := now.Sub(newest.end).Seconds(); age > reach || age < 0 {
 		return Rate{}
 	}
-	r, slope, noise, known := Rate{Known: true, Now: t.whole.level}, t.whole.slope, t.whole.noise, reach
-	if c := &t.change; c.sure > changeSure { // the line through both is of neither
-		span, requests := t.latest(c.windows)
-		slope, known = c.before.slope+c.bend, span
-		if c.bent {
-			r.Now = max(c.before.level+c.before.slope*newest.end.Sub(c.before.zero).Seconds(), 0) + c.bend*span
-			reach = bendReach * span
-		} else {
-			r.Surge, r.Now = true, requests/span
-		}
-		noise = max(c.before.noise, math.Sqrt(r.Now))
+	slope := t.slope()
+	r := Rate{Known: true, Now: t.level(slope)}
+	noise := t.noise(slope, r.Now)
+	if above := newest.rate() - r.Now; above > 3*noise/math.Sqrt(newest.span) {
+		r.Surge = true
+		r.Now = newest.rate()
 	}
 	ahead := min(max(now.Add(horizon).Sub(newest.end).Seconds(), 0), reach)
 	r.Expected = min(max(r.Now+slope*ahead, 0), 2*r.Now)
-	r.High = r.Expected + noise/math.Sqrt(known)
-	return r
-}
-
-// latest are the k newest windows together.
-func (t *Trend) latest(k int) (span, requests float64) {
-	for _, w := range t.windows[t.n-k : t.n] {
-		span += w.span
-		requests += w.requests
+	// The level is known from all windows, or when it has just changed from one.
+	known := reach
+	if r.Surge {
+		known = newest.span
 	}
-	return span, requests
+	r.High = r.Expected + 2.5*noise/math.Sqrt(known) // a median scatters a quarter more than a mean
+	return r
 }
 
 // Dispersion is the variance of the counts around the line over their mean: 1 for Poisson arrivals, more when they come in
 // bursts. It serves as queueing.Load's Arrivals. It is NaN before there are 8 windows with a request each on average.
 func (t *Trend) Dispersion() float64 {
-	const enough = trendFine
-	if t.n < enough {
+	if t.n < 8 {
 		return math.NaN()
 	}
-	fine := t.windows[t.n-enough : t.n]
-	l := &t.whole
-	span, total := t.latest(enough)
-	shift := 0.0 // what these lie above the line on average
-	for _, w := range fine {
-		shift += (w.requests - l.at(w)*w.span) / span
+	slope := t.slope()
+	level := t.level(slope)
+	sum, total := 0.0, 0.0
+	for _, w := range t.windows[:t.n] {
+		expected := t.line(w, level, slope) * w.span
+		sum += (w.requests - expected) * (w.requests - expected)
+		total += w.requests
 	}
-	if total < enough {
+	if total < float64(t.n) {
 		return math.NaN()
 	}
-	sum := 0.0
-	for _, w := range fine {
-		off := w.requests - (l.at(w)+shift)*w.span
-		sum += off * off
+	return sum / total * float64(t.n) / float64(t.n-2)
+}
+
+// slope is Theil and Sen's, in requests per second per second; 0 when rises and falls do not differ by more than chance.
+func (t *Trend) slope() float64 {
+	if !t.tilted {
+		t.tilt, t.tilted = t.slant(), true
 	}
-	return sum / total * enough / (enough - 1)
+	return t.tilt
 }
 
-// line is a rate over time.
-type line struct {
-	zero         time.Time // at which it is at level, requests per second
-	level, slope float64
-	noise        float64 // requests per root second
-	span         float64 // s, that it was drawn through
-}
-
-func (l *line) at(w window) float64 {
-	return l.level + l.slope*(w.end.Sub(l.zero).Seconds()-w.span/2)
-}
-
-// fit draws the line through the n oldest windows.
-func (t *Trend) fit(n int) line {
-	windows := t.windows[:n]
-	l := line{zero: windows[n-1].end, slope: slope(windows)}
-	l.level = level(windows, &l)
-	l.noise = noise(windows, &l)
-	var sum, sx, sy float64
+func (t *Trend) slant() float64 {
+	var room [trendWindows * (trendWindows - 1) / 2]float64
 	var rates [trendWindows]float64
-	for i, w := range windows {
-		fitted := max(l.at(w), 0)
-		edge := 3 * l.noise / math.Sqrt(w.span)
-		rates[i] = min(max(w.rate(), fitted-edge), fitted+edge)
-		x := w.end.Sub(l.zero).Seconds() - w.span/2
-		sum, sx, sy = sum+w.span, sx+w.span*x, sy+w.span*rates[i]
+	var ages [trendWindows]time.Duration // of the ends, before the newest
+	for i := range t.windows[:t.n] {
+		rates[i], ages[i] = t.windows[i].rate(), t.windows[t.n-1].end.Sub(t.windows[i].end)
 	}
-	mx, my := sx/sum, sy/sum
-	var sxx, sxy float64
-	for i, w := range windows {
-		x := w.end.Sub(l.zero).Seconds() - w.span/2 - mx
-		sxx += w.span * x * x
-		sxy += w.span * x * (rates[i] - my)
-	}
-	l.span, l.slope = sum, 0
-	if sxx > 0 {
-		// Of a slope as large as chance makes of none, 2 standard deviations, nothing counts; of one of twice that three quarters do.
-		b := sxy / sxx
-		if chance := 2 * l.noise / math.Sqrt(sxx); math.Abs(b) > chance {
-			l.slope = b * (1 - chance*chance/(b*b))
-		}
-	}
-	l.level = max(my-l.slope*mx, 0)
-	return l
-}
-
-// slope is Theil's, in requests per second per second: the median of the slopes between windows half of the line apart.
-func slope(windows []window) float64 {
-	var room [trendWindows]float64
 	slopes := room[:0]
-	half := (len(windows) + 1) / 2
-	for i, a := range windows[:len(windows)-half] {
-		b := windows[i+half]
-		apart := b.end.Sub(a.end).Seconds() + (a.span-b.span)/2
-		if apart > 0 {
-			slopes = append(slopes, (b.rate()-a.rate())/apart)
+	rises := 0
+	for i := range t.n {
+		for j := i + 1; j < t.n; j++ {
+			s := (rates[j] - rates[i]) / (ages[i] - ages[j]).Seconds()
+			switch {
+			case s > 0:
+				rises++
+			case s < 0:
+				rises--
+			}
+			slopes = append(slopes, s)
 		}
 	}
-	if len(slopes) == 0 {
+	n := float64(t.n)
+	if float64(rises)*float64(rises) < 1.96*1.96*n*(n-1)*(2*n+5)/18 {
 		return 0
 	}
 	slices.Sort(slopes)
 	return middle(slopes)
 }
 
-// level is the line's value at its zero: the median of what each window says it is.
-func level(windows []window, l *line) float64 {
+// level is the line's value at the end of the newest window: the median of what each window says it is.
+func (t *Trend) level(slope float64) float64 {
 	var room [trendWindows]float64
-	for i, w := range windows {
-		room[i] = w.rate() - l.at(w)
+	for i, w := range t.windows[:t.n] {
+		room[i] = w.rate() - t.line(w, 0, slope)
 	}
-	slices.Sort(room[:len(windows)])
-	return max(middle(room[:len(windows)]), 0)
+	slices.Sort(room[:t.n])
+	return max(middle(room[:t.n]), 0)
 }
 
-// noise is how much the rate scatters: that of Poisson arrivals, or the scatter as measured (by the median, which a surge does not move) when it is more. It is
-// measured around the line, and between neighbours where that is less, so that a change of level or slope is not taken for noise.
-func noise(windows []window, l *line) float64 {
-	var around, between [trendWindows]float64
-	for i, w := range windows {
-		around[i] = math.Abs(w.rate()-l.at(w)) * math.Sqrt(w.span)
-		if i > 0 {
-			before := windows[i-1]
-			between[i-1] = math.Abs(w.rate()-before.rate()) / math.Sqrt(1/w.span+1/before.span)
-		}
+// line is the line's value in the middle of a window.
+func (t *Trend) line(w window, level, slope float64) float64 {
+	before := t.windows[t.n-1].end.Sub(w.end).Seconds() + w.span/2
+	return level - slope*before
+}
+
+// noise is how much the rate scatters around the line, in requests per root second: that of Poisson arrivals, or the scatter
+// as measured (by the median, which a surge does not move) when it is more.
+func (t *Trend) noise(slope, level float64) float64 {
+	var room [trendWindows]float64
+	for i, w := range t.windows[:t.n] {
+		room[i] = math.Abs(w.rate()-t.line(w, level, slope)) * math.Sqrt(w.span)
 	}
-	n := len(windows)
-	slices.Sort(around[:n])
-	scatter := middle(around[:n])
-	if n > 3 {
-		slices.Sort(between[:n-1])
-		scatter = min(scatter, middle(between[:n-1]))
-	}
-	return max(1.4826*scatter, math.Sqrt(l.level), 1/math.Sqrt(windows[n-1].span))
+	slices.Sort(room[:t.n])
+	span := t.windows[t.n-1].span
+	return max(1.4826*middle(room[:t.n]), math.Sqrt(level), 1/math.Sqrt(span))
 }
 
 func middle(sorted []float64) float64 {
