@@ -8,6 +8,7 @@ import (
 	"reflect"
 
 	"tidemark/internal/act/command"
+	"tidemark/internal/act/haproxy"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
@@ -19,6 +20,7 @@ import (
 	"tidemark/internal/observe/cgroup"
 	"tidemark/internal/observe/derived"
 	"tidemark/internal/observe/disk"
+	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/httpjson"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
@@ -200,6 +202,8 @@ func (a *App) balancer(cfg *config.Config, f *config.Fleet) (control.Balancer, e
 		return proxy.NewBalancer(*c, proxy.Options{Command: a.self("proxy"), Socket: proxySocket(cfg, f.Name)}), nil
 	case *nginx.Config:
 		return nginx.New(*c), nil
+	case *haproxy.Config:
+		return haproxy.New(*c), nil
 	}
 	return nil, errors.New("unknown kind " + f.Balancer.Kind)
 }
@@ -212,6 +216,12 @@ func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig 
 		return a.shared.logs.Source(*c, sig.Q, sig.Window, sig.MinSamples)
 	case *proxystats.Config:
 		return proxystats.New(*c, sig.Q, sig.Window, sig.MinSamples, a.shared.proxy(proxySocket(cfg, f.Name))), nil
+	case *haproxystats.Config:
+		b, ok := f.Balancer.Body.(*haproxy.Config)
+		if !ok { // config has refused it
+			return nil, errors.New("the fleet's balancer is no haproxy")
+		}
+		return haproxystats.New(*c, sig.Window, sig.MinSamples, a.shared.haproxy(b.Socket, b.Backend)), nil
 	case *cgroup.Config:
 		return cgroup.New(*c), nil
 	case *disk.Config:
