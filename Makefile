@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X tidemark/internal/cli.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
-.PHONY: build demo test test-fast vet lint fuzz bench bench-registry bench-control bench-control-quick test-bench-modules generate setup clean
+.PHONY: build demo test test-fast test-standby vet lint fuzz bench bench-registry bench-control bench-control-quick test-bench-modules generate setup clean
 
 build: ## bin/tidemark and bin/registry: static, without cgo
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark ./cmd/registry
@@ -21,6 +21,9 @@ test: vet lint ## all that must hold: race detector, real servers, short fuzzing
 test-fast: ## the quick part, in under a minute
 	$(GO) vet ./...
 	$(GO) test -short ./...
+
+test-standby: ## the leader of three daemons killed 50 times at random: ten minutes (docs/standby.md)
+	$(GO) test -v -timeout 30m ./test -run TestLeaderKilledAtRandom -leader-kills 50
 
 vet:
 	$(GO) vet ./...

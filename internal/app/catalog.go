@@ -2,6 +2,7 @@ package app
 
 import (
 	"tidemark/internal/act/command"
+	"tidemark/internal/act/docker"
 	"tidemark/internal/act/haproxy"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
@@ -47,6 +48,7 @@ func Catalog() config.Catalog {
 			"process": func() config.Body { c := process.DefaultConfig(); return &c },
 			"prefork": func() config.Body { c := prefork.DefaultConfig(); return &c },
 			"command": func() config.Body { c := command.DefaultConfig(); return &c },
+			"docker":  func() config.Body { c := docker.DefaultConfig(); return &c },
 		},
 		Balancers: map[string]func() config.Body{
 			"proxy":   func() config.Body { c := proxy.DefaultConfig(); return &c },

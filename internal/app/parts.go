@@ -8,6 +8,7 @@ import (
 	"reflect"
 
 	"tidemark/internal/act/command"
+	"tidemark/internal/act/docker"
 	"tidemark/internal/act/haproxy"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
@@ -192,6 +193,8 @@ func (a *App) target(ctx context.Context, cfg *config.Config, f *config.Fleet) (
 		return prefork.New(*c)
 	case *command.Config:
 		return command.New(*c)
+	case *docker.Config:
+		return docker.New(*c, docker.Options{Fleet: f.Name, Instance: cfg.Instance.Name})
 	}
 	return nil, errors.New("unknown kind " + f.Target.Kind)
 }
