@@ -140,7 +140,7 @@ type run struct {
 	users                           atomic.Int64
 
 	crowded bool          // the dry run is over, and the clean-up has not begun
-	halted  chan struct{} // closed when the run is cut: visits begin no further step
+	halted  chan struct{} // closed when the run is cut, or has found its knee: visits begin no further step
 
 	mu      sync.Mutex
 	created []string
@@ -192,7 +192,7 @@ func newRun(p Plan) (*run, error) {
 		Seed: p.Seed, Target: p.Target.String(), ScenarioDigest: p.Scenario.Digest(), Machine: thisMachine(), Versions: map[string]string{"tidemark": p.Version},
 		Criteria: p.Scenario.Outcome(), Slot: fleet.Duration(r.slot), Notes: p.Scenario.Notes()}
 	for _, l := range p.Scenario.Levels() {
-		r.out.Levels = append(r.out.Levels, outcome.Level{Scale: l.Rate / p.Scenario.Levels()[0].Rate, From: fleet.Duration(l.From), To: fleet.Duration(l.To)})
+		r.out.Levels = append(r.out.Levels, outcome.Level{Rate: l.Rate, From: fleet.Duration(l.From), To: fleet.Duration(l.To)})
 	}
 	return r, nil
 }
@@ -254,6 +254,15 @@ func (r *run) cut(why string) {
 	defer r.mu.Unlock()
 	if r.out.Cut == "" {
 		r.out.Cut = why
+		r.halt()
+	}
+}
+
+// halt has visits begin no further step; r.mu is held.
+func (r *run) halt() {
+	select {
+	case <-r.halted:
+	default:
 		close(r.halted)
 	}
 }
@@ -635,6 +644,9 @@ func (r *run) tick(over <-chan struct{}) {
 	for second := 0; ; second++ {
 		select {
 		case <-over:
+			if at := time.Since(r.start); at >= r.Scenario.Duration { // the last level is over too
+				r.climb(at, level)
+			}
 			return
 		case now := <-ticker.C:
 			at := now.Sub(r.start)
@@ -668,7 +680,7 @@ func (r *run) tick(over <-chan struct{}) {
 	}
 }
 
-// climb looks, at the end of each level or tenth of the run, whether it is to end.
+// climb looks, at the end of each level or tenth of the run, whether it is to end, and returns the number of the next.
 func (r *run) climb(at time.Duration, level int) int {
 	s := r.Scenario
 	now := int(10 * at / s.Duration)
@@ -686,17 +698,31 @@ func (r *run) climb(at time.Duration, level int) int {
 	r.level.Reset()
 	r.levelN, r.levelF = 0, 0
 	r.mu.Unlock()
-	where := fmt.Sprintf("after %s", at.Round(time.Second))
-	if levels := s.Levels(); len(levels) > 0 && level < len(levels) {
-		where = fmt.Sprintf("at %.3g visits/s", levels[level].Rate)
-		r.note("%s: %d requests, p95 %.0f ms, %d failed", where, n, 1000*p95, failed)
-	}
+	broke := ""
 	switch {
+	case n == 0 && r.open.Load() > 0:
+		broke = "nothing was answered"
 	case n == 0:
 	case s.Stop.P95 > 0 && p95 > s.Stop.P95.Seconds():
-		r.cut(fmt.Sprintf("stop_when: p95 was %.0f ms %s", 1000*p95, where))
+		broke = fmt.Sprintf("p95 was %.0f ms", 1000*p95)
 	case s.Stop.Errors > 0 && float64(failed) > s.Stop.Errors/100*float64(n):
-		r.cut(fmt.Sprintf("stop_when: %.1f %% of requests failed %s", 100*float64(failed)/float64(n), where))
+		broke = fmt.Sprintf("%.1f %% of requests failed", 100*float64(failed)/float64(n))
+	}
+	if level < len(r.out.Levels) { // broken or not, the run finds what it was to find
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		l := &r.out.Levels[level]
+		l.Requests, l.Failed, l.Broke = n, failed, broke
+		if n > 0 {
+			l.P95 = p95
+		}
+		if broke != "" {
+			r.halt()
+		}
+		return now
+	}
+	if broke != "" && n > 0 {
+		r.cut(fmt.Sprintf("stop_when: %s after %s", broke, at.Round(time.Second)))
 	}
 	return now
 }

@@ -29,6 +29,7 @@ import (
 	"tidemark/internal/prove/http1"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/scenario"
+	"tidemark/internal/prove/verdict"
 	"tidemark/internal/record"
 )
 
@@ -335,9 +336,28 @@ func TestStaircaseFindsTheKnee(t *testing.T) {
 		mine := free
 		mu.Unlock()
 		time.Sleep(time.Until(mine))
-	}, fmt.Sprintf(header, "20s")+"load: [{journey: visit, arrivals: even, steps: {first: 10, factor: 3, each: 2s}}]\nstop_when: {p95: 300ms}\n")
-	if !strings.Contains(o.Cut, "stop_when") || !strings.Contains(o.Cut, "at 90 visits/s") {
-		t.Errorf("cut %q, notes %q", o.Cut, o.Notes)
+	}, fmt.Sprintf(header, "20s")+"load: [{journey: visit, arrivals: even, steps: {first: 10, factor: 3, each: 2s}}]\nstop_when: {p95: 300ms}\ncriteria: [{measure: knee, at_least: \"20\"}]\n")
+	if o.Cut != "" || len(o.Levels) < 3 {
+		t.Fatalf("cut %q, levels %+v", o.Cut, o.Levels)
+	}
+	for i, want := range []struct {
+		rate  float64
+		broke bool
+	}{{10, false}, {30, false}, {90, true}} {
+		if l := o.Levels[i]; l.Rate != want.rate || (l.Broke != "") != want.broke || l.Requests < uint64(want.rate) || (l.P95 > 0.3) != want.broke {
+			t.Errorf("level %d: %+v", i, l)
+		}
+	}
+	if next := o.Levels[3]; next.Requests > 0 || time.Duration(o.Generator.Took) > 12*time.Second {
+		t.Errorf("the run went on after the knee: %+v, %s", next, time.Duration(o.Generator.Took))
+	}
+	// The service does 50 a second: the knee lies between 30, which it held, and 90. Whether it is above 60 cannot be said.
+	o.Generator.Limits = nil // what the machine's other work made of it
+	for limit, want := range map[float64]verdict.Status{30: verdict.Passed, 60: verdict.Undecided, 100: verdict.Failed} {
+		v := verdict.Judge([]*outcome.Run{o}, []outcome.Criterion{{Measure: outcome.Knee, Limit: limit}}, nil)
+		if r := v.Criteria[0]; v.Status != want || r.Figure == nil || r.Figure.Low != 30 || r.Figure.High != 90 || !strings.Contains(r.Why, "it broke at 90 visits/s: p95 was") {
+			t.Errorf("at least %g: %s, %+v", limit, v.Status, r)
+		}
 	}
 }
 

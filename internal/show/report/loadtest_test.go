@@ -40,6 +40,7 @@ func played() ([]*outcome.Run, *verdict.Verdict) {
 		step.Slots = append(step.Slots, slot)
 		f.Sizes = append(f.Sizes, outcome.Sized{Time: start.Add(time.Duration(at) * time.Second), Size: fleet.Size{Known: true, Serving: 2 + at/60}})
 	}
+	run.Levels = []outcome.Level{{Rate: 20, Requests: 1000, P95: 0.3}, {Rate: 30, Requests: 200, P95: 0.9, Broke: "p95 was 900 ms"}, {Rate: 45}}
 	run.Steps, run.Fleets = []outcome.Step{step}, []outcome.Fleet{f}
 	run.Events = []fleet.Event{
 		{Time: start.Add(50 * time.Second), Fleet: "odoo", Kind: fleet.EventDecision, From: 2, To: 3, Decision: &fleet.Decision{From: 2, To: 3}},
@@ -65,13 +66,13 @@ func TestLoadTestPage(t *testing.T) {
 	for _, want := range []string{
 		"INVALID", "partial: a &amp; b", "peak &lt;drive&gt;", "Response time", "Percentiles of all requests", "Throughput and errors", "odoo: workers that serve", "odoo: cpu", "odoo: pool_waiting", "odoo: queue",
 		"2 -&gt; 3 serves, 40s after the breach", "guard database holds", "cpu-policy &gt;= 70 %", "warm-up", "vm, linux/amd64", "cccccccccccccccc", "5555555555555555", "staging", "Version of tidemark", "compressed 60 times",
-		"120 http_5xx", "What was short", "Re-test.", "2 farmers &lt; 3", "passed within variation", "undecided", "not exercised", "FAILED",
+		"120 http_5xx", "What was short", "Re-test.", "The staircase to the knee", "30 visits/s", "p95 was 900 ms", "2 farmers &lt; 3", "passed within variation", "undecided", "not exercised", "FAILED",
 	} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	for _, not := range []string{"<script", "<link", "src=", "https://", "url(", "NaN", "%!"} {
+	for _, not := range []string{"45 visits/s", "<script", "<link", "src=", "https://", "url(", "NaN", "%!"} {
 		if strings.Contains(html, not) {
 			t.Errorf("the page contains %q", not)
 		}
