@@ -28,7 +28,7 @@ type Run struct {
 	ConfigDigest   string            `json:"config_digest,omitempty"`
 	ScenarioDigest string            `json:"scenario_digest"`
 	Machine        Machine           `json:"machine"`            // that the generator ran on
-	Versions       map[string]string `json:"versions,omitempty"` // tidemark's own, and what the target says of itself
+	Versions       map[string]string `json:"versions,omitempty"` // of tidemark and the daemon, and what the target says of itself in the header Server
 	// Cut is why the run ended before its time: empty when it did not. A run that was cut is partial.
 	Cut      string      `json:"cut,omitempty"`
 	Notes    []string    `json:"notes,omitempty"` // what a reader must know, e.g. that the daemon could not be read

@@ -45,11 +45,11 @@ type Plan struct {
 	Scenario *scenario.Scenario
 	Target   *url.URL
 	Seed     uint64
-	TLS      *tls.Config    // nil: the system's trust
-	Dial     http1.DialFunc // opens connections; nil: TCP
-	Netem    string         // network interface on which the kernel delays and loses packets as the scenario's network does; empty: this process does
-	Daemon   Daemon         // nil: none is asked
-	Version  string         // of this program
+	TLS      *tls.Config       // nil: the system's trust
+	Dial     http1.DialFunc    // opens connections; nil: TCP
+	Netem    string            // network interface on which the kernel delays and loses packets as the scenario's network does; empty: this process does
+	Daemon   Daemon            // nil: none is asked
+	Versions map[string]string // of this program and the daemon, by their names
 	// Each hears of each request of the crowd that ended, from many goroutines; what it is given is used again. It may be nil.
 	Each func(journey string, q *journey.Request)
 	// Progress hears how it goes, once a second. It may be nil.
@@ -189,8 +189,9 @@ func newRun(p Plan) (*run, error) {
 	}
 	r.reset()
 	r.out = outcome.Run{Scenario: p.Scenario.Name, Length: fleet.Duration(p.Scenario.Duration), Compress: p.Scenario.Compress(), WarmUp: fleet.Duration(p.Scenario.WarmUp),
-		Seed: p.Seed, Target: p.Target.String(), ScenarioDigest: p.Scenario.Digest(), Machine: thisMachine(), Versions: map[string]string{"tidemark": p.Version},
+		Seed: p.Seed, Target: p.Target.String(), ScenarioDigest: p.Scenario.Digest(), Machine: thisMachine(), Versions: map[string]string{},
 		Criteria: p.Scenario.Outcome(), Slot: fleet.Duration(r.slot), Notes: p.Scenario.Notes()}
+	maps.Copy(r.out.Versions, p.Versions)
 	for _, l := range p.Scenario.Levels() {
 		r.out.Levels = append(r.out.Levels, outcome.Level{Rate: l.Rate, From: fleet.Duration(l.From), To: fleet.Duration(l.To)})
 	}
@@ -363,6 +364,11 @@ func (r *run) count(name string, q *journey.Request) {
 	t.mu.Unlock()
 	if r.Each != nil && r.crowded {
 		r.Each(name, q)
+	}
+	if q.Server != "" {
+		r.mu.Lock()
+		r.out.Versions["target"] = q.Server
+		r.mu.Unlock()
 	}
 	n := r.requests.Add(1)
 	if n == uint64(r.Scenario.Limits.Requests) {

@@ -2,6 +2,8 @@ package report
 
 import (
 	"encoding/xml"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,8 +112,58 @@ func TestJUnit(t *testing.T) {
 			t.Errorf("%+v", c.Failure)
 		}
 	}
+	vocabulary(t, b.String())
 	s := got.Suite
 	if len(s.Cases) != len(want) || s.Tests != 6 || s.Failures != 1 || s.Errors != 2 || s.Skipped != 1 || got.Tests != s.Tests || got.Errors != s.Errors || s.Time != 120 || s.Timestamp != "2027-03-01T18:00:00" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// vocabulary checks a file against the schema that Jenkins publishes (junit-10.xsd): GitLab, GitHub's actions and Azure read the same or less.
+func vocabulary(t *testing.T, text string) {
+	t.Helper()
+	type element struct{ within, must, may string }
+	schema := map[string]element{
+		"testsuites": {"", "", "name time tests failures disabled errors"},
+		"testsuite":  {"testsuites", "name", "tests failures errors group time skipped timestamp hostname id package file log url version"},
+		"testcase":   {"testsuite", "name", "time classname group"},
+		"failure":    {"testcase", "", "type message"},
+		"error":      {"testcase", "", "type message"},
+		"skipped":    {"testcase", "", "type message"},
+		"system-out": {"testcase", "", ""},
+	}
+	var open []string
+	for d := xml.NewDecoder(strings.NewReader(text)); ; {
+		token, err := d.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch e := token.(type) {
+		case xml.StartElement:
+			within := ""
+			if len(open) > 0 {
+				within = open[len(open)-1]
+			}
+			known, ok := schema[e.Name.Local]
+			if !ok || known.within != within {
+				t.Errorf("<%s> within <%s>", e.Name.Local, within)
+			}
+			must := strings.Fields(known.must)
+			for _, a := range e.Attr {
+				if !slices.Contains(strings.Fields(known.must+" "+known.may), a.Name.Local) {
+					t.Errorf("<%s %s>", e.Name.Local, a.Name.Local)
+				}
+				must = slices.DeleteFunc(must, func(m string) bool { return m == a.Name.Local && a.Value != "" })
+			}
+			if len(must) > 0 {
+				t.Errorf("<%s> lacks %q", e.Name.Local, must)
+			}
+			open = append(open, e.Name.Local)
+		case xml.EndElement:
+			open = open[:len(open)-1]
+		}
 	}
 }
