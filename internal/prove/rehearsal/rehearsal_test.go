@@ -92,7 +92,11 @@ func inMemory(t *testing.T, server *http.Server, play func(t *testing.T, dial ht
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			server.Serve(m) // it ends by Close
+			if server.TLSConfig != nil {
+				server.ServeTLS(m, "", "") // it ends by Close
+				return
+			}
+			server.Serve(m) // likewise
 		}()
 		play(t, m.dial)
 		server.Close()
@@ -525,6 +529,57 @@ func TestOutcomeIsKeptWholeOrNot(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("%d files", len(left))
+	}
+}
+
+// Names that are no longer found, and a server that no longer speaks TLS: the run goes on to its end, tells which, and has failed.
+func TestNetworkFailsMidway(t *testing.T) {
+	for class, c := range map[outcome.Class]struct {
+		broken http1.DialFunc
+		words  string
+	}{
+		outcome.FailedDNS: {func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "registry.moa.example", IsNotFound: true}}
+		}, "lookup registry.moa.example: no such host"},
+		outcome.FailedTLS: {func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				theirs.Read(make([]byte, 4096))
+				io.WriteString(theirs, "HTTP/1.1 400 Bad Request\r\n\r\n")
+				theirs.Close()
+			}()
+			return ours, nil
+		}, "first record does not look like a TLS handshake"},
+	} {
+		t.Run(string(class), func(t *testing.T) {
+			trusted := httptest.NewUnstartedServer(nil)
+			trusted.StartTLS() // for its certificate
+			defer trusted.Close()
+			inMemory(t, &http.Server{TLSConfig: trusted.TLS, ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}, func(t *testing.T, dial http1.DialFunc) {
+				p := plan(t, "https://127.0.0.1", steady("20s", 10))
+				p.TLS = trusted.Client().Transport.(*http.Transport).TLSClientConfig
+				start := time.Now()
+				p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+					if time.Since(start) > 10*time.Second {
+						return c.broken(ctx, network, address)
+					}
+					return dial(ctx, network, address)
+				}
+				o, err := Play(t.Context(), p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum := total(o)
+				if n := sum.Failed[class]; o.Cut != "" || sum.Count < 198 || n < 95 || n > 101 || len(sum.Failed) != 1 || !strings.Contains(strings.Join(o.Notes, "\n"), c.words) {
+					t.Errorf("cut %q, %d requests, failed %v, notes %q", o.Cut, sum.Count, sum.Failed, o.Notes)
+				}
+				o.Generator.Limits = nil // of virtual time
+				v := verdict.Judge([]*outcome.Run{o}, []outcome.Criterion{{Measure: outcome.Availability, Limit: 0.995}}, nil)
+				if v.Status != verdict.Failed || len(v.Bottlenecks) == 0 || v.Bottlenecks[0].Resource != verdict.Network {
+					t.Errorf("%s: %+v", v.Status, v.Bottlenecks)
+				}
+			})
+		})
 	}
 }
 
