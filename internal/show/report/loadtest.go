@@ -248,7 +248,7 @@ func ofFleet(f *outcome.Fleet, x chart.Axis, marks []chart.Mark) (out []*chart.C
 		if !measured {
 			continue
 		}
-		c := &chart.Chart{Title: f.Name + ": " + s.Signal, X: x, Y: chart.Axis{Unit: s.Unit}, Series: []chart.Series{{Name: s.Signal, Points: points}}, Height: 110}
+		c := &chart.Chart{Title: f.Name + ": " + s.Signal, X: x, Y: chart.Axis{Unit: s.Unit}, Series: []chart.Series{{Name: s.Signal, Points: points}}, Marks: marks, Height: 110}
 		for _, r := range f.Rules {
 			if r.Signal == s.Signal {
 				c.Thresholds = append(c.Thresholds, chart.Threshold{Name: r.Policy + " " + r.Condition(), Value: r.Threshold})
