@@ -27,7 +27,7 @@ var vendors = map[string]string{
 	"go.yaml.in/yaml":                     "internal/config",
 	"modernc.org/sqlite":                  "internal/record/sqlite registry/store/sqlite",
 	"github.com/prometheus/client_golang": "registry/metrics",
-	"github.com/jackc/pgx":                "internal/observe/pgbouncer internal/observe/postgres registry/store/postgres",
+	"github.com/jackc/pgx":                "internal/observe/pgbouncer internal/observe/postgres internal/record/postgres registry/store/postgres",
 	"github.com/coreos/go-oidc":           "internal/show/web/access",
 	"golang.org/x/oauth2":                 "internal/show/web/access",
 	"github.com/klauspost/compress":       "registry/coding",

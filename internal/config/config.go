@@ -21,11 +21,13 @@ type Config struct {
 	Socket      string        // where the daemon listens for the operator's commands
 	Listen      Listen        // where the dashboard and its API are
 	Tick        time.Duration // between two looks at a fleet
+	Journal     Journal
 	Retention   Retention
 	Push        Push
 	Notify      []Adapter   // the channels, in order
 	Alerts      alert.Rules // when somebody is told
 	Report      Report      // of the month
+	Daemons     []Daemon    // others, in the overview
 	Fleets      []Fleet
 
 	text   *text // for Written

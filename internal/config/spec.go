@@ -15,11 +15,13 @@ type spec struct {
 	Socket      string        `yaml:"socket"`
 	Listen      Listen        `yaml:"listen"`
 	Tick        time.Duration `yaml:"tick"`
+	Journal     Journal       `yaml:"journal"`
 	Retention   Retention     `yaml:"retention"`
 	Push        Push          `yaml:"push"`
 	Notify      notifySpecs   `yaml:"notify"`
 	Alerts      alert.Rules   `yaml:"alerts"`
 	Report      Report        `yaml:"report"`
+	Daemons     []Daemon      `yaml:"daemons"`
 	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
 }
 
@@ -152,6 +154,7 @@ func defaultSpec() spec {
 		Environment: "production",
 		StateDir:    "/var/lib/tidemark",
 		Tick:        15 * time.Second,
+		Journal:     Journal{Postgres: PostgresJournal{Schema: "tidemark"}},
 		Retention:   Retention{Raw: 7 * day, Minutes: 90 * day, Hours: 5 * 365 * day, Decisions: 400 * day, MaxBytes: 2 << 30},
 		Alerts:      alert.DefaultRules(),
 		Report:      defaultReport,
@@ -166,7 +169,7 @@ func (f *fleetSpec) setDefaults() {
 
 func (p *policySpec) setDefaults() {
 	p.Mode = mode(fleet.On)
-	p.Objective = objectiveSpec{Drain: 45 * time.Second, Settle: 15 * time.Minute}
+	p.Objective = objectiveSpec{Drain: 45 * time.Second, Settle: 8 * time.Minute}
 	p.Workers = workersDefault
 	p.Forecast = forecastSpec{Lead: 15 * time.Minute, Weeks: 2}
 }

@@ -1,9 +1,11 @@
 // Package record holds the words of the journal: what one tick of one fleet leaves behind, and how it is asked for again.
-// The packages below it keep it in a store: sqlite (embedded).
+// The packages below it keep it in a store: sqlite (embedded), postgres (shared by several daemons), which have their tables in common.
 package record
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"tidemark/internal/fleet"
@@ -19,6 +21,9 @@ type Tick struct {
 	Decision *fleet.Decision // nil when it says the same as the last one stored
 	Events   []fleet.Event   // IDs are given by the journal
 }
+
+// ErrDeposed: another daemon leads, or this one's memory is no longer what is recorded. Nothing can be written any more.
+var ErrDeposed = errors.New("journal: this daemon no longer leads")
 
 // Sample is one signal's reading.
 type Sample struct {
@@ -58,6 +63,15 @@ const SizeSignal = "tidemark.workers"
 // PolicySignal is the name under which the size that one policy alone would have led to is kept as a series, for policies that
 // ask for a size of their own.
 func PolicySignal(id string) string { return "policy:" + id }
+
+// ForecastSignal is the name under which a policy's forecast is kept as a series: at each tick, what it expects a lead time later. bound
+// is low, median or high.
+func ForecastSignal(id, bound string) string { return "forecast:" + id + ":" + bound }
+
+// Reckoned reports whether a series is none of the readings: the size, or what a policy reckons.
+func Reckoned(signal string) bool {
+	return signal == SizeSignal || strings.HasPrefix(signal, "policy:") || strings.HasPrefix(signal, "forecast:")
+}
 
 // Retention bounds what is kept. Zero fields take the default.
 type Retention struct {
