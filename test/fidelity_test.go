@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -326,8 +327,13 @@ func quantile(values []float64, q float64) float64 {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// hold serves requests that take as long as they say, a while after it is started.
-func hold(address string, boot time.Duration) error {
+// hold is a worker that serves, at an address, a while after it is started, requests that take as long as they say. The folder comes last,
+// for endAll.
+func hold(args []string) error {
+	boot, err := time.ParseDuration(args[1])
+	if err != nil {
+		return err
+	}
 	time.Sleep(boot)
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -340,12 +346,15 @@ func hold(address string, boot time.Duration) error {
 		w.Header().Set("X-Worker", strconv.FormatFloat(time.Since(start).Seconds(), 'g', 6, 64))
 	})
 	http.HandleFunc("/health", func(http.ResponseWriter, *http.Request) {})
-	server := http.Server{Addr: address}
+	server := http.Server{Addr: args[0]}
 	ctx, stop := ossignal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() {
 		<-ctx.Done()
 		_ = server.Shutdown(context.Background())
 	}()
-	return server.ListenAndServe()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }

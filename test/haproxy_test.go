@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"tidemark/internal/decide/engine"
+	decide "tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
 	"tidemark/internal/show/web"
 	"tidemark/test/servers"
@@ -100,7 +100,7 @@ func TestWorkersBehindHAProxy(t *testing.T) {
 	defer stop()
 	to := func(size int) {
 		t.Helper()
-		if _, err := d.client.Order(t.Context(), "registry", web.OrderRequest{Kind: engine.Pin, Size: size, By: "test"}); err != nil {
+		if _, err := d.client.Order(t.Context(), "registry", web.OrderRequest{Kind: decide.Pin, Size: size, By: "test"}); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, time.Minute, fmt.Sprintf("%d workers serve", size), func() error {

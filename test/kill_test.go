@@ -90,7 +90,33 @@ func TestDaemonKilledAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.kill()
-	judge(t, dir)
+	j, err := sqlite.Open(t.Context(), filepath.Join(dir, "state", "journal.db"), record.Retention{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	var changes []change
+	b, err := os.ReadFile(filepath.Join(dir, "changes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A script that was killed between the note and the change runs again: the same note twice in a row is one change.
+	for _, line := range slices.Compact(strings.Split(strings.TrimSpace(string(b)), "\n")) {
+		var c change
+		if _, err := fmt.Sscan(line, &c.from, &c.to); err != nil {
+			t.Fatal(err)
+		}
+		changes = append(changes, c)
+	}
+	b, err = os.ReadFile(filepath.Join(dir, "size"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge(t, 1, decisions(t, j), changes, size, 30)
 }
 
 // startUnready starts a daemon that is not waited for.
@@ -132,53 +158,59 @@ func writeLog(ctx context.Context, path string) error {
 	}
 }
 
-func judge(t *testing.T, dir string) {
+// decisions are the decisions in a journal, oldest first.
+func decisions(t *testing.T, j interface {
+	Events(ctx context.Context, q record.EventQuery) ([]fleet.Event, error)
+}) []fleet.Event {
 	t.Helper()
-	j, err := sqlite.Open(t.Context(), filepath.Join(dir, "state", "journal.db"), record.Retention{})
+	events, err := j.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventDecision}, Limit: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.Close()
-	decisions, err := j.Events(t.Context(), record.EventQuery{Kinds: []fleet.Kind{fleet.EventDecision}, Limit: 10_000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Reverse(decisions)
-	var changes []string
-	if b, err := os.ReadFile(filepath.Join(dir, "changes")); err == nil {
-		changes = strings.Split(strings.TrimSpace(string(b)), "\n")
-	}
-	t.Logf("%d kills, %d decisions, %d changes of size", kills, len(decisions), len(changes))
-	if len(decisions) < 30 {
+	slices.Reverse(events)
+	return events
+}
+
+// judge holds the decisions against the changes of size that were made, from the minimum to the size in the end. Fewer decisions than
+// enough test little.
+func judge(t *testing.T, least int, decisions []fleet.Event, changes []change, last, enough int) {
+	t.Helper()
+	t.Logf("%d decisions, %d changes of size", len(decisions), len(changes))
+	if len(decisions) < enough {
 		t.Fatalf("only %d decisions: the test tests little", len(decisions))
 	}
-	// A script that was killed between the note and the change runs again: the same note twice in a row is one change.
-	changes = slices.Compact(changes)
-	if len(changes) != len(decisions) {
-		t.Errorf("%d changes of size for %d decisions", len(changes), len(decisions))
+	size, n := least, 0
+	died := false // a worker, since the last decision was carried out
+	for _, c := range changes {
+		switch {
+		case c.from != size:
+			t.Errorf("after %d workers there are %d", size, c.from)
+		case c.died:
+			died = true
+		case n == len(decisions):
+			t.Errorf("nobody decided %d -> %d", c.from, c.to)
+		default:
+			if e := decisions[n]; e.To != c.to || e.From != c.from && !died {
+				t.Errorf("decision %d is %d -> %d, the change was %d -> %d: one is lost or doubled", n, e.From, e.To, c.from, c.to)
+			}
+			died = false
+			n++
+		}
+		size = c.to
 	}
-	size := 1
-	var lastUp, last time.Time
+	if n != len(decisions) || size != last {
+		t.Errorf("%d changes of size for %d decisions; the last made %d workers, and there are %d", n, len(decisions), size, last)
+	}
+	var up, either time.Time
 	for i, e := range decisions {
-		if e.From != size {
-			t.Errorf("decision %d goes from %d, but the one before it ended at %d: one is lost or doubled", i, e.From, size)
+		switch {
+		case e.From < least: // no cooldown keeps a fleet below its minimum
+		case e.To > e.From && !up.IsZero() && e.Time.Sub(up) < cooldownUp, e.To < e.From && !either.IsZero() && e.Time.Sub(either) < cooldownDown:
+			t.Errorf("decision %d, %d -> %d, %v after the last one: a cooldown was forgotten", i, e.From, e.To, e.Time.Sub(either))
 		}
-		if i < len(changes) && changes[i] != fmt.Sprintf("%d %d", e.From, e.To) {
-			t.Errorf("decision %d is %d -> %d, the change was %s", i, e.From, e.To, changes[i])
-		}
-		if up := e.To > e.From; up && !lastUp.IsZero() && e.Time.Sub(lastUp) < cooldownUp || !up && !last.IsZero() && e.Time.Sub(last) < cooldownDown {
-			t.Errorf("decision %d, %d -> %d, %v after the last one: a cooldown was forgotten", i, e.From, e.To, e.Time.Sub(last))
-		}
-		size, last = e.To, e.Time
+		either = e.Time
 		if e.To > e.From {
-			lastUp = e.Time
+			up = e.Time
 		}
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "size"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := strconv.Atoi(strings.TrimSpace(string(b))); err != nil || got != size {
-		t.Errorf("the fleet has %s, the last decision says %d", strings.TrimSpace(string(b)), size)
 	}
 }

@@ -3,9 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,13 +18,12 @@ import (
 // bin is the folder of the programs under test, built once.
 var bin string
 
+// roles are what this program is when a test, or a daemon under test, starts it: a worker, or a client.
+var roles = map[string]func(args []string) error{"hold": hold, "work": work, "ask": ask}
+
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "hold" { // a worker of TestFidelity; its folder comes last, for endAll
-		boot, err := time.ParseDuration(os.Args[3])
-		if err == nil {
-			err = hold(os.Args[2], boot)
-		}
-		if !errors.Is(err, http.ErrServerClosed) {
+	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
+		if err := roles[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

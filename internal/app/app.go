@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,7 +23,7 @@ import (
 	"tidemark/internal/fleet"
 	"tidemark/internal/observe/push"
 	"tidemark/internal/record"
-	"tidemark/internal/record/sqlite"
+	"tidemark/internal/record/postgres"
 	"tidemark/internal/show/web"
 	"tidemark/internal/show/web/access"
 )
@@ -43,7 +42,9 @@ type App struct {
 	opts    Options
 	path    string
 	lock    *os.File
-	journal *sqlite.Journal
+	journal journal
+	lead    *postgres.Journal // the same, when other daemons may stand by; else nil
+	spool   *postgres.Spool
 	loop    *control.Loop
 	watch   *watch.Watch
 	api     *web.API
@@ -107,7 +108,8 @@ func New(path string, opts Options) (*App, error) {
 	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}, replaying: make(chan struct{}, 1)}, nil
 }
 
-// Start takes the lead and begins to work. When it fails nothing is left running.
+// Start takes the lead and begins to work; where several daemons share a journal it waits for it as long as another leads. When it fails
+// nothing is left running.
 func (a *App) Start(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
@@ -118,10 +120,10 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := os.MkdirAll(reportsDir(a.cfg), 0o750); err != nil {
 		return fmt.Errorf("make the state folder: %w (set state_dir to a folder that this user may write)", err)
 	}
-	if a.lock, err = lead(ctx, filepath.Join(dir, "leader.lock")); err != nil {
+	if a.lock, err = lock(ctx, filepath.Join(dir, "leader.lock")); err != nil {
 		return err
 	}
-	if a.journal, err = sqlite.Open(ctx, filepath.Join(dir, "journal.db"), record.Retention(a.cfg.Retention)); err != nil {
+	if err := a.openJournal(ctx, dir); err != nil {
 		return err
 	}
 	if err := a.recallSeen(ctx); err != nil {
@@ -131,7 +133,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, State: control.SystemClock{}.Boot(), Note: fmt.Sprintf("version %s, pid %d, %s, %s", a.opts.Version, os.Getpid(), a.path, identity(a.cfg))}); err != nil {
 		return err
 	}
-	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal, Zone: a.cfg.Instance.Zone})
+	a.loop = control.New(a.loopOptions())
 	built, err := a.build(ctx, a.cfg)
 	if err != nil {
 		return err
@@ -174,16 +176,16 @@ func identity(cfg *config.Config) string {
 	return strings.Join(parts, ", ")
 }
 
-// leadWait is how long a lock may still be held by what a killed daemon had just forked and not yet executed.
-const leadWait = 3 * time.Second
+// lockWait is how long a lock may still be held by what a killed daemon had just forked and not yet executed.
+const lockWait = 3 * time.Second
 
-// lead takes the lock that makes this the one daemon of a state folder.
-func lead(ctx context.Context, path string) (*os.File, error) {
+// lock takes the lock that makes this the one daemon of a state folder.
+func lock(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open the leader's lock: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, leadWait)
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -218,15 +220,9 @@ func lead(ctx context.Context, path string) (*os.File, error) {
 
 // listen opens the operator's socket, which only the daemon's user may use.
 func (a *App) listen() error {
-	path := a.cfg.Socket
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove the socket of an earlier daemon: %w", err)
-	}
-	mask := unix.Umask(0o177)
-	l, err := net.Listen("unix", path)
-	unix.Umask(mask)
+	l, err := ownSocket(a.cfg.Socket)
 	if err != nil {
-		return fmt.Errorf("open the operator's socket: %w", err)
+		return err
 	}
 	a.api = web.New(a)
 	mux := http.NewServeMux()
@@ -284,6 +280,7 @@ func (a *App) close() {
 		p.close(a.opts.Log)
 	}
 	closeAdapter(&a.shared.logs, a.opts.Log)
+	closeAdapter(&a.shared.clusters, a.opts.Log)
 	if a.journal != nil {
 		if err := a.journal.Close(); err != nil {
 			a.opts.Log("close the journal: " + err.Error())
@@ -301,8 +298,8 @@ func (a *App) Reload(ctx context.Context) error {
 	if err == nil && cfg == nil {
 		err = problems
 	}
-	if err == nil && (cfg.StateDir != a.cfg.StateDir || cfg.Socket != a.cfg.Socket || cfg.Tick != a.cfg.Tick) {
-		err = errors.New("state_dir, socket and tick change with a restart only")
+	if err == nil && (cfg.StateDir != a.cfg.StateDir || cfg.Socket != a.cfg.Socket || cfg.Tick != a.cfg.Tick || cfg.Journal != a.cfg.Journal) {
+		err = errors.New("state_dir, socket, tick and journal change with a restart only")
 	}
 	if err != nil {
 		_ = a.tell(ctx, fleet.Event{Kind: fleet.EventReloadRefused, Note: inOneLine(err)}) // the caller hears of it anyway

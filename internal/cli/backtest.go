@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tidemark/internal/app"
 	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/foresee/sim"
-	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/foresight"
 	"tidemark/internal/show/text"
 )
@@ -103,7 +103,7 @@ func (c *command) backtest(ctx context.Context, o replay) (v text.View, out back
 	if err != nil {
 		return v, out, err
 	}
-	journal, err := sqlite.OpenReadOnly(ctx, filepath.Join(now.StateDir, "journal.db"))
+	journal, err := app.OpenHistory(ctx, now)
 	if err != nil {
 		return v, out, err
 	}

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tidemark/internal/app"
 	"tidemark/internal/config"
 	"tidemark/internal/decide/queueing"
 	"tidemark/internal/foresee"
@@ -107,18 +107,24 @@ func (c *command) measured(ctx context.Context, in *plan.Input, given map[string
 		return nil, nil, err
 	}
 	in.Configured(cfg, f, given)
-	if journal == "" {
-		if journal = filepath.Join(cfg.StateDir, "journal.db"); !exists(journal) {
-			fmt.Fprintln(c.err, "tidemark: there is no journal at "+journal+": nothing is measured")
-			return nil, nil, nil
-		}
+	if file := app.JournalFile(cfg); journal == "" && !cfg.Journal.Shared() && !exists(file) {
+		fmt.Fprintln(c.err, "tidemark: there is no journal at "+file+": nothing is measured")
+		return nil, nil, nil
 	}
-	r, err := sqlite.OpenReadOnly(ctx, journal)
+	r, err := history(ctx, cfg, journal)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { _ = r.Close() }() // it was only read
 	return in.Measure(ctx, r, f, given, time.Now().Add(-time.Duration(days*float64(24*time.Hour))))
+}
+
+// history opens the journal that a file names, or else the configuration.
+func history(ctx context.Context, cfg *config.Config, file string) (app.History, error) {
+	if file != "" {
+		return sqlite.OpenReadOnly(ctx, file)
+	}
+	return app.OpenHistory(ctx, cfg)
 }
 
 func exists(path string) bool {

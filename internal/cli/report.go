@@ -3,13 +3,11 @@ package cli
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tidemark/internal/foresee/month"
-	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/report"
 )
 
@@ -27,10 +25,7 @@ With report in the configuration the daemon makes it each month by itself, and m
 			if err != nil {
 				return err
 			}
-			if journal == "" {
-				journal = filepath.Join(cfg.StateDir, "journal.db")
-			}
-			j, err := sqlite.OpenReadOnly(cmd.Context(), journal)
+			j, err := history(cmd.Context(), cfg, journal)
 			if err != nil {
 				return err
 			}

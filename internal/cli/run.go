@@ -26,31 +26,17 @@ func (c *command) runCommand() *cobra.Command {
 		Long: `Run the daemon in the foreground. It logs events to standard error.
 
 SIGHUP reads the configuration again; a bad one changes nothing. SIGTERM and Ctrl-C end the daemon and leave every
-fleet as it is: workers and proxy go on, and the next daemon takes them over.`,
+fleet as it is: workers and proxy go on, and the next daemon takes them over.
+
+Daemons whose configurations name the same journal.postgres share it: one leads, the others stand by and take over
+within 15 seconds (docs/standby.md).`,
 		Example: "  tidemark run -c /etc/tidemark/tidemark.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := func(line string) { fmt.Fprintln(c.err, line) }
-			a, err := app.New(c.configPath(), app.Options{Version: Version(), Log: log})
-			if err != nil {
-				return err
-			}
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
-			if err := a.Start(cmd.Context()); err != nil {
-				return err
-			}
-			defer a.Stop()
-			for {
-				select {
-				case <-cmd.Context().Done():
-					return nil
-				case <-reload:
-					if err := a.Reload(cmd.Context()); err != nil {
-						log("the old configuration stays in force: " + err.Error())
-					}
-				}
-			}
+			return app.Run(cmd.Context(), c.configPath(), app.Options{Version: Version(), Log: log}, reload)
 		},
 	}
 }

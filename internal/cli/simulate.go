@@ -12,13 +12,13 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"tidemark/internal/app"
 	"tidemark/internal/config"
 	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/foresee/peer"
 	"tidemark/internal/foresee/sim"
-	"tidemark/internal/record/sqlite"
 	"tidemark/internal/show/foresight"
 	"tidemark/internal/show/text"
 )
@@ -283,7 +283,7 @@ func (c *command) history(ctx context.Context, o *simulation, cfg *config.Config
 	if err != nil {
 		return nil, err
 	}
-	journal, err := sqlite.OpenReadOnly(ctx, filepath.Join(cfg.StateDir, "journal.db"))
+	journal, err := app.OpenHistory(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

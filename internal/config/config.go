@@ -21,6 +21,7 @@ type Config struct {
 	Socket      string        // where the daemon listens for the operator's commands
 	Listen      Listen        // where the dashboard and its API are
 	Tick        time.Duration // between two looks at a fleet
+	Journal     Journal
 	Retention   Retention
 	Push        Push
 	Notify      []Adapter   // the channels, in order

@@ -15,6 +15,7 @@ type spec struct {
 	Socket      string        `yaml:"socket"`
 	Listen      Listen        `yaml:"listen"`
 	Tick        time.Duration `yaml:"tick"`
+	Journal     Journal       `yaml:"journal"`
 	Retention   Retention     `yaml:"retention"`
 	Push        Push          `yaml:"push"`
 	Notify      notifySpecs   `yaml:"notify"`
@@ -153,6 +154,7 @@ func defaultSpec() spec {
 		Environment: "production",
 		StateDir:    "/var/lib/tidemark",
 		Tick:        15 * time.Second,
+		Journal:     Journal{Postgres: PostgresJournal{Schema: "tidemark"}},
 		Retention:   Retention{Raw: 7 * day, Minutes: 90 * day, Hours: 5 * 365 * day, Decisions: 400 * day, MaxBytes: 2 << 30},
 		Alerts:      alert.DefaultRules(),
 		Report:      defaultReport,

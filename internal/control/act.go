@@ -40,17 +40,23 @@ func (r *runner) act() {
 		}
 		return
 	}
+	ctx, cancel := context.WithTimeout(r.ctx, want.Deadline.Sub(r.state.Tick))
+	leading, err := r.opts.Lease.Lead(ctx)
+	if err != nil { // perhaps another daemon does it
+		cancel()
+		r.actionErr = err
+		return
+	}
 	if r.Started.Before(want.Since) {
 		r.Started = r.opts.Clock.Wall()
 		r.note(fleet.Event{Kind: fleet.EventActionStarted, From: want.From, To: want.To})
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, want.Deadline.Sub(r.state.Tick))
 	a := &acting{to: want.To, cancel: cancel, ended: make(chan error, 1)}
 	r.acting = a
 	target, to, drain := r.parts.Target, want.To, r.drain()
 	go func() {
 		defer cancel()
-		a.ended <- target.Scale(ctx, to, drain)
+		a.ended <- target.Scale(leading, to, drain)
 	}()
 }
 
@@ -76,6 +82,10 @@ func (r *runner) stopActing() {
 // serving a moment ago.
 func (r *runner) serve(ctx context.Context) {
 	if r.parts.Balancer == nil || !r.size.Known {
+		return
+	}
+	if err := r.opts.Lease.Held(); err != nil { // another daemon may be telling it otherwise
+		r.balanceErr = err
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opts.ReadTimeout)
@@ -104,6 +114,9 @@ func (r *runner) drain() fleet.Drain {
 		return nil
 	}
 	return func(ctx context.Context, w fleet.Worker) error {
+		if err := r.opts.Lease.Held(); err != nil {
+			return err
+		}
 		r.actingMu.Lock()
 		r.draining[w.ID] = true
 		r.actingMu.Unlock()

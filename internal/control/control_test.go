@@ -213,6 +213,7 @@ type testWorld struct {
 	journal *memJournal
 	target  *testTarget
 	cpu     *testSource
+	lease   Lease
 	loop    *Loop
 }
 
@@ -227,7 +228,7 @@ func (w *testWorld) parts() Parts {
 // start begins a daemon's life; stop ends it.
 func (w *testWorld) start(t *testing.T) {
 	t.Helper()
-	w.loop = New(Options{Journal: w.journal, Clock: w.clock})
+	w.loop = New(Options{Journal: w.journal, Clock: w.clock, Lease: w.lease})
 	if err := w.loop.Start([]Parts{w.parts()}); err != nil {
 		t.Fatal(err)
 	}
@@ -450,6 +451,9 @@ func TestWhatCannotBeRecordedIsNotDone(t *testing.T) {
 		failed := w.journal.events(fleet.EventJournalFailed)
 		if len(failed) != 1 || failed[0].Duration < fleet.Duration(9*time.Minute) {
 			t.Errorf("journal events: %+v", failed)
+		}
+		if n := len(w.journal.events(fleet.EventDecision)); n != 1 {
+			t.Errorf("%d decisions recorded, and one was carried out", n)
 		}
 		if n := len(w.journal.events(fleet.EventAlarm)); n == 0 {
 			t.Error("the alarm raised while the journal was away is lost")

@@ -32,6 +32,8 @@ type Options struct {
 	Tick        time.Duration // default 15 s
 	ReadTimeout time.Duration // for each of target, sources and balancer; default a third of the tick, within 2 s and 5 s
 	Journal     Journal
+	Lease       Lease // nil: nobody stands by, and this daemon leads
+	Spool       Spool // nil: what the journal does not take is kept in memory only
 	Clock       Clock
 	Zone        *time.Location // of the weeks that forecasts learn from; default UTC
 }
@@ -59,6 +61,9 @@ func New(opts Options) *Loop {
 	if opts.Clock == nil {
 		opts.Clock = SystemClock{}
 	}
+	if opts.Lease == nil {
+		opts.Lease = alone{}
+	}
 	if opts.Zone == nil {
 		opts.Zone = time.UTC
 	}
@@ -76,6 +81,9 @@ func (l *Loop) Start(parts []Parts) error {
 	return nil
 }
 
+// firstApart is between the first ticks of two fleets, so that a thousand do not ask their targets and sources all at once.
+const firstApart = 10 * time.Millisecond
+
 // Reload replaces the fleets' parts and keeps their state: alarms, cooldowns and orders go on. A fleet that is gone from parts
 // is left as it is and no longer looked at. If one state cannot be read nothing changes.
 func (l *Loop) Reload(parts []Parts) error {
@@ -88,6 +96,7 @@ func (l *Loop) Reload(parts []Parts) error {
 			if err != nil {
 				return fmt.Errorf("fleet %s: %w", p.Policy.Name, err)
 			}
+			r.first = min(r.offset, time.Duration(i)*firstApart)
 			fresh[p.Policy.Name] = r
 		}
 	}

@@ -49,3 +49,26 @@ type Journal interface {
 	// Series returns one signal's history in time order.
 	Series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error)
 }
+
+// Lease says whether this daemon leads, where others stand by.
+type Lease interface {
+	// Held returns nil while no other daemon can lead, and else why that is not known. It asks nobody.
+	Held() error
+	// Lead proves anew that this daemon leads, and returns a context for what is done now: it ends when that can no longer be vouched for.
+	Lead(ctx context.Context) (context.Context, error)
+}
+
+// Spool keeps on this host the ticks that the journal could not take, for the daemon after this one. Its methods may be called at the
+// same time, for different fleets.
+type Spool interface {
+	// Keep adds one tick.
+	Keep(t record.Tick) error
+	// Forget drops what was kept of a fleet: the journal has it.
+	Forget(fleet string) error
+}
+
+// alone is the lease of a daemon that nobody stands by.
+type alone struct{}
+
+func (alone) Held() error                                       { return nil }
+func (alone) Lead(ctx context.Context) (context.Context, error) { return ctx, nil }

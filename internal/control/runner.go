@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -33,6 +34,7 @@ type runner struct {
 	ledger *ledger
 	parts  Parts
 	offset time.Duration
+	first  time.Duration // until the first tick
 	inbox  chan func(*runner)
 	status atomic.Pointer[Status]
 	ended  chan struct{}
@@ -46,6 +48,7 @@ type runner struct {
 	allotment engine.Allotment
 	ahead     ahead
 	stored    fleet.Decision // the last decision in the journal
+	took      time.Duration  // the last tick
 	orders    []engine.Order
 
 	foresee       []foresight
@@ -131,7 +134,7 @@ func (r *runner) send(ctx context.Context, f func(*runner)) {
 func (r *runner) run() {
 	defer close(r.ended)
 	defer r.stopActing()
-	timer := time.NewTimer(0) // the first tick comes at once
+	timer := time.NewTimer(r.first)
 	defer timer.Stop()
 	var next time.Time
 	for {
@@ -203,7 +206,7 @@ func (r *runner) tick(ctx context.Context, due time.Time) {
 	r.allotment = in.Allotment
 	decided := r.state.Action != nil && r.state.Action != action
 	events := r.events(before, &in, decided)
-	if err := r.record(ctx, &in, events); err != nil && decided {
+	if err := r.record(ctx, &in, events, decided); err != nil && decided {
 		r.state.Undo()
 		r.ledger.update(r.claim())
 		r.decision.To = r.decision.From
@@ -212,6 +215,7 @@ func (r *runner) tick(ctx context.Context, due time.Time) {
 	r.orders = nil
 	r.serve(ctx)
 	r.act()
+	r.took = r.opts.Clock.Uptime() - now.Uptime
 	r.status.Store(r.snapshot())
 }
 
@@ -226,8 +230,9 @@ func (r *runner) observe(ctx context.Context, now time.Time) {
 	}
 }
 
-// record commits the tick, together with those that could not be committed before it.
-func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Event) error {
+// record commits the tick, together with those that could not be committed before it. A decision that cannot be recorded is none, and is
+// not among what is recorded later.
+func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Event, decided bool) error {
 	state, err := json.Marshal(&r.memory)
 	if err != nil {
 		return fmt.Errorf("write the state: %w", err) // a value that is no JSON: caught by the engine's tests
@@ -265,6 +270,9 @@ func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Ev
 	defer cancel()
 	err = r.opts.Journal.Commit(ctx, append(slices.Clone(r.backlog), t)...)
 	if err == nil {
+		if r.opts.Spool != nil && r.journalErr != nil {
+			_ = r.opts.Spool.Forget(t.Fleet) // what stays is older than the state, and left out
+		}
 		r.journalErr, r.backlog = nil, nil
 		if t.Decision != nil {
 			r.stored = *t.Decision
@@ -278,6 +286,15 @@ func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Ev
 	}
 	r.journalErr = err
 	t.State = nil // the state that counts is the latest
+	if decided {
+		t.Decision = nil
+		t.Events = slices.DeleteFunc(t.Events, func(e fleet.Event) bool { return e.Kind == fleet.EventDecision })
+	}
+	if r.opts.Spool != nil {
+		if spoolErr := r.opts.Spool.Keep(t); spoolErr != nil {
+			r.journalErr = errors.Join(err, spoolErr)
+		}
+	}
 	r.backlog = append(r.backlog, t)
 	if len(r.backlog) > tooMany {
 		r.backlog = slices.Delete(r.backlog, 0, 1)

@@ -15,6 +15,7 @@ type Status struct {
 	Fleet      string         `json:"fleet"`
 	Time       time.Time      `json:"time"` // of the last tick; zero before the first
 	Tick       fleet.Duration `json:"tick"`
+	Took       fleet.Duration `json:"took"` // the last tick, from its start until what it decided was recorded and begun
 	Mode       fleet.Mode     `json:"mode"`
 	Size       fleet.Size     `json:"size"`
 	Bounds     fleet.Bounds   `json:"bounds"`
@@ -107,7 +108,7 @@ func message(err error) string {
 func (r *runner) snapshot() *Status {
 	p, s := &r.parts.Policy, r.state
 	st := &Status{
-		Fleet: p.Name, Time: s.Tick, Tick: fleet.Duration(r.opts.Tick), Mode: s.EffectiveMode(p), Size: r.size, Bounds: p.Bounds,
+		Fleet: p.Name, Time: s.Tick, Tick: fleet.Duration(r.opts.Tick), Took: fleet.Duration(r.took), Mode: s.EffectiveMode(p), Size: r.size, Bounds: p.Bounds,
 		Workers: append([]fleet.Worker(nil), r.workers...), Decision: cloneDecision(&r.decision),
 		LastUp: s.Acted.Up, LastDown: s.Acted.Down,
 		TargetErr: message(r.targetErr), ActionErr: message(r.actionErr), BalanceErr: message(r.balanceErr), JournalErr: message(r.journalErr),

@@ -1,8 +1,9 @@
 // Package record holds the words of the journal: what one tick of one fleet leaves behind, and how it is asked for again.
-// The packages below it keep it in a store: sqlite (embedded).
+// The packages below it keep it in a store: sqlite (embedded), postgres (shared by several daemons), which have their tables in common.
 package record
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ type Tick struct {
 	Decision *fleet.Decision // nil when it says the same as the last one stored
 	Events   []fleet.Event   // IDs are given by the journal
 }
+
+// ErrDeposed: another daemon leads, or this one's memory is no longer what is recorded. Nothing can be written any more.
+var ErrDeposed = errors.New("journal: this daemon no longer leads")
 
 // Sample is one signal's reading.
 type Sample struct {

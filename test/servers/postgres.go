@@ -62,6 +62,22 @@ func (pg *PG) Exec(db, sql string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// Admit trusts also whoever connects from a network. To be reached, the server needs listen_addresses.
+func (pg *PG) Admit(network string) {
+	pg.t.Helper()
+	f, err := os.OpenFile(filepath.Join(pg.Dir, "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = fmt.Fprintf(f, "host all all %s trust\n", network)
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		pg.t.Fatal(err)
+	}
+	pg.Exec("postgres", "SELECT pg_reload_conf()")
+}
+
 // Bouncer is a PgBouncer in front of a PostgreSQL server. Every database and user of the server is served.
 type Bouncer struct {
 	*process

@@ -116,6 +116,8 @@ func BenchmarkCommitBesideMaintenance(b *testing.B) {
 	b.ReportMetric(float64(beside), "commits-beside")
 }
 
+const day = 24 * time.Hour
+
 var year = sync.OnceValues(func() (string, error) {
 	const ticks, signals = 365 * 24 * 240, 20
 	path := filepath.Join(benchDir, "journal.db")

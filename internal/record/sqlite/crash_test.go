@@ -56,10 +56,7 @@ func writeUntilKilled(path string) {
 		})
 	}
 	for {
-		all, err := rows(ctx, j.Reader, allFleets, nil, scanID)
-		if err == nil {
-			err = j.each(ctx, all, fold) // more often than Maintain would
-		}
+		err := j.RollUp(ctx, 0) // more often than Maintain would
 		if err == nil {
 			err = j.Maintain(ctx, begin.Add(time.Hour))
 		}

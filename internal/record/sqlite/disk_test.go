@@ -53,7 +53,7 @@ func TestFullDisk(t *testing.T) {
 		if err := j.Maintain(ctx, begin); err != nil && !errors.Is(err, ErrFull) {
 			t.Fatalf("Maintain: %v", err)
 		}
-		checkNumbers(t, j.Reader, "f", n) // nothing half-written, and questions are still answered
+		checkNumbers(t, j.file, "f", n) // nothing half-written, and questions are still answered
 		for range 10 {
 			if err := j.Commit(ctx, number("f", n)); !errors.Is(err, ErrFull) {
 				if err != nil {
@@ -71,7 +71,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		commitNumbers(t, j, n, n+20) // by itself
 		n += 20
-		checkNumbers(t, j.Reader, "f", n)
+		checkNumbers(t, j.file, "f", n)
 	}
 	t.Logf("%d ticks", n)
 	if err := j.Check(ctx); err != nil {
@@ -80,7 +80,7 @@ func TestFullDisk(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	checkNumbers(t, mustOpen(t, path, record.Retention{}).Reader, "f", n)
+	checkNumbers(t, mustOpen(t, path, record.Retention{}).file, "f", n)
 }
 
 func TestNoRoomForAJournal(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
 	"tidemark/internal/record/recordtest"
+	"tidemark/internal/record/tables"
 )
 
 var (
@@ -228,7 +229,7 @@ func TestFileMovedWhileInUse(t *testing.T) {
 	}
 	move(aside, path)
 	commitNumbers(t, j, 10, 20)
-	checkNumbers(t, j.Reader, "f", 20)
+	checkNumbers(t, j.file, "f", 20)
 }
 
 func commitNumbers(t testing.TB, j *Journal, from, to int) {
@@ -303,7 +304,7 @@ func TestCommitWaitingForItsTurnCanBeGivenUp(t *testing.T) {
 	busy, release := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_ = j.do(ctx, func(context.Context, *writer) error { close(busy); <-release; return nil })
+		_ = j.Do(ctx, func(context.Context, *tables.Writer) error { close(busy); <-release; return nil })
 	})
 	<-busy
 	some, cancel := context.WithCancel(ctx)
@@ -323,8 +324,8 @@ func TestCommitWaitingForItsTurnCanBeGivenUp(t *testing.T) {
 func TestFailedTransactionLeavesNothing(t *testing.T) {
 	j := mustOpen(t, filepath.Join(t.TempDir(), "journal.db"), record.Retention{})
 	for _, kind := range []error{ErrFull, ErrIO} { // the connection is kept, and opened anew
-		err := j.do(ctx, func(ctx context.Context, w *writer) error {
-			if _, err := w.fleet(ctx, "ghost"); err != nil {
+		err := j.Do(ctx, func(ctx context.Context, w *tables.Writer) error {
+			if err := w.Put(ctx, &record.Tick{Fleet: "ghost", Time: begin, State: []byte("{}")}); err != nil {
 				return err
 			}
 			return &Error{Kind: kind}

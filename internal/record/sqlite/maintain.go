@@ -2,198 +2,24 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
+
+	"tidemark/internal/record/tables"
 )
 
-const (
-	slice    = 10 * time.Millisecond // the longest that maintenance keeps a commit waiting, but for its own sync
-	foldAt   = 64                    // ticks of a fleet that wait before they are rolled up
-	foldMost = 256                   // ticks rolled up at once
-	cutMost  = 500                   // rows deleted at once
-	freeMost = 100                   // pages given back at once
-)
+// freeMost is how many pages are given back at once.
+const freeMost = 100
 
 // Maintain rolls up readings, deletes what is older than the retention allows, and, when the file is larger than MaxBytes,
 // the oldest raw readings first, then the oldest of the roll-ups, then of the decisions and events. The latest decision and
 // the state of each fleet always stay. Call it every minute or so; it works in small transactions between the commits and
 // can be given up at any time. The size does not count the write-ahead log, which is a few megabytes.
 func (j *Journal) Maintain(ctx context.Context, now time.Time) error {
-	for _, t := range []struct {
-		tier
-		keep, grain time.Duration // deleting a grain at a time spares the disk
-	}{
-		{ticks, j.keep.Raw, time.Hour}, {minutes, j.keep.Minutes, day}, {hours, j.keep.Hours, day},
-		{decisions, j.keep.Decisions, day}, {events, j.keep.Decisions, day},
-	} {
-		if cut := clampNanos(now.Add(-t.keep)); cut > 0 {
-			if err := j.cut(ctx, t.tier, floor(cut, t.grain)); err != nil {
-				return err
-			}
-		}
-	}
-	waiting, err := rows(ctx, j.Reader, "SELECT id FROM fleets WHERE n - folded >= ?", []any{foldAt}, scanID)
-	if err == nil {
-		err = j.each(ctx, waiting, fold)
-	}
-	if err == nil {
-		err = j.shrink(ctx)
-	}
-	return err
-}
-
-func scanID(s *sql.Rows) (id int64, err error) { return id, s.Scan(&id) }
-
-// each does the work on each id, as many in one transaction as a slice of time allows. work returns true when it is done
-// with the id, and false to go on with it later.
-func (j *Journal) each(ctx context.Context, ids []int64, work func(context.Context, *writer, int64) (bool, error)) error {
-	for len(ids) > 0 {
-		err := j.do(ctx, func(ctx context.Context, w *writer) error {
-			for start := time.Now(); len(ids) > 0 && time.Since(start) < slice; {
-				done, err := work(ctx, w, ids[0])
-				if err != nil {
-					return err
-				}
-				if done {
-					ids = ids[1:]
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// cut deletes what a tier holds from before the given time, unless that was done before.
-func (j *Journal) cut(ctx context.Context, t tier, before int64) error {
-	var since int64
-	err := j.db.QueryRowContext(ctx, "SELECT since FROM kept WHERE tier = ?", t.table).Scan(&since)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return explain(j.path, err)
-	}
-	if before <= since {
-		return nil
-	}
-	return j.delete(ctx, t, before)
-}
-
-func (j *Journal) delete(ctx context.Context, t tier, before int64) error {
-	// First the mark: from now on nobody takes the tier for complete.
-	err := j.do(ctx, func(ctx context.Context, w *writer) error {
-		return w.exec(ctx, "INSERT INTO kept (tier, since) VALUES (?, ?) ON CONFLICT DO UPDATE SET since = max(since, excluded.since)", t.table, before)
-	})
-	if err != nil {
+	if err := j.Journal.Maintain(ctx, now); err != nil {
 		return err
 	}
-	owners, err := rows(ctx, j.Reader, t.owners, nil, scanID)
-	if err != nil {
-		return err
-	}
-	return j.each(ctx, owners, func(ctx context.Context, w *writer, owner int64) (bool, error) {
-		return t.delete(ctx, w, owner, before)
-	})
-}
-
-// delete removes some of an owner's rows from before the given time, and returns true when none is left.
-func (t tier) delete(ctx context.Context, w *writer, owner, before int64) (bool, error) {
-	if t == ticks { // what is not rolled up yet would be lost
-		var tail sql.NullInt64
-		if err := w.get(ctx, "SELECT tail FROM fleets WHERE id = ?", []any{owner}, &tail); err != nil {
-			return false, err
-		}
-		if tail.Valid && tail.Int64 < before {
-			_, err := fold(ctx, w, owner)
-			return false, err
-		}
-	}
-	var last int64
-	err := w.get(ctx, "SELECT t FROM "+t.mine()+" AND t < ?2 ORDER BY t LIMIT 1 OFFSET ?3", []any{owner, before, cutMost}, &last)
-	done := errors.Is(err, sql.ErrNoRows)
-	if done {
-		last, err = before-1, nil
-	}
-	if err == nil {
-		err = w.exec(ctx, "DELETE FROM "+t.mine()+" AND t <= ?2", owner, last)
-	}
-	return done, err
-}
-
-// fold adds some of a fleet's newest ticks to the roll-ups, each exactly once, and returns true when none is left. Ticks go by
-// their number, not by their time: a clock that was put back loses nothing.
-func fold(ctx context.Context, w *writer, fleetID int64) (bool, error) {
-	var folded int64
-	var tail sql.NullInt64
-	if err := w.get(ctx, "SELECT folded, tail FROM fleets WHERE id = ?", []any{fleetID}, &folded, &tail); err != nil {
-		return false, err
-	}
-	if !tail.Valid {
-		return true, nil
-	}
-	f := folding{minutes: rolls{}, hours: rolls{}}
-	if err := f.read(ctx, w, fleetID, tail.Int64, &folded); err != nil {
-		return false, err
-	}
-	if err := f.write(ctx, w); err != nil {
-		return false, err
-	}
-	const rest = "SELECT min(t) FROM ticks WHERE fleet = ? AND t >= ? AND n > ?"
-	if err := w.get(ctx, rest, []any{fleetID, tail.Int64, folded}, &tail); err != nil {
-		return false, err
-	}
-	err := w.exec(ctx, "UPDATE fleets SET folded = ?, tail = ? WHERE id = ?", folded, tail, fleetID)
-	return !tail.Valid, err
-}
-
-// folding is the sum of some ticks, to be added to the roll-ups.
-type folding struct{ minutes, hours rolls }
-
-func (f *folding) read(ctx context.Context, w *writer, fleetID, tail int64, folded *int64) error {
-	p, err := w.prepare(ctx, "SELECT n, t, readings FROM ticks WHERE fleet = ? AND t >= ? AND n > ? ORDER BY n LIMIT ?")
-	if err != nil {
-		return err
-	}
-	found, err := p.QueryContext(ctx, fleetID, tail, *folded, foldMost)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = found.Close() }()
-	var blob sql.RawBytes
-	for found.Next() {
-		var t int64
-		if err := found.Scan(folded, &t, &blob); err != nil {
-			return err
-		}
-		for b := []byte(blob); len(b) > 0; {
-			id, r, rest, err := nextReading(b, fromNanos(t))
-			if err != nil {
-				return err
-			}
-			b = rest
-			f.minutes.at(id, floor(t, rollMinutes)).add(r)
-			f.hours.at(id, floor(t, rollHours)).add(r)
-		}
-	}
-	return found.Err()
-}
-
-func (f *folding) write(ctx context.Context, w *writer) error {
-	for table, all := range map[string]rolls{minutes.table: f.minutes, hours.table: f.hours} {
-		query := fmt.Sprintf(`INSERT INTO %s (series, t, n, missing, low, high, sum) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-			n = n + excluded.n, missing = missing + excluded.missing, sum = sum + excluded.sum,
-			low = ifnull(min(low, excluded.low), ifnull(low, excluded.low)), high = ifnull(max(high, excluded.high), ifnull(high, excluded.high))`, table)
-		for at, a := range all {
-			some := a.n > 0 // without readings there are no extremes
-			if err := w.exec(ctx, query, at.series, at.t, a.n, a.missing, sql.NullFloat64{Float64: a.low, Valid: some}, sql.NullFloat64{Float64: a.high, Valid: some}, a.sum); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return j.shrink(ctx)
 }
 
 // size is the file's: its pages, those of them that are free, and what a page takes.
@@ -204,7 +30,7 @@ func (s size) used() int64 { return (s.pages - s.free) * s.page }
 
 func (j *Journal) size(ctx context.Context) (s size, err error) {
 	const query = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-	return s, explain(j.path, j.db.QueryRowContext(ctx, query).Scan(&s.pages, &s.free, &s.page))
+	return s, j.Explain(j.DB.QueryRowContext(ctx, query).Scan(&s.pages, &s.free, &s.page))
 }
 
 // shrink brings the file below MaxBytes, and gives free pages back to the disk when there are many.
@@ -213,9 +39,9 @@ func (j *Journal) shrink(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tooLarge := s.file() > j.keep.MaxBytes
-	for tooLarge && s.used() > j.keep.MaxBytes-j.keep.MaxBytes/16 { // some slack, so that it is not done each minute
-		left, err := j.cutOldest(ctx)
+	tooLarge := s.file() > j.MaxBytes()
+	for tooLarge && s.used() > j.MaxBytes()-j.MaxBytes()/16 { // some slack, so that it is not done each minute
+		left, err := j.CutOldest(ctx)
 		if err != nil {
 			return err
 		}
@@ -229,46 +55,15 @@ func (j *Journal) shrink(ctx context.Context) error {
 	if !tooLarge && s.free < s.pages/4 {
 		return nil
 	}
-	return j.each(ctx, []int64{0}, func(ctx context.Context, w *writer, _ int64) (bool, error) {
+	return j.Each(ctx, []int64{0}, func(ctx context.Context, w *tables.Writer, _ int64) (bool, error) {
 		var before, after int64
-		err := w.get(ctx, "PRAGMA freelist_count", nil, &before)
+		err := w.Get(ctx, "PRAGMA freelist_count", nil, &before)
 		if err == nil {
-			_, err = w.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", freeMost))
+			_, err = w.Conn().ExecContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", freeMost))
 		}
 		if err == nil {
-			err = w.get(ctx, "PRAGMA freelist_count", nil, &after)
+			err = w.Get(ctx, "PRAGMA freelist_count", nil, &after)
 		}
 		return after == 0 || after == before, err
 	})
-}
-
-// cutOldest deletes the oldest of what goes first, and returns false when there is nothing left to delete.
-func (j *Journal) cutOldest(ctx context.Context) (bool, error) {
-	for _, t := range []tier{ticks, minutes, hours, events, decisions} {
-		owners, err := rows(ctx, j.Reader, t.owners, nil, scanID)
-		if err != nil {
-			return false, err
-		}
-		oldest, owner := int64(-1), int64(0)
-		for _, o := range owners {
-			var first sql.NullInt64
-			if err := j.db.QueryRowContext(ctx, "SELECT min(t) FROM "+t.mine(), o).Scan(&first); err != nil {
-				return false, explain(j.path, err)
-			}
-			if first.Valid && (oldest < 0 || first.Int64 < oldest) {
-				oldest, owner = first.Int64, o
-			}
-		}
-		if oldest < 0 {
-			continue
-		}
-		// A number of rows, not a span of time: a stray row from a clock gone wrong must not set the pace.
-		var last int64
-		const query = "SELECT max(t) FROM (SELECT t FROM %s ORDER BY t LIMIT ?2)"
-		if err := j.db.QueryRowContext(ctx, fmt.Sprintf(query, t.mine()), owner, cutMost).Scan(&last); err != nil {
-			return false, explain(j.path, err)
-		}
-		return true, j.delete(ctx, t, last+1)
-	}
-	return false, nil
 }

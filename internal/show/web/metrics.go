@@ -62,6 +62,7 @@ var metrics = []metric{
 	{"tidemark_fleet_blocked", "1 while something holds a wanted change back.", "fleet", ofFleet(func(st *control.Status) (float64, bool) { return truth(st.Decision.Would.Code != fleet.NoCode), true })},
 	{"tidemark_fleet_target_up", "1 while the target can be read.", "fleet", ofFleet(func(st *control.Status) (float64, bool) { return truth(st.Size.Known), !st.Time.IsZero() })},
 	{"tidemark_fleet_last_tick_time_seconds", "When the fleet was last looked at, in seconds since 1970.", "fleet", ofFleet(func(st *control.Status) (float64, bool) { return seconds(st.Time), !st.Time.IsZero() })},
+	{"tidemark_fleet_last_tick_duration_seconds", "How long the last look took: from its start, with all signals read, until what was decided was recorded and begun.", "fleet", ofFleet(func(st *control.Status) (float64, bool) { return time.Duration(st.Took).Seconds(), !st.Time.IsZero() })},
 	{"tidemark_fleet_last_scale_up_time_seconds", "When the last scale-up was decided, in seconds since 1970. Absent before the first.", "fleet", ofFleet(func(st *control.Status) (float64, bool) { return seconds(st.LastUp), !st.LastUp.IsZero() })},
 	{"tidemark_fleet_last_scale_down_time_seconds", "When the last scale-down was decided, in seconds since 1970. Absent before the first.", "fleet", ofFleet(func(st *control.Status) (float64, bool) { return seconds(st.LastDown), !st.LastDown.IsZero() })},
 	{"tidemark_fleet_mode", "1 for the mode in force: off, shadow, scale_out_only or on.", "fleet, mode", func(s *samples, o *Overview) {

@@ -1,4 +1,4 @@
-package sqlite
+package tables
 
 import (
 	"math"
@@ -9,6 +9,8 @@ import (
 
 	"tidemark/internal/fleet"
 )
+
+var begin = time.Date(2027, 3, 1, 6, 0, 0, 0, time.UTC)
 
 func TestReadingsRoundTrip(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {

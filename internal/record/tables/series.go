@@ -1,4 +1,4 @@
-package sqlite
+package tables
 
 import (
 	"context"
@@ -107,13 +107,15 @@ func floor(t int64, step time.Duration) int64 { return t - t%int64(step) }
 // point are whole, so they may reach beyond Since and Until. A point with N == 0 has no values: they are NaN. Steps without
 // any reading have no point.
 func (r *Reader) Series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error) {
+	ctx, cancel := r.patient(ctx)
+	defer cancel()
 	v, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer v.end()
 	points, err := v.series(ctx, q)
-	return points, explain(r.path, err)
+	return points, r.Explain(err)
 }
 
 // span is what one question about one series comes down to.
@@ -134,7 +136,7 @@ type span struct {
 func (v view) series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error) {
 	s := span{rolls: rolls{}}
 	const who = `SELECT f.id, f.folded, f.tail, s.id FROM fleets f JOIN series s ON s.fleet = f.id WHERE f.name = ? AND s.signal = ?`
-	err := v.QueryRowContext(ctx, who, q.Fleet, q.Signal).Scan(&s.fleet, &s.folded, &s.tail, &s.series)
+	err := v.row(ctx, who, q.Fleet, q.Signal).Scan(&s.fleet, &s.folded, &s.tail, &s.series)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -180,7 +182,7 @@ func (v view) clip(ctx context.Context, s *span) error {
 	}{{ticks, s.fleet, 1}, {minutes, s.series, rollMinutes}, {hours, s.series, rollHours}} {
 		var a, b sql.NullInt64
 		query := fmt.Sprintf("SELECT (SELECT min(t) FROM %[1]s), (SELECT max(t) FROM %[1]s)", t.mine())
-		if err := v.QueryRowContext(ctx, query, t.id).Scan(&a, &b); err != nil {
+		if err := v.row(ctx, query, t.id).Scan(&a, &b); err != nil {
 			return err
 		}
 		if a.Valid {
@@ -196,7 +198,7 @@ func (v view) choose(ctx context.Context, s *span, points int) error {
 	kept := map[string]int64{}
 	for _, t := range []tier{ticks, minutes, hours} {
 		var since int64
-		err := v.QueryRowContext(ctx, "SELECT since FROM kept WHERE tier = ?", t.table).Scan(&since)
+		err := v.row(ctx, "SELECT since FROM kept WHERE tier = ?", t.table).Scan(&since)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -210,8 +212,8 @@ func (v view) choose(ctx context.Context, s *span, points int) error {
 		s.step, s.from = c.length, c.from
 		if c.length == 0 {
 			var n int
-			const query = "SELECT count(*) FROM (SELECT 1 FROM ticks WHERE fleet = ? AND t >= ? AND t < ? LIMIT ?)"
-			if err := v.QueryRowContext(ctx, query, s.fleet, s.since, s.until, points+1).Scan(&n); err != nil {
+			const query = "SELECT count(*) FROM (SELECT 1 FROM ticks WHERE fleet = ? AND t >= ? AND t < ? LIMIT ?) AS few"
+			if err := v.row(ctx, query, s.fleet, s.since, s.until, points+1).Scan(&n); err != nil {
 				return err
 			}
 			s.lo, s.hi = s.since, s.until
@@ -243,8 +245,8 @@ func (v view) collect(ctx context.Context, s *span) error {
 }
 
 func (v view) collectRolls(ctx context.Context, s *span) error {
-	query := fmt.Sprintf("SELECT t, n, missing, ifnull(low, 0), ifnull(high, 0), sum FROM %s WHERE series = ? AND t >= ? AND t < ?", s.from.table)
-	found, err := v.QueryContext(ctx, query, s.series, s.lo, s.hi)
+	query := fmt.Sprintf("SELECT t, n, missing, coalesce(low, 0), coalesce(high, 0), sum FROM %s WHERE series = ? AND t >= ? AND t < ?", s.from.table)
+	found, err := v.query(ctx, query, s.series, s.lo, s.hi)
 	if err != nil {
 		return err
 	}
@@ -261,7 +263,7 @@ func (v view) collectRolls(ctx context.Context, s *span) error {
 }
 
 func (v view) collectTicks(ctx context.Context, s *span) error {
-	found, err := v.QueryContext(ctx, "SELECT t, readings FROM ticks WHERE fleet = ? AND t >= ? AND t < ? AND n > ? ORDER BY t, n", s.fleet, s.lo, s.hi, s.numberedBeyond)
+	found, err := v.query(ctx, "SELECT t, readings FROM ticks WHERE fleet = ? AND t >= ? AND t < ? AND n > ? ORDER BY t, n", s.fleet, s.lo, s.hi, s.numberedBeyond)
 	if err != nil {
 		return err
 	}

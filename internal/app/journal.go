@@ -1,0 +1,179 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tidemark/internal/config"
+	"tidemark/internal/control"
+	"tidemark/internal/foresee/backtest"
+	"tidemark/internal/foresee/month"
+	"tidemark/internal/record"
+	"tidemark/internal/record/postgres"
+	"tidemark/internal/record/sqlite"
+	"tidemark/internal/show/web"
+)
+
+// journal is what the daemon asks of its journal, whatever keeps it.
+type journal interface {
+	control.Journal
+	month.Journal
+	backtest.Journal
+	Fleets(ctx context.Context) ([]string, error)
+	ReadingsAt(ctx context.Context, fleet string, t time.Time) ([]record.Sample, error)
+	Maintain(ctx context.Context, now time.Time) error
+	Close() error
+}
+
+// History is a journal that is only read.
+type History interface {
+	month.Journal
+	backtest.Journal
+	io.Closer
+}
+
+// OpenHistory opens the journal of a configuration for questions only, whether or not a daemon runs.
+func OpenHistory(ctx context.Context, cfg *config.Config) (History, error) {
+	if cfg.Journal.Shared() {
+		return postgres.OpenReadOnly(ctx, postgres.Config(cfg.Journal.Postgres))
+	}
+	return sqlite.OpenReadOnly(ctx, JournalFile(cfg))
+}
+
+// JournalFile is where the journal of a configuration is, unless it is shared.
+func JournalFile(cfg *config.Config) string { return filepath.Join(cfg.StateDir, "journal.db") }
+
+// openJournal opens the journal for writing: a file at once, a shared one when the lead is this daemon's.
+func (a *App) openJournal(ctx context.Context, dir string) (err error) {
+	if !a.cfg.Journal.Shared() {
+		j, err := sqlite.Open(ctx, JournalFile(a.cfg), record.Retention(a.cfg.Retention))
+		if err != nil {
+			return err
+		}
+		a.journal = j
+		return nil
+	}
+	spool, err := postgres.OpenSpool(filepath.Join(dir, "spool"))
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("find this host's name: %w", err)
+	}
+	standby, err := postgres.Stand(postgres.Config(a.cfg.Journal.Postgres), postgres.Options{
+		Holder: fmt.Sprintf("%s (pid %d)", host, os.Getpid()), Uptime: control.SystemClock{}.Uptime, Log: a.opts.Log, Spool: spool,
+	})
+	if err != nil {
+		return err
+	}
+	answer, err := a.answerStandingBy(standby)
+	if err != nil {
+		return err
+	}
+	a.lead, err = standby.Lead(ctx, record.Retention(a.cfg.Retention))
+	answer()
+	if err != nil {
+		return err
+	}
+	a.journal, a.spool = a.lead, spool
+	return nil
+}
+
+// loopOptions are the loop's.
+func (a *App) loopOptions() control.Options {
+	o := control.Options{Tick: a.cfg.Tick, Journal: a.journal, Zone: a.cfg.Instance.Zone}
+	if a.lead != nil {
+		o.Lease, o.Spool = a.lead, a.spool
+	}
+	return o
+}
+
+// Deposed is closed when another daemon leads: what runs here does nothing any more, and is to be stopped. It is nil for a daemon that
+// nobody stands by.
+func (a *App) Deposed() <-chan struct{} {
+	if a.lead == nil {
+		return nil
+	}
+	return a.lead.Deposed()
+}
+
+// answerStandingBy tells whoever asks at the operator's socket that this daemon stands by; end ends it.
+func (a *App) answerStandingBy(s *postgres.Standby) (end func(), err error) {
+	l, err := ownSocket(a.cfg.Socket)
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		web.Answer(w, r, nil, &web.Problem{Status: http.StatusServiceUnavailable, Detail: "this daemon stands by: " + s.State()})
+	})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.opts.Log("the operator's socket: " + err.Error())
+		}
+	}()
+	return func() { _ = server.Close(); <-done }, nil
+}
+
+// ownSocket listens on a socket that only the daemon's user may use.
+func ownSocket(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the socket of an earlier daemon: %w", err)
+	}
+	mask := unix.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	unix.Umask(mask)
+	if err != nil {
+		return nil, fmt.Errorf("open the operator's socket: %w", err)
+	}
+	return l, nil
+}
+
+// Run runs the daemon of the configuration at path until ctx ends. A daemon that loses the lead begins anew, and stands by. reload has it
+// read the configuration again.
+func Run(ctx context.Context, path string, opts Options, reload <-chan os.Signal) error {
+	for {
+		again, err := runOnce(ctx, path, opts, reload)
+		if !again {
+			return err
+		}
+	}
+}
+
+func runOnce(ctx context.Context, path string, opts Options, reload <-chan os.Signal) (again bool, err error) {
+	a, err := New(path, opts)
+	if err != nil {
+		return false, err
+	}
+	if err := a.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return false, nil // it was told to end while it stood by
+		}
+		return errors.Is(err, record.ErrDeposed), err
+	}
+	defer a.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case <-a.Deposed():
+			a.opts.Log("the lead is lost: " + a.lead.Held().Error())
+			return true, nil
+		case <-reload:
+			if err := a.Reload(ctx); err != nil {
+				a.opts.Log("the old configuration stays in force: " + err.Error())
+			}
+		}
+	}
+}
