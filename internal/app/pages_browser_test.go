@@ -277,7 +277,7 @@ func TestOrderByKeyboard(t *testing.T) {
 	}
 	for _, confirmed := range []bool{false, true} {
 		p.Go(base + "/fleets/f")
-		to("Give an order")
+		to("Give an order, or note something")
 		p.Press("Enter")
 		to("size")
 		p.Fill("input[name=size]", "5")
