@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
@@ -29,14 +30,21 @@ const (
 	unknown kind = ""
 )
 
-// find reads a page in Prometheus' text format (version 0.0.4) and returns the series of a metric that have all the labels, in
-// the order of their names.
-func find(page []byte, metric string, labels map[string]string) ([]series, kind, error) {
+// metrics are those of a page, by name; a histogram or a summary is one. They are read by several sources at once.
+type metrics map[string]*dto.MetricFamily
+
+// parseText reads a page in Prometheus' text format (version 0.0.4).
+func parseText(page []byte) (metrics, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
 	if err != nil {
-		return nil, unknown, fmt.Errorf("the page is not in Prometheus' text format: %w", err)
+		return nil, fmt.Errorf("the page is not in Prometheus' text format: %w", err)
 	}
+	return families, nil
+}
+
+// find returns the series of a metric that have all the labels, in the order of their names.
+func (m metrics) find(metric string, labels map[string]string) ([]series, kind, error) {
 	part := func(suffix string) string { // of a histogram or a summary
 		name, ok := strings.CutSuffix(metric, suffix)
 		if !ok {
@@ -45,7 +53,7 @@ func find(page []byte, metric string, labels map[string]string) ([]series, kind,
 		return name
 	}
 	for _, name := range []string{metric, part("_sum"), part("_count"), part("_bucket")} {
-		family := families[name]
+		family := m[name]
 		if family == nil {
 			continue
 		}
