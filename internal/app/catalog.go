@@ -2,6 +2,8 @@ package app
 
 import (
 	"tidemark/internal/act/command"
+	"tidemark/internal/act/docker"
+	"tidemark/internal/act/haproxy"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
@@ -11,6 +13,7 @@ import (
 	"tidemark/internal/observe/cgroup"
 	"tidemark/internal/observe/derived"
 	"tidemark/internal/observe/disk"
+	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/httpjson"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
@@ -29,6 +32,7 @@ func Catalog() config.Catalog {
 			"procfs":     func() config.SignalBody { c := procfs.DefaultConfig(); return &c },
 			"access_log": func() config.SignalBody { c := accesslog.DefaultConfig(); return &c },
 			"proxy":      func() config.SignalBody { c := proxystats.DefaultConfig(); return &c },
+			"haproxy":    func() config.SignalBody { c := haproxystats.DefaultConfig(); return &c },
 
 			"cgroup":       func() config.SignalBody { c := cgroup.DefaultConfig(); return &c },
 			"disk":         func() config.SignalBody { c := disk.DefaultConfig(); return &c },
@@ -44,10 +48,12 @@ func Catalog() config.Catalog {
 			"process": func() config.Body { c := process.DefaultConfig(); return &c },
 			"prefork": func() config.Body { c := prefork.DefaultConfig(); return &c },
 			"command": func() config.Body { c := command.DefaultConfig(); return &c },
+			"docker":  func() config.Body { c := docker.DefaultConfig(); return &c },
 		},
 		Balancers: map[string]func() config.Body{
-			"proxy": func() config.Body { c := proxy.DefaultConfig(); return &c },
-			"nginx": func() config.Body { c := nginx.DefaultConfig(); return &c },
+			"proxy":   func() config.Body { c := proxy.DefaultConfig(); return &c },
+			"nginx":   func() config.Body { c := nginx.DefaultConfig(); return &c },
+			"haproxy": func() config.Body { c := haproxy.DefaultConfig(); return &c },
 		},
 		Fronts: map[string]func() config.Body{
 			"nginx": func() config.Body { c := front.DefaultConfig(); return &c },

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"tidemark/internal/act/haproxy"
 	"tidemark/internal/config"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/show/front"
@@ -35,4 +36,31 @@ func NginxSnippet(cfg *config.Config, name string) (front.Snippet, error) {
 		}
 	}
 	return front.Render(f.Name, f.Policy.Bounds.Max, log, *f.Front.Body.(*front.Config))
+}
+
+// HAProxyBackend is what an HAProxy in front of a fleet reads beside its own file when it starts, before Tidemark has written it.
+type HAProxyBackend struct {
+	File string `json:"file"` // where Tidemark keeps it from then on
+	Text string `json:"text"`
+}
+
+// HAProxySnippet writes the backend of a fleet, as yet without servers; without a name, of the one fleet that has an HAProxy.
+func HAProxySnippet(cfg *config.Config, name string) (HAProxyBackend, error) {
+	var found []*haproxy.Config
+	for i := range cfg.Fleets {
+		f := &cfg.Fleets[i]
+		if c, ok := f.Balancer.Body.(*haproxy.Config); ok && (name == "" || f.Name == name) {
+			found = append(found, c)
+		}
+	}
+	switch {
+	case len(found) == 0 && name != "":
+		return HAProxyBackend{}, fmt.Errorf("there is no fleet %q with an HAProxy: write balancer: {haproxy: {...}} in it", name)
+	case len(found) == 0:
+		return HAProxyBackend{}, errors.New("no fleet has an HAProxy: write balancer: {haproxy: {...}} in one")
+	case len(found) > 1:
+		return HAProxyBackend{}, fmt.Errorf("%d fleets have an HAProxy; name one", len(found))
+	}
+	text, err := found[0].Render(nil)
+	return HAProxyBackend{found[0].File, string(text)}, err
 }

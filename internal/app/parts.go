@@ -8,6 +8,8 @@ import (
 	"reflect"
 
 	"tidemark/internal/act/command"
+	"tidemark/internal/act/docker"
+	"tidemark/internal/act/haproxy"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
@@ -19,6 +21,7 @@ import (
 	"tidemark/internal/observe/cgroup"
 	"tidemark/internal/observe/derived"
 	"tidemark/internal/observe/disk"
+	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/httpjson"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
@@ -190,6 +193,8 @@ func (a *App) target(ctx context.Context, cfg *config.Config, f *config.Fleet) (
 		return prefork.New(*c)
 	case *command.Config:
 		return command.New(*c)
+	case *docker.Config:
+		return docker.New(*c, docker.Options{Fleet: f.Name, Instance: cfg.Instance.Name})
 	}
 	return nil, errors.New("unknown kind " + f.Target.Kind)
 }
@@ -200,6 +205,8 @@ func (a *App) balancer(cfg *config.Config, f *config.Fleet) (control.Balancer, e
 		return proxy.NewBalancer(*c, proxy.Options{Command: a.self("proxy"), Socket: proxySocket(cfg, f.Name)}), nil
 	case *nginx.Config:
 		return nginx.New(*c), nil
+	case *haproxy.Config:
+		return haproxy.New(*c), nil
 	}
 	return nil, errors.New("unknown kind " + f.Balancer.Kind)
 }
@@ -212,6 +219,12 @@ func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig 
 		return a.shared.logs.Source(*c, sig.Q, sig.Window, sig.MinSamples)
 	case *proxystats.Config:
 		return proxystats.New(*c, sig.Q, sig.Window, sig.MinSamples, a.shared.proxy(proxySocket(cfg, f.Name))), nil
+	case *haproxystats.Config:
+		b, ok := f.Balancer.Body.(*haproxy.Config)
+		if !ok { // config has refused it
+			return nil, errors.New("the fleet's balancer is no haproxy")
+		}
+		return haproxystats.New(*c, sig.Window, sig.MinSamples, a.shared.haproxy(b.Socket, b.Backend)), nil
 	case *cgroup.Config:
 		return cgroup.New(*c), nil
 	case *disk.Config:

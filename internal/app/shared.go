@@ -2,6 +2,7 @@ package app
 
 import (
 	"tidemark/internal/observe/accesslog"
+	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/httpjson"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
@@ -14,13 +15,14 @@ import (
 // PgBouncer and database, one request a tick for each page, however many signals they give. Connections end with the last
 // source that uses them.
 type shared struct {
-	logs     accesslog.Logs
-	proxies  map[string]*proxystats.Client // by admin socket
-	pools    pgbouncer.Consoles
-	database postgres.Databases
-	pages    httpjson.Pages
-	sockets  listenqueue.Tables
-	pushed   push.Board
+	logs      accesslog.Logs
+	proxies   map[string]*proxystats.Client      // by admin socket
+	haproxies map[[2]string]*haproxystats.Client // by runtime socket and backend
+	pools     pgbouncer.Consoles
+	database  postgres.Databases
+	pages     httpjson.Pages
+	sockets   listenqueue.Tables
+	pushed    push.Board
 }
 
 func (s *shared) proxy(socket string) *proxystats.Client {
@@ -31,4 +33,15 @@ func (s *shared) proxy(socket string) *proxystats.Client {
 		s.proxies[socket] = proxystats.NewClient(socket)
 	}
 	return s.proxies[socket]
+}
+
+func (s *shared) haproxy(socket, backend string) *haproxystats.Client {
+	key := [2]string{socket, backend}
+	if s.haproxies[key] == nil {
+		if s.haproxies == nil {
+			s.haproxies = map[[2]string]*haproxystats.Client{}
+		}
+		s.haproxies[key] = haproxystats.NewClient(socket, backend)
+	}
+	return s.haproxies[key]
 }

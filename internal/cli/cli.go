@@ -105,7 +105,7 @@ Exit codes: 0 done; 1 the answer is no (a configuration is wrong); 2 it could no
 		c.scaleCommand(), c.holdCommand(), c.releaseCommand(), c.modeCommand(), c.pushCommand(), c.alertCommand(), c.doctorCommand(),
 		c.simulateCommand(), c.tuneCommand(), c.planCommand(), c.backtestCommand(), c.reportCommand(), c.exportCommand(),
 		c.loadtestCommand(), c.userCommand(), c.tokenCommand(),
-		c.nginxSnippetCommand(), c.proxyCommand(), c.workerCommand(), c.versionCommand())
+		c.nginxSnippetCommand(), c.haproxySnippetCommand(), c.proxyCommand(), c.workerCommand(), c.versionCommand())
 	return root
 }
 

@@ -157,6 +157,25 @@ func TestNginxSnippet(t *testing.T) {
 	}
 }
 
+func TestHAProxySnippet(t *testing.T) {
+	unreachable(t)
+	const example = "../../examples/haproxy.yaml"
+	code, out, errOut := main(t, "haproxy-snippet", "-c", example)
+	for _, want := range []string{"\nbackend registry\n", "set-priority-class int(1) if { var(txn.tidemark) -m str critical }", "cookie REGISTRY_WORKER insert", "timeout queue 20000"} {
+		if code != done || !strings.Contains(out, want) {
+			t.Errorf("exit %d, and no %q in\n%s%s", code, want, out, errOut)
+		}
+	}
+	if code, out, _ := main(t, "haproxy-snippet", "registry", "-c", example, "--json"); code != done || !strings.Contains(out, `"file": "/etc/haproxy/tidemark.cfg"`) {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	for _, args := range [][]string{{"-c", "../../examples/command.yaml"}, {"nobody", "-c", example}} {
+		if code, _, errOut := main(t, append([]string{"haproxy-snippet"}, args...)...); code != failed || !strings.Contains(errOut, "balancer: {haproxy: {...}}") {
+			t.Errorf("%v: exit %d, %q", args, code, errOut)
+		}
+	}
+}
+
 func TestMoment(t *testing.T) {
 	apia, err := time.LoadLocation("Pacific/Apia")
 	if err != nil {

@@ -46,3 +46,28 @@ signals are read from, and time-outs. It changes nothing: include the two files,
 	cmd.Flags().StringVar(&dir, "dir", "", "write http.conf and server.conf into this `folder`")
 	return cmd
 }
+
+func (c *command) haproxySnippetCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "haproxy-snippet [FLEET]", Short: "Write the backend that an HAProxy in front of a fleet starts with", Args: cobra.MaximumNArgs(1),
+		Long: `Write the backend of a fleet's balancer: {haproxy: ...}, with its queue, priorities and cookie, and as yet without servers. HAProxy
+reads it beside its own file (-f haproxy.cfg -f tidemark.cfg); once the daemon runs it keeps the file up to date, so this is
+for HAProxy's first start. 'haproxy -c -f haproxy.cfg -f tidemark.cfg' checks both.`,
+		Example: "  tidemark haproxy-snippet registry > /etc/haproxy/tidemark.cfg",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg, err := checked(c.configPath())
+			if err != nil {
+				return err
+			}
+			name := ""
+			if len(args) == 1 {
+				name = args[0]
+			}
+			b, err := app.HAProxySnippet(cfg, name)
+			if err != nil {
+				return err
+			}
+			return c.show(b, func() { fmt.Fprint(c.out, b.Text) })
+		},
+	})
+}

@@ -35,8 +35,8 @@ func (r *resolver) balancing() {
 	}
 	target, balancer := r.spec.Target.Kind, r.spec.Balancer.Kind
 	for _, s := range r.spec.Signals {
-		if s.Source.Kind == "proxy" && balancer != "proxy" {
-			r.fail(r.at("signals.%s.proxy", s.Name), "this fleet has no proxy that could be asked", "add balancer: {proxy: {...}}, or take the signal from another source")
+		if kind := s.Source.Kind; slices.Contains([]string{"proxy", "haproxy"}, kind) && balancer != kind {
+			r.fail(r.at("signals.%s.%s", s.Name, kind), "this fleet has no "+kind+" that could be asked", "add balancer: {"+kind+": {...}}, or take the signal from another source")
 		}
 	}
 	switch {

@@ -68,6 +68,7 @@ const (
 	Local      Part = "PostgreSQL on this host"
 	ThisHost   Part = "this host"
 	Disk       Part = "the disk"
+	Engine     Part = "the Docker engine"
 )
 
 // Site is what was read. A part that could not be read is nil, and Absent says why.
@@ -79,6 +80,7 @@ type Site struct {
 	Postgres *Postgres
 	Host     *Host
 	Disk     *DiskTest
+	Volumes  *Volumes
 	Absent   map[Part]string
 }
 
@@ -107,6 +109,8 @@ func (s *Site) has(p Part) bool {
 		return s.Host != nil
 	case Disk:
 		return s.Disk != nil
+	case Engine:
+		return s.Volumes != nil
 	}
 	return false
 }
@@ -194,12 +198,15 @@ func (s *Site) read() []string {
 	if s.Host != nil {
 		out = append(out, fmt.Sprintf("this host (%d cores, %s)", s.Host.CPUs, bytes(s.Host.Memory)))
 	}
+	if s.Volumes != nil {
+		out = append(out, "the Docker engine's volumes")
+	}
 	return out
 }
 
 // checks is the whole table.
 func checks() []check {
-	return slices.Concat(odooChecks, poolChecks, nginxChecks, hostChecks, databaseChecks)
+	return slices.Concat(odooChecks, poolChecks, nginxChecks, hostChecks, dockerChecks, databaseChecks)
 }
 
 // size is how many workers there may be: Tidemark's maximum, or as many as Odoo starts.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tidemark/internal/act/docker"
 )
 
 // edits are changes of the files in testdata: old text to new, by file.
@@ -43,6 +45,7 @@ func site(t *testing.T, e edits) *Site {
 	s.Fleet = &Fleet{Name: "odoo-workers", Max: Value{Name: "bounds.max of odoo-workers", Text: "10", File: "tidemark.yaml"}, Logs: []string{"/var/log/nginx/dfr.access.log"}}
 	s.Host = &Host{CPUs: 5, Memory: 16 * gib, Somaxconn: Value{Name: "net.core.somaxconn", Text: "4096", File: "/proc"}, Files: map[string]string{"/var/lib/odoo": "ext4"}}
 	s.Postgres = sound()
+	s.Volumes = &Volumes{At: time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC), Unused: []docker.Volume{{Name: "spare", Created: time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)}}}
 	s.Disk = &DiskTest{Dir: "/var/lib/postgresql", Writes: 200, Median: 300 * time.Microsecond, P95: time.Millisecond}
 	return s
 }
@@ -150,6 +153,7 @@ func TestFindings(t *testing.T) {
 			s.Disk.Median, s.Disk.P95, s.Disk.Rotational = 9*time.Millisecond, 25*time.Millisecond, true
 		}, want: []string{
 			"problem: time of a safe write: 200 writes of 8 KiB with fdatasync in /var/lib/postgresql: median 9ms, p95 25ms >= 20ms", "warning: kind of disk: "}},
+		{name: "a forgotten volume", with: func(s *Site) { s.Volumes.At = s.Volumes.At.AddDate(0, 0, 2) }, want: []string{"advice: unused volumes: spare (made 30 days ago)"}},
 		{name: "no fsync", with: func(s *Site) { s.Postgres.set("fsync", "off") }, want: []string{"problem: durability: "}},
 		{name: "small cache", with: func(s *Site) { s.Postgres.set("shared_buffers", "16384") }, want: []string{"warning: cache: 128 MiB of 16 GiB = 0 %; 25 % is usual"}},
 		{name: "misses", with: func(s *Site) { s.Postgres.Read = 1_100_000 }, want: []string{"warning: cache hit ratio: 9900000 of 11000000 blocks so far = 90.0 %; wanted: above 95 %"}},
@@ -183,7 +187,7 @@ func TestFindings(t *testing.T) {
 
 // What was not read is not taken to be right.
 func TestNothingRead(t *testing.T) {
-	s := &Site{Absent: map[Part]string{OdooConf: "no a", PgBouncer: "no b", NginxConf: "no c", PostgreSQL: "no d", ThisHost: "no e", Disk: "no f"}}
+	s := &Site{Absent: map[Part]string{OdooConf: "no a", PgBouncer: "no b", NginxConf: "no c", PostgreSQL: "no d", ThisHost: "no e", Disk: "no f", Engine: "no g"}}
 	r := Examine(s)
 	if len(r.Findings)+len(r.Held) > 0 || len(r.NotMade) != len(checks()) || r.Failed() {
 		t.Errorf("%+v", r)

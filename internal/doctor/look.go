@@ -71,6 +71,7 @@ func Look(ctx context.Context, o Options) (*Site, error) {
 	if s.Host, err = LookAtHost(dir); err != nil {
 		s.Absent[ThisHost] = err.Error()
 	}
+	s.askDocker(ctx, o.Config)
 	return s, s.testDisk(ctx, o)
 }
 

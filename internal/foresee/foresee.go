@@ -21,6 +21,7 @@ import (
 	"tidemark/internal/foresee/peer"
 	"tidemark/internal/foresee/sim"
 	"tidemark/internal/observe/accesslog"
+	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/procfs"
@@ -106,6 +107,12 @@ func Probes(f *config.Fleet, w Work) (probes []sim.Probe, assumed []Assumption) 
 				"in_flight": sim.InFlight,
 			}[body.Field]
 			probe.Value = 1
+		case *haproxystats.Config:
+			probe.Reads = map[string]sim.Reads{"queued": sim.Queued, "in_flight": sim.InFlight, "busy": sim.Utilisation, "rate": sim.ArrivalRate}[body.Field]
+			probe.Value = 1
+			if !body.Windowed() {
+				probe.Window = 0
+			}
 		case *listenqueue.Config:
 			probe.Reads = map[string]sim.Reads{listenqueue.Queued: sim.Queued, listenqueue.BusyWorkers: sim.Busy, listenqueue.BusyPercent: sim.Utilisation}[body.Field]
 			probe.Value, probe.Window = 1, 0

@@ -289,25 +289,25 @@ func (s *suite) victim() {
 	if !s.has(s.fleet.Busy != nil, "way to see which worker is busy") {
 		return
 	}
-	all := s.to(s.h.Min + 2)
-	for idle := range all {
+	n := s.h.Min + 2
+	for idle := range n {
+		all := s.to(n)
 		var stops []func()
 		for i, w := range all {
 			if i != idle {
 				stops = append(stops, s.fleet.Busy(s.T, w))
 			}
 		}
-		err := s.scale(len(all)-1, nil)
+		err := s.scale(n-1, nil)
 		for _, stop := range stops {
 			stop()
 		}
 		if err != nil {
 			s.Fatalf("scale down: %v", err)
 		}
-		if after := s.exactly(len(all) - 1); keys(after)[key(all[idle])] {
+		if after := s.exactly(n - 1); keys(after)[key(all[idle])] {
 			s.Fatalf("a busy worker left, and %s was idle: %+v", all[idle].ID, after)
 		}
-		all = s.to(len(all))
 	}
 }
 
@@ -402,12 +402,17 @@ func (s *suite) neverReady() {
 	s.untouched(before, s.to(n+1))
 }
 
-// upHalfDone: ctx ends, the daemon dies, the next one is told the same and goes on.
+// upHalfDone: ctx ends, the daemon dies, the next one is told the same and goes on. The cuts are spread over the time that a whole
+// scaling takes.
 func (s *suite) upHalfDone() {
 	low, high := s.h.Min, s.h.Min+3
-	before := s.to(low)
-	for i := range 5 {
-		ctx, cancel := context.WithTimeout(s.Context(), time.Duration(i*i)*2*time.Millisecond)
+	s.to(low)
+	began := time.Now()
+	s.to(high)
+	whole := time.Since(began)
+	for _, part := range []float64{0.1, 0.4, 0.8} {
+		before := s.to(low)
+		ctx, cancel := context.WithTimeout(s.Context(), time.Duration(part*float64(whole)))
 		err := s.target.Scale(ctx, high, nil)
 		cancel()
 		s.reopen()
@@ -418,13 +423,12 @@ func (s *suite) upHalfDone() {
 			s.Fatalf("after a scaling from %d to %d was cut short (%v): %+v", low, high, err, ws)
 		}
 		s.untouched(before, s.to(high))
-		before = s.to(low)
 	}
 }
 
 func (s *suite) downHalfDone() {
 	low, high := s.h.Min, s.h.Min+2
-	for i := range 4 {
+	for i := range 3 { // the last is not cut short
 		before := s.to(high)
 		ctx, cancel := context.WithCancel(s.Context())
 		drained := 0

@@ -3,7 +3,6 @@ package nginx
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -72,7 +71,7 @@ func (g generation) untilLeaving(ctx context.Context) error {
 // untilUnused waits until no connection to the worker is open.
 func untilUnused(ctx context.Context, w fleet.Worker) error {
 	for {
-		n, err := openConnections(w.Address)
+		n, err := sockets.OpenTo(w.Address)
 		if err != nil {
 			return fmt.Errorf("drain %s: %w", w.ID, err)
 		}
@@ -83,24 +82,4 @@ func untilUnused(ctx context.Context, w fleet.Worker) error {
 			return fmt.Errorf("drain %s: %d connections to %s are still open: %w", w.ID, n, w.Address, err)
 		}
 	}
-}
-
-// openConnections counts the connections at the worker's end of an address, in this network namespace.
-func openConnections(address string) (n int, err error) {
-	path, isUnix := strings.CutPrefix(address, "unix:")
-	at, err := netip.ParseAddrPort(strings.Replace(address, "localhost:", "127.0.0.1:", 1))
-	if !isUnix && err != nil {
-		return 0, nil // a name: on another machine
-	}
-	table, err := sockets.Read(os.Getpid())
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range table {
-		if s.State == sockets.Open && (isUnix && s.Path == path ||
-			!isUnix && s.Path == "" && s.Local.Port() == at.Port() && s.Local.Addr().Unmap() == at.Addr().Unmap()) {
-			n++
-		}
-	}
-	return n, nil
 }

@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"tidemark/internal/act/sockets"
 	"tidemark/internal/fleet"
 	"tidemark/test/servers"
 )
@@ -202,7 +203,8 @@ func (s *server) request(ctx context.Context, method, path string) (string, erro
 	return string(b), err
 }
 
-// load makes requests until stop is called, which reports how many were made; each failure fails the test.
+// load makes requests until stop is called, which reports how many were made; each failure fails the test. The clients pause
+// between requests: each leaves two sockets in TIME_WAIT for a minute, and a drain reads the kernel's table with all of them in it.
 func (s *server) load(t *testing.T) (count *atomic.Int64, stop func()) {
 	count = &atomic.Int64{}
 	end := make(chan struct{})
@@ -210,11 +212,13 @@ func (s *server) load(t *testing.T) (count *atomic.Int64, stop func()) {
 	for i := range 3 {
 		method := []string{http.MethodGet, http.MethodPost}[i%2]
 		wg.Go(func() {
+			pause := time.NewTicker(10 * time.Millisecond)
+			defer pause.Stop()
 			for {
 				select {
 				case <-end:
 					return
-				default:
+				case <-pause.C:
 				}
 				if _, err := s.request(context.Background(), method, "/"); err != nil {
 					t.Errorf("%s after %d requests: %v", method, count.Load(), err)
@@ -411,7 +415,7 @@ func TestDrainWaitsForTheRequestInFlight(t *testing.T) {
 
 func openTo(t *testing.T, b *backend) int {
 	t.Helper()
-	n, err := openConnections(b.w.Address)
+	n, err := sockets.OpenTo(b.w.Address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"tidemark/internal/act/sockets"
 	"tidemark/internal/config"
 	"tidemark/internal/fleet"
 )
@@ -114,11 +115,11 @@ func TestConnectionsOfAUnixSocketAreSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := openConnections("unix:" + path); n != 1 || err != nil {
+	if n, err := sockets.OpenTo("unix:" + path); n != 1 || err != nil {
 		t.Errorf("%d connections, %v; want 1", n, err)
 	}
 	_, _ = c.Close(), s.Close()
-	if n, err := openConnections("unix:" + path); n != 0 || err != nil {
+	if n, err := sockets.OpenTo("unix:" + path); n != 0 || err != nil {
 		t.Errorf("%d connections, %v; want none", n, err)
 	}
 }

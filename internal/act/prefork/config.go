@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"tidemark/internal/act/docker"
 	"tidemark/internal/config"
 )
 
@@ -17,6 +18,10 @@ type Config struct {
 	Flavour string `yaml:"flavour"`
 	// PIDFile is the file in which the master keeps its process id (Odoo's pidfile, gunicorn's --pid). Absolute.
 	PIDFile string `yaml:"pid_file"`
+	// Container is, instead of a pid file, the name of the container on this machine whose main process the master is.
+	Container string `yaml:"container"`
+	// Socket is the Docker engine's; it is used with a container only.
+	Socket string `yaml:"socket"`
 	// Match is what the master's command line contains; the flavour's name when empty.
 	Match string `yaml:"match"`
 	// Port narrows the sockets whose connections count to this TCP port; 0: all that the master listens on.
@@ -36,6 +41,7 @@ type Config struct {
 // DefaultConfig lacks only the flavour and the pid file.
 func DefaultConfig() Config {
 	return Config{
+		Socket:      docker.DefaultSocket,
 		Pace:        100 * time.Millisecond,
 		StepTimeout: 10 * time.Second,
 		StopTimeout: 2 * time.Minute,
@@ -55,10 +61,15 @@ func (c *Config) Validate() error {
 		errs.Add("flavour", msg, "write one of "+names)
 	}
 	switch {
-	case c.PIDFile == "":
-		errs.Add("pid_file", "is missing", "write the path that the master was started with, such as /run/odoo/odoo.pid")
-	case !filepath.IsAbs(c.PIDFile):
+	case c.PIDFile == "" && c.Container == "":
+		errs.Add("pid_file", "is missing", "write the path that the master was started with, such as /run/odoo/odoo.pid, or container: NAME")
+	case c.PIDFile != "" && c.Container != "":
+		errs.Add("container", "is given beside pid_file", "remove one of the two")
+	case c.PIDFile != "" && !filepath.IsAbs(c.PIDFile):
 		errs.Add("pid_file", fmt.Sprintf("%q is not an absolute path", c.PIDFile), "write it from / on")
+	}
+	if c.Container != "" && !filepath.IsAbs(c.Socket) {
+		errs.Add("socket", fmt.Sprintf("%q is not an absolute path", c.Socket), "write the engine's socket, such as "+docker.DefaultSocket)
 	}
 	if c.Port < 0 || c.Port > 65535 {
 		errs.Add("port", fmt.Sprintf("%d is no TCP port", c.Port), "write 1 to 65535, or leave it out to use the sockets that the master listens on")

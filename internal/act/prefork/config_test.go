@@ -18,7 +18,9 @@ func TestConfig(t *testing.T) {
 	}{
 		{func(c *Config) { c.Flavour = "" }, "flavour: is missing; write one of gunicorn, odoo, registry"},
 		{func(c *Config) { c.Flavour = "uwsgi" }, `flavour: "uwsgi" is no kind of master that is known here; write one of gunicorn, odoo, registry`},
-		{func(c *Config) { c.PIDFile = "" }, "pid_file: is missing; write the path that the master was started with, such as /run/odoo/odoo.pid"},
+		{func(c *Config) { c.PIDFile = "" }, "pid_file: is missing; write the path that the master was started with, such as /run/odoo/odoo.pid, or container: NAME"},
+		{func(c *Config) { c.Container = "odoo" }, "container: is given beside pid_file; remove one of the two"},
+		{func(c *Config) { c.PIDFile, c.Container, c.Socket = "", "odoo", "" }, `socket: "" is not an absolute path; write the engine's socket, such as /var/run/docker.sock`},
 		{func(c *Config) { c.PIDFile = "odoo.pid" }, `pid_file: "odoo.pid" is not an absolute path; write it from / on`},
 		{func(c *Config) { c.Port = 65536 }, "port: 65536 is no TCP port; write 1 to 65535, or leave it out to use the sockets that the master listens on"},
 		{func(c *Config) { c.Pace = 0 }, "pace: 0s is out of range; write 10ms to 1m0s"},

@@ -1,6 +1,7 @@
 package prefork
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,8 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tidemark/internal/act/docker"
 )
 
 // view is a master and its HTTP workers at one moment, by age.
@@ -62,8 +66,11 @@ func (t *Target) look() (view, error) {
 	return v, nil
 }
 
-// findMaster reads the pid file and makes sure that the process it names is the master.
+// findMaster reads the pid file, or asks the engine, and makes sure that the process it names is the master.
 func (t *Target) findMaster() (process, error) {
+	if t.cfg.Container != "" {
+		return t.inContainer()
+	}
 	text, err := os.ReadFile(t.cfg.PIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return process{}, fmt.Errorf("there is no pid file %s: is %s running, and was it started to write this file? (Odoo: pidfile or --pidfile; gunicorn: --pid)", t.cfg.PIDFile, t.cfg.Flavour)
@@ -77,22 +84,60 @@ func (t *Target) findMaster() (process, error) {
 	}
 	p, err := readProcess(pid)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && p.dead() {
-		return process{}, fmt.Errorf("the pid file %s names process %d, which does not run: %s has stopped, or the file was left behind, or was written inside a container, where pids are counted apart", t.cfg.PIDFile, pid, t.cfg.Flavour)
+		return process{}, fmt.Errorf("the pid file %s names process %d, which does not run: %s has stopped, or the file was left behind, or was written inside a container, where pids are counted apart: write container: NAME instead", t.cfg.PIDFile, pid, t.cfg.Flavour)
 	}
 	if err != nil {
 		return process{}, err
 	}
+	if err := t.master(p, "the pid file "+t.cfg.PIDFile, "remove the stale file and restart "+t.cfg.Flavour+", or correct pid_file or match"); err != nil {
+		return process{}, err
+	}
+	return p, nil
+}
+
+// inContainer finds the master that is a container's main process. The kernel shows it and its workers here under pids of this
+// machine, by which they are signalled. The engine is asked only when the process that it named before has gone.
+func (t *Target) inContainer() (process, error) {
+	t.mu.Lock()
+	known := t.main
+	t.mu.Unlock()
+	p, err := readProcess(known.pid)
+	if err != nil || p.ident != known || p.dead() {
+		ctx, cancel := context.WithTimeout(context.Background(), engineTimeout)
+		defer cancel()
+		pid, err := docker.MainProcess(ctx, t.cfg.Socket, t.cfg.Container)
+		if err != nil {
+			return process{}, err
+		}
+		if p, err = readProcess(pid); err != nil {
+			return process{}, err
+		}
+	}
+	if err := t.master(p, "the container "+t.cfg.Container, "correct container or match; with an init (docker run --init) the master is not the main process"); err != nil {
+		return process{}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.main = p.ident
+	return p, nil
+}
+
+// engineTimeout is how long the engine may take to say where a container's main process is.
+const engineTimeout = 10 * time.Second
+
+// master makes sure that a process is one: that it looks like one, and handles the signals. whose says who named it.
+func (t *Target) master(p process, whose, mend string) error {
 	if !strings.Contains(p.title(), t.match()) {
-		return process{}, fmt.Errorf("the pid file %s names process %d, which is %q and no %s master (its command line does not contain %q): remove the stale file and restart %[4]s, or correct pid_file or match; nothing was signalled",
-			t.cfg.PIDFile, pid, short(p.title()), t.cfg.Flavour, t.match())
+		return fmt.Errorf("%s names process %d, which is %q and no %s master (its command line does not contain %q): %s; nothing was signalled",
+			whose, p.pid, short(p.title()), t.cfg.Flavour, t.match(), mend)
 	}
 	for _, sig := range t.flavour.catches {
 		if !p.caught.has(sig) {
-			return process{}, fmt.Errorf("process %d (%s) does not handle %s, as every %s master does: it is still starting, or it is one of the workers, or it was started without workers; nothing was signalled",
-				pid, short(p.title()), unix.SignalName(sig), t.cfg.Flavour)
+			return fmt.Errorf("process %d (%s) does not handle %s, as every %s master does: it is still starting, or it is one of the workers, or it was started without workers; nothing was signalled",
+				p.pid, short(p.title()), unix.SignalName(sig), t.cfg.Flavour)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 func (t *Target) match() string {

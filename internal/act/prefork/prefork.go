@@ -40,6 +40,7 @@ type Target struct {
 
 	mu   sync.Mutex
 	step *step
+	main ident // of the container's main process, once it was found
 }
 
 // step is a lowered target that no worker has left for yet.

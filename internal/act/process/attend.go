@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"tidemark/internal/act/health"
 	"tidemark/internal/fleet"
 )
 
@@ -99,7 +100,7 @@ func (s *slot) check(ctx context.Context, p *process) error {
 	s.t.mu.Lock()
 	b, serving := s.birth, s.phase == fleet.Serving
 	s.t.mu.Unlock()
-	if err := s.t.checker.check(ctx, b.Address); err != nil || serving {
+	if err := health.Check(ctx, b.Address, s.t.cfg.Health.Path, s.t.cfg.Health.Timeout); err != nil || serving {
 		return err
 	}
 	if b.Cgroup != "" && !cgroupMembers(b.Cgroup)[p.PID] {

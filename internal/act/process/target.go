@@ -37,7 +37,6 @@ type Target struct {
 	digest  string
 	records records
 	logs    string
-	checker checker
 	scaling chan struct{} // holds a token while a Scale runs
 
 	stop context.CancelCauseFunc
@@ -84,7 +83,6 @@ func New(cfg Config, opts Options) (*Target, error) {
 	}
 	return &Target{
 		cfg: cfg, opts: opts, digest: cfg.digest(), records: records{dir}, logs: logs,
-		checker: checker{cfg.Health.Path, cfg.Health.Timeout},
 		scaling: make(chan struct{}, 1),
 		slots:   map[int]*slot{}, changed: make(chan struct{}),
 	}, nil

@@ -1,4 +1,5 @@
-package process
+// Package health asks a worker whether it is fit to serve. What follows from the answer is its target's to say.
+package health
 
 import (
 	"context"
@@ -12,37 +13,35 @@ import (
 	"time"
 )
 
-// checker asks a worker whether it is fit to serve.
-type checker struct {
-	path    string
-	timeout time.Duration
-}
+// ErrNoAnswer: the worker listens, or its machine is there, and it did not answer in time. It may be busy.
+var ErrNoAnswer = errors.New("no answer")
 
-// check returns nil when the worker at address answers as it should.
-func (c checker) check(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+// Check returns nil when the worker at address (host:port or unix:/path) answers GET path with 2xx within timeout. Without a
+// path, a connection is enough.
+func Check(ctx context.Context, address, path string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := c.ask(ctx, address)
+	err := ask(ctx, address, path)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %v", c.timeout)
+		return fmt.Errorf("%w within %v", ErrNoAnswer, timeout)
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
 		return errors.New("it does not listen on " + address)
 	}
 	return err
 }
 
-func (c checker) ask(ctx context.Context, address string) error {
+func ask(ctx context.Context, address, path string) error {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		if path, ok := strings.CutPrefix(address, "unix:"); ok {
-			return d.DialContext(ctx, "unix", path)
+		if socket, ok := strings.CutPrefix(address, "unix:"); ok {
+			return d.DialContext(ctx, "unix", socket)
 		}
 		return d.DialContext(ctx, "tcp", address)
 	}
-	if c.path == "" {
+	if path == "" {
 		conn, err := dial(ctx, "", "")
 		if err != nil {
 			return err
@@ -59,7 +58,7 @@ func (c checker) ask(ctx context.Context, address string) error {
 	if strings.HasPrefix(address, "unix:") {
 		host = "localhost"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+c.path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+path, nil)
 	if err != nil {
 		return err
 	}
@@ -71,7 +70,7 @@ func (c checker) ask(ctx context.Context, address string) error {
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("GET %s answers %s", c.path, resp.Status)
+		return fmt.Errorf("GET %s answers %s", path, resp.Status)
 	}
 	return nil
 }
