@@ -57,7 +57,7 @@ func (m metrics) find(metric string, labels map[string]string) ([]series, kind, 
 		if family == nil {
 			continue
 		}
-		all, err := expfmt.ExtractSamples(&expfmt.DecodeOptions{}, family)
+		all, err := expfmt.ExtractSamples(&expfmt.DecodeOptions{}, chosen(family, labels))
 		if err != nil {
 			return nil, unknown, fmt.Errorf("read the metric %s: %w", name, err)
 		}
@@ -67,13 +67,32 @@ func (m metrics) find(metric string, labels map[string]string) ([]series, kind, 
 				out = append(out, series{name: s.Metric.String(), value: float64(s.Value), at: stamp(s.Timestamp)})
 			}
 		}
-		if t := family.GetType().String(); len(all) > 0 && name == metric && t == "HISTOGRAM" {
+		if name == metric && family.GetType() == dto.MetricType_HISTOGRAM {
 			return nil, unknown, fmt.Errorf("%s is a histogram: write %s_count, %s_sum or %s_bucket", metric, metric, metric, metric)
 		}
 		slices.SortFunc(out, func(a, b series) int { return strings.Compare(a.name, b.name) })
 		return out, kindOf(family.GetType().String(), name != metric), nil
 	}
 	return nil, unknown, fmt.Errorf("the page has no metric %s", metric)
+}
+
+// chosen is the part of a family that can have all the labels: of a large one it is little. The labels of buckets and quantiles are seen in
+// the samples only.
+func chosen(family *dto.MetricFamily, labels map[string]string) *dto.MetricFamily {
+	out := &dto.MetricFamily{Name: family.Name, Type: family.Type}
+	for _, m := range family.Metric {
+		fits := 0
+		for name, value := range labels {
+			at := slices.IndexFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetName() == name })
+			if at < 0 && (value == "" || name == model.BucketLabel || name == model.QuantileLabel) || at >= 0 && m.Label[at].GetValue() == value {
+				fits++
+			}
+		}
+		if fits == len(labels) {
+			out.Metric = append(out.Metric, m)
+		}
+	}
+	return out
 }
 
 // kindOf: the parts of a histogram or a summary only rise.
