@@ -166,7 +166,7 @@ func measure(ctx context.Context, c settings) (f figures, err error) {
 	if err != nil {
 		return f, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what stays behind is only litter
 	pages, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return f, err
@@ -178,7 +178,7 @@ func measure(ctx context.Context, c settings) (f figures, err error) {
 			failed.Store(&err)
 		}
 	}()
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	config := filepath.Join(dir, "tidemark.yaml")
 	if err := os.WriteFile(config, text(c, dir, pages.Addr().String()), 0o600); err != nil {
 		return f, err
@@ -198,7 +198,7 @@ func measure(ctx context.Context, c settings) (f figures, err error) {
 	go func() { ended <- cmd.Wait() }()
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		<-ended
+		_ = <-ended
 	}()
 	f, err = watch(ctx, c, cmd.Process.Pid, web.Dial(filepath.Join(dir, "tidemark.sock")), ended)
 	if err == nil && failed.Load() != nil {

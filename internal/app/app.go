@@ -274,6 +274,7 @@ func (a *App) close() {
 		p.close(a.opts.Log)
 	}
 	closeAdapter(&a.shared.logs, a.opts.Log)
+	closeAdapter(&a.shared.clusters, a.opts.Log)
 	if a.journal != nil {
 		if err := a.journal.Close(); err != nil {
 			a.opts.Log("close the journal: " + err.Error())
