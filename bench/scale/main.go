@@ -198,7 +198,9 @@ func measure(ctx context.Context, c settings) (f figures, err error) {
 	go func() { ended <- cmd.Wait() }()
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		_ = <-ended
+		if end := <-ended; err == nil {
+			err = end
+		}
 	}()
 	f, err = watch(ctx, c, cmd.Process.Pid, web.Dial(filepath.Join(dir, "tidemark.sock")), ended)
 	if err == nil && failed.Load() != nil {
