@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X tidemark/internal/cli.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
-.PHONY: build demo test test-fast test-standby test-kube kube vet lint fuzz bench bench-registry bench-control bench-control-quick test-bench-modules generate setup clean
+.PHONY: build demo test test-fast test-standby test-kube kube vet lint fuzz bench bench-registry bench-control bench-control-quick test-bench-modules screenshots generate setup clean
 
 build: ## bin/tidemark and bin/registry: static, without cgo
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark ./cmd/registry
@@ -54,6 +54,9 @@ bench-registry: ## what must hold of the registry, on the real stack (Debian; se
 test-bench-modules: ## vet and short tests of the peers and the generator, which are modules of their own
 	cd bench/peers && $(GO) vet ./... && $(GO) test -short ./...
 	cd bench/generator && $(GO) vet ./... && $(GO) test -short ./...
+
+screenshots: ## the README's pictures, of the demo (Debian's chromium)
+	TIDEMARK_SCREENSHOTS=$(CURDIR)/docs $(GO) test -count=1 -run '^TestScreenshots$$' ./test
 
 generate: ## refresh generated files
 	$(GO) generate ./...

@@ -32,6 +32,8 @@ var vendors = map[string]string{
 	"github.com/coreos/go-oidc":           "internal/show/web/access",
 	"golang.org/x/oauth2":                 "internal/show/web/access",
 	"github.com/klauspost/compress":       "registry/coding",
+	"github.com/coreos/go-systemd":        "internal/act/systemd",
+	"github.com/godbus/dbus":              "internal/act/systemd",
 	"k8s.io":                              "internal/kubeapi",
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 
 const (
 	service = 100 * time.Millisecond
-	within  = 500 * time.Millisecond
-	budget  = 0.001 // of the minutes may miss the objective
+	within  = 500 * time.Millisecond // the judge's, and that of the objective under test
+	budget  = 0.001                  // of the minutes may miss the objective
 )
 
 // cell is one condition that every policy is tried under.
@@ -49,12 +50,24 @@ func newCell(t trace, series *load.Series, workers, cv float64, boot time.Durati
 }
 
 func (c *cell) part(s *load.Series) *part {
-	w := c.work()
-	p := &part{Series: s, need: optimum.Needs(s.Rates, queueing.Objective{Quantile: 0.95, Within: within.Seconds(), Drain: 60}, w.Times())}
+	p := &part{Series: s, need: c.needs(s, 0)}
 	problem := optimum.Problem{Need: p.need, Step: s.Step, Boot: c.boot}
 	p.plan, p.bound = problem.Exact(), problem.Bound(budget)
 	return p
 }
+
+// needs is the smallest fleet that meets the objective at each rate: on average, or in all but a share of the judge's windows.
+func (c *cell) needs(s *load.Series, miss float64) []int {
+	w, target := c.work(), sim.DefaultObjective()
+	o := queueing.Objective{Quantile: target.Quantile, Within: target.Limit.Seconds(), Drain: 60, Window: target.Window.Seconds(), Miss: miss}
+	return optimum.Needs(s.Rates, o, w.Times())
+}
+
+func (c *cell) String() string {
+	return fmt.Sprintf("%s, %g workers, cv %g, boot %s, %d seeds, %s from %s", c.trace.name, c.busy, c.cv, c.boot, c.seeds, c.score.Duration(), c.score.Start)
+}
+
+func (p *part) requests() float64 { return p.Mean() * p.Duration().Seconds() }
 
 // most is the size that nobody needs more than: the bounds are no help to anyone.
 func (c *cell) most() int { return 4 * max(slices.Max(c.train.need), slices.Max(c.score.need)) }
@@ -130,23 +143,29 @@ func (c *cell) tune(p *contender) (all []figures, best int, err error) {
 	return all, best, nil
 }
 
+// chances are the shares of the windows that someone who knows each rate lets chance miss where the fleet is as small as it may be. It seldom is, so that the
+// whole misses less.
+var chances = []float64{0.2, 0.05, 0.01, 0.002, 0.0005}
+
 // keeps is the cheapest fleet sized by someone who knows the rate at every moment to come, and not which requests will come by chance, and that keeps the objective
-// in all but the budget of the minutes: what no policy can be expected to beat.
+// in all but the budget of the minutes; the one that misses least where none does.
 func (c *cell) keeps() (best figures, err error) {
 	r, err := c.peer(peer.Steps) // for what it reads, and the bounds
 	if err != nil {
 		return best, err
 	}
-	for _, margin := range peer.Margins {
-		p := c.part(c.score.Scaled(margin))
+	for i, chance := range chances {
+		plan := optimum.Problem{Need: c.needs(c.score.Series, chance), Step: c.score.Step, Boot: c.boot}.Exact()
 		r.Start = func() peer.Controller {
-			return peer.Foreknown(p.plan.Serves, c.score.Start, c.score.Step, c.boot, tick)
+			return peer.Foreknown(plan.Serves, c.score.Start, c.score.Step, c.boot, tick)
 		}
 		f, err := c.try(c.score, r, c.seeds)
 		if err != nil {
 			return best, err
 		}
-		best = f
+		if i == 0 || better(f, best) {
+			best = f
+		}
 		if f.Violations <= 100*budget {
 			break
 		}

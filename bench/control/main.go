@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	folder := flag.String("traces", "bench/traces", "folder of the traces")
 	out := flag.String("out", "", "folder to write control.csv, control.json and the plots to")
 	seeds := flag.Int("seeds", 8, "runs of each policy in each cell")
@@ -52,6 +53,7 @@ func run() error {
 	days := flag.Float64("days", 28, "most days of each trace to train on, and to be judged on")
 	only := flag.String("only", "", "traces, by name; all when empty")
 	mine := flag.Bool("ours", false, "leave the peers out")
+	most := flag.Float64("requests", 50e6, "most requests that a policy is tried with in a cell, over its runs: where one run has as many, chance evens out within it")
 	flag.Parse()
 
 	var cells []*cell
@@ -76,7 +78,17 @@ func run() error {
 	if len(cells) == 0 {
 		return fmt.Errorf("there is no trace %q", *only)
 	}
-	rows, err := judge(cells, *mine)
+	for _, c := range cells {
+		c.seeds = min(max(int(*most/c.score.requests()), 1), c.seeds)
+	}
+	kept := &book{}
+	if *out != "" {
+		if kept, err = openBook(*out); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, kept.close()) }()
+	}
+	rows, err := judge(cells, *mine, kept)
 	if err != nil {
 		return err
 	}
@@ -103,27 +115,22 @@ func numbers(list string) (out []float64) {
 
 // trial is what the training taught about each peer in one cell.
 type trial struct {
-	all  [][]figures // by peer and setting
-	best []int       // by peer
+	All  [][]figures // by peer and setting
+	Best []int       // by peer
 }
 
 // judge tunes in all cells, then finds the one setting for all, then scores.
-func judge(cells []*cell, mine bool) ([]row, error) {
+func judge(cells []*cell, mine bool, kept *book) ([]row, error) {
 	trials := make([]trial, len(cells))
 	tried := peers
 	if mine {
 		tried = nil
 	}
 	err := each(len(cells), "tuned", func(i int) error {
-		c := cells[i]
-		for k := range tried {
-			all, best, err := c.tune(&tried[k])
-			if err != nil {
-				return err
-			}
-			trials[i].all, trials[i].best = append(trials[i].all, all), append(trials[i].best, best)
-		}
-		return nil
+		return kept.recall(fmt.Sprint("tuned ", len(tried), " in ", cells[i].String()), &trials[i], func() (err error) {
+			trials[i], err = cells[i].learn(tried)
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -133,21 +140,35 @@ func judge(cells []*cell, mine bool) ([]row, error) {
 		forAll[k] = single(trials, k)
 	}
 	rows := make([][]row, len(cells))
-	err = each(len(cells), "judged", func(i int) (err error) {
-		rows[i], err = cells[i].scored(tried, trials[i], forAll)
-		return err
+	err = each(len(cells), "judged", func(i int) error {
+		return kept.recall(fmt.Sprint("judged ", forAll, " in ", cells[i].String()), &rows[i], func() (err error) {
+			rows[i], err = cells[i].scored(tried, trials[i], forAll)
+			return err
+		})
 	})
 	return slices.Concat(rows...), err
+}
+
+// learn tunes peers in training.
+func (c *cell) learn(tried []contender) (t trial, err error) {
+	for k := range tried {
+		all, best, err := c.tune(&tried[k])
+		if err != nil {
+			return t, err
+		}
+		t.All, t.Best = append(t.All, all), append(t.Best, best)
+	}
+	return t, nil
 }
 
 // single is the setting of peer k that does best in all cells together: its mean cost, where each tenth of a percent of the minutes beyond the budget counts as 1 % of
 // the cost.
 func single(trials []trial, k int) int {
 	best, least := 0, math.Inf(1)
-	for s := range trials[0].all[k] {
+	for s := range trials[0].All[k] {
 		sum := 0.0
 		for i := range trials {
-			f := trials[i].all[k][s]
+			f := trials[i].All[k][s]
 			sum += f.Cost * (1 + 0.1*max(f.Violations-100*budget, 0))
 		}
 		if sum < least {
@@ -185,8 +206,16 @@ func (c *cell) scored(tried []contender, t trial, forAll []int) ([]row, error) {
 		return nil, err
 	}
 	add("foreknown", 0, f)
+	without, err := c.peer(fmt.Sprintf("%s:%d", peer.Fixed, c.most()))
+	if err != nil {
+		return nil, err
+	}
+	if f, err = c.try(c.score, without, c.seeds); err != nil {
+		return nil, err
+	}
+	add("boundless", 0, f)
 	for k := range tried {
-		tuned, one := t.best[k], forAll[k]
+		tuned, one := t.Best[k], forAll[k]
 		for _, kind := range []struct {
 			name string
 			at   int
@@ -250,14 +279,14 @@ func show(w io.Writer, rows []row) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(w, "\nOurs, beside someone who knows every rate to come and keeps the objective too (foreknown)")
-	fmt.Fprintln(tw, "trace\tworkers\tcv\tboot\tcost\tmissed %\tlongest min\tactions\tforeknown cost\tmissed %\t")
+	fmt.Fprintln(w, "\nOurs, beside someone who knows every rate to come and keeps the objective too (foreknown), and what a fleet without end misses")
+	fmt.Fprintln(tw, "trace\tworkers\tcv\tboot\tcost\tmissed %\tlongest min\tactions\tforeknown cost\tmissed %\tboundless missed %\t")
 	for i, r := range rows {
 		if r.Policy != "tidemark" {
 			continue
 		}
-		k := rows[i+2]
-		fmt.Fprintf(tw, "%s\t%g\t%g\t%g\t%.3f\t%.3f\t%.0f\t%.0f\t%.3f\t%.3f\t\n", r.Trace, r.Workers, r.CV, r.Boot, r.Cost, r.Violations, r.Longest, r.Actions, k.Cost, k.Violations)
+		k, most := rows[i+2], rows[i+3]
+		fmt.Fprintf(tw, "%s\t%g\t%g\t%g\t%.3f\t%.3f\t%.0f\t%.0f\t%.3f\t%.3f\t%.3f\t\n", r.Trace, r.Workers, r.CV, r.Boot, r.Cost, r.Violations, r.Longest, r.Actions, k.Cost, k.Violations, most.Violations)
 	}
 	return tw.Flush()
 }

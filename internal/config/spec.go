@@ -21,6 +21,7 @@ type spec struct {
 	Notify      notifySpecs   `yaml:"notify"`
 	Alerts      alert.Rules   `yaml:"alerts"`
 	Report      Report        `yaml:"report"`
+	Daemons     []Daemon      `yaml:"daemons"`
 	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
 }
 
@@ -168,7 +169,7 @@ func (f *fleetSpec) setDefaults() {
 
 func (p *policySpec) setDefaults() {
 	p.Mode = mode(fleet.On)
-	p.Objective = objectiveSpec{Drain: 45 * time.Second, Settle: 15 * time.Minute}
+	p.Objective = objectiveSpec{Drain: 45 * time.Second, Settle: 8 * time.Minute}
 	p.Workers = workersDefault
 	p.Forecast = forecastSpec{Lead: 15 * time.Minute, Weeks: 2}
 }

@@ -49,7 +49,7 @@ func TestObjectiveEnlargesAScaleOutOnItsWay(t *testing.T) {
 		asked := w.target.asked()
 		last := asked[len(asked)-1]
 		if len(asked) == len(first) || !slices.IsSorted(asked) || len(slices.Compact(slices.Clone(asked))) != len(asked) {
-			t.Errorf("asked for %v, then %v: not for more each time", first, asked)
+			t.Fatalf("asked for %v, then %v: not for more each time", first, asked)
 		}
 		if target.overlaps > 0 {
 			t.Errorf("%d attempts began while another went on", target.overlaps)
@@ -58,7 +58,7 @@ func TestObjectiveEnlargesAScaleOutOnItsWay(t *testing.T) {
 		if len(started) != len(asked) || len(done) != 1 || done[0].From != 2 || done[0].To != last || len(w.journal.events(fleet.EventActionFailed)) > 0 {
 			t.Fatalf("asked for %v; started %+v; done %+v", asked, started, done)
 		}
-		if late := started[len(started)-1].Time.Sub(rose); late > 45*time.Second { // the newest of its ticks; the first attempt ends later
+		if late := started[len(first)].Time.Sub(rose); late > 45*time.Second { // the first attempt ends later
 			t.Errorf("begun anew %s after the load rose: it waited for what was on its way", late)
 		}
 		// Seen at the first tick after it has booted, and counted from the breach that began it all.

@@ -19,7 +19,7 @@ type SLOState struct {
 	// Trend is of the measured rate; Seen is the highest ever.
 	Trend forecast.Trend `json:"trend"`
 	Seen  float64        `json:"seen"`
-	// Service are the service time's quantiles as last measured, seconds, in the policy's order; 0: never. Measured is when.
+	// Service are the service time's quantiles as measured, smoothed, seconds, in the policy's order; 0: never. Measured is when they last were.
 	Service  []float64 `json:"service"`
 	Measured time.Time `json:"measured,omitzero"`
 	// Busy and Load are the workers that were busy and the requests a second that made them so, smoothed alike.
@@ -66,6 +66,9 @@ const (
 const (
 	// serviceMemory is how long a service time counts that cannot be measured anew, because too few requests come.
 	serviceMemory = 24 * time.Hour
+	// half of what is made of a service time is of the latest serviceSmooth, but it is never farther than a factor serviceOff from what was measured last: the quantiles
+	// of some hundred requests vary as much by chance, and a fleet would follow them.
+	serviceSmooth, serviceOff = 15 * time.Minute, 1.5
 	// slower is by how much a latency may exceed the prediction.
 	slower = 1.5
 	// factorLimit bounds Factor. Within a window of the objective it grows by a quarter, and in six hours half of it fades.
@@ -79,9 +82,9 @@ const (
 	burstMemory = 10 * time.Minute
 	// busyMemory is how far back half of what is made of the busy workers reaches.
 	busyMemory = 5 * time.Minute
-	// sure is queueing.Objective's: a fleet is sized for it, and adds when it no longer is pressing. Between the two it stays as it is, or chance would move it
-	// at every tick.
-	sure, pressing = 2.0, 1.0
+	// missed and pressing are queueing.Objective's Miss: a fleet is sized so that chance makes one window in twenty miss the objective, and adds when it would be
+	// one in seven. Between the two it stays as it is, or chance would move it at every tick.
+	missed, pressing = 0.05, 0.15
 	// never stands in for a response that has no bound, which JSON cannot write.
 	never = 1e9
 )
@@ -158,6 +161,7 @@ type sizing struct {
 	m     *SLOState
 	now   time.Time
 	doubt string // the first found
+	surge bool   // the rate has just jumped
 }
 
 // predict brings the objectives' proposals up to date.
@@ -200,7 +204,7 @@ func (z *sizing) measure() {
 	}
 	for i, sig := range z.slo.Service {
 		if r := z.reading(sig); r.Quality == fleet.Fresh && r.Value > 0 {
-			m.Service[i], m.Measured = r.Value, z.now
+			m.Service[i], m.Measured = z.smooth(m.Service[i], r.Value), z.now
 		}
 	}
 	if z.slo.Busy >= 0 {
@@ -216,6 +220,15 @@ func (z *sizing) measure() {
 		}
 		m.service.Fit(m.points)
 	}
+}
+
+// smooth makes one of a service time as it was taken for, 0: not yet, and as it is measured now.
+func (z *sizing) smooth(before, now float64) float64 {
+	if before <= 0 || z.m.Last.IsZero() {
+		return now
+	}
+	fade := math.Exp2(-max(z.now.Sub(z.m.Last), 0).Seconds() / serviceSmooth.Seconds())
+	return min(max(now*math.Pow(before/now, fade), now/serviceOff), now*serviceOff)
 }
 
 // exponential are the quantiles of an exponential distribution with a mean of 1.
@@ -266,7 +279,7 @@ func (z *sizing) propose(size fleet.Size) {
 		Bounds: z.p.Bounds, Law: queueing.Law{Contention: z.slo.Contention, Coherence: z.slo.Coherence},
 	}
 	o.Bounds.Max *= 2 // how short the maximum is, is worth knowing; the bounds are a safeguard's business
-	o.Window, o.Sure = z.p.Signals[z.slo.Objective].Window.Seconds(), sure
+	o.Window, o.Miss = z.p.Signals[z.slo.Objective].Window.Seconds(), missed
 	l := queueing.Load{Serving: size.Serving, Starting: size.Starting, Arrive: z.arrive(), Arrivals: max(m.Bursts, 1), Service: &m.service, Wait: math.NaN()}
 	measured := z.rate(&l)
 	z.backlog(&l)
@@ -281,7 +294,7 @@ func (z *sizing) propose(size fleet.Size) {
 		z.question(a.Doubt.String())
 	}
 	if current := size.Workers(); a.Size > current && current >= z.p.Bounds.Min {
-		o.Sure = pressing
+		o.Miss = pressing
 		if least := o.Need(&l); least.Size <= current {
 			a = least // not yet: what comes then comes in one step
 			a.Size = current
@@ -360,14 +373,14 @@ func (z *sizing) rate(l *queueing.Load) float64 {
 		l.Rate = newest
 		return newest
 	}
-	l.Rate, l.RateHigh = ahead.Expected, ahead.High
+	l.Rate, l.RateHigh, z.surge = ahead.Expected, ahead.High, ahead.Surge
 	if l.Rate > m.Seen*unseen {
 		z.question(queueing.RateUnseen.String())
 	}
 	return newest
 }
 
-// backlog takes what waited through a whole tick: that all workers are busy for a moment is no reason to add one.
+// backlog takes what waited through a whole tick: that all workers are busy for a moment is no reason to add one, unless the load has just jumped.
 func (z *sizing) backlog(l *queueing.Load) {
 	l.Backlog = math.NaN()
 	if z.slo.Backlog < 0 {
@@ -379,7 +392,10 @@ func (z *sizing) backlog(l *queueing.Load) {
 		z.m.Waiting = 0
 		return
 	}
-	l.Backlog = min(r.Value, z.m.Waiting)
+	l.Backlog = r.Value
+	if !z.surge {
+		l.Backlog = min(r.Value, z.m.Waiting)
+	}
 	z.m.Waiting = r.Value
 }
 

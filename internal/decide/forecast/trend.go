@@ -31,7 +31,7 @@ type Rate struct {
 	Known    bool
 	Now      float64
 	Expected float64 // at the horizon: the line, where the windows agree that there is one
-	High     float64 // upper end of its band, about two standard deviations
+	High     float64 // upper end of its band, about 1.4 standard deviations
 	// Surge: the newest window lies so far above the line that it is taken for the rate as it is now, rather than waited upon.
 	Surge bool
 }
@@ -87,7 +87,7 @@ func (t *Trend) Ahead(now time.Time, horizon time.Duration) Rate {
 	if r.Surge {
 		known = newest.span
 	}
-	r.High = r.Expected + 2.5*noise/math.Sqrt(known) // a median scatters a quarter more than a mean
+	r.High = r.Expected + 1.75*noise/math.Sqrt(known) // a median scatters a quarter more than a mean
 	return r
 }
 

@@ -16,9 +16,9 @@ type Objective struct {
 	Bounds   fleet.Bounds
 	Law      Law // of the shared database: no fleet is sized past its peak
 
-	// Window and Sure: the quantile is taken over so many seconds, and is to hold in a window that is so many standard deviations worse than the mean of all
-	// windows; 0: it holds on average.
-	Window, Sure float64
+	// Window and Miss: the quantile is taken over windows of so many seconds, of which at most this share (below 1/4) may exceed it by chance; 0: it holds on
+	// average, and about every other window misses it.
+	Window, Miss float64
 
 	MinSamples   uint64  // fewer measured service times leave the prediction in doubt
 	Disagreement float64 // so many times more or less wait than predicted leaves it in doubt; 0 is taken as 3
@@ -236,17 +236,20 @@ func (s *sizing) meets(n int) bool {
 	}
 	delay, decay := s.waiting(n)
 	late := s.l.Service.overrun(s.within, delay, decay)
-	return late+s.chance(n, late, decay) <= 1-s.o.Quantile
+	return late <= 1-s.o.Quantile && s.seldom(n, late, decay)
 }
 
-// chance is by how much more than the share late may be late by chance, within one window: Sure standard deviations. Those that wait too long do so
-// together, while the queue is long, for 1/(decay (1-rho)) seconds on average; the fewer such spells a window holds, the more their number varies.
-func (s *sizing) chance(n int, late, decay float64) float64 {
-	if s.o.Sure == 0 || !(s.o.Window > 0) {
-		return 0
+// seldom reports whether chance makes at most the share Miss of the windows exceed the objective, when the share late of all requests does. Those that wait
+// too long do so together, in spells while the queue is long. Were spells to come at random and to be exponentially long, b of a window on average, more than x
+// of a window would be late in at most the share exp(-(sqrt(x) - sqrt(late))^2 / b) of them (Chernoff's bound); by simulation it is a quarter of that with
+// b = 2/(decay (1-rho)) seconds. What the service alone makes late is left out on both sides: workers cannot cure it, nor its chances.
+func (s *sizing) seldom(n int, late, decay float64) bool {
+	if s.o.Miss == 0 || !(s.o.Window > 0) {
+		return true
 	}
-	spell := 1 / (decay * (1 - s.load/float64(n)))
-	return s.o.Sure * math.Sqrt(2*max(late-s.alone, 0)*spell/s.o.Window)
+	spell := 2 / (decay * (1 - s.load/float64(n)))
+	room := math.Sqrt(max(1-s.o.Quantile-s.alone, 0)) - math.Sqrt(max(late-s.alone, 0))
+	return room > 0 && room*room*s.o.Window >= -math.Log(4*s.o.Miss)*spell
 }
 
 func (s *sizing) waiting(n int) (delay, decay float64) {

@@ -2,6 +2,7 @@ package queueing
 
 import (
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -297,6 +298,65 @@ func TestNeedIsMonotone(t *testing.T) {
 			t.Fatalf("the need falls from %d to %d", before, after)
 		}
 	})
+}
+
+// By how much load chance makes the share Miss of the windows miss the objective, against an exact queue: within a factor of 3, the more so the rarer.
+func TestNeedAgainstChance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("plays days of requests")
+	}
+	for _, tt := range []struct {
+		workers int
+		cv      float64
+	}{{2, 1}, {4, 1}, {4, 2}} {
+		for _, miss := range []float64{0.1, 0.01} {
+			o := objective()
+			o.Window, o.Miss = 300, miss
+			l := load(tt.workers, 0)
+			l.Service = service(lognormal(tt.cv))
+			low, high := 0.0, float64(tt.workers)/mean
+			for range 30 {
+				l.Rate = (low + high) / 2
+				if o.Need(&l).Size > tt.workers {
+					high = l.Rate
+				} else {
+					low = l.Rate
+				}
+			}
+			got := missed(tt.workers, low, tt.cv, o.Within, 600)
+			t.Logf("%d workers, cv %g, sized for %g: %.2f busy, %.4f of the windows miss", tt.workers, tt.cv, miss, low*mean, got)
+			if got > 3*miss || got < miss/20 {
+				t.Errorf("%d workers, cv %g: %g of the windows were to miss, %.4f do", tt.workers, tt.cv, miss, got)
+			}
+		}
+	}
+}
+
+// missed plays windows of 5 minutes and returns the share in which more than 5 % take longer than within.
+func missed(workers int, rate, cv, within float64, windows int) float64 {
+	rng := rand.New(rand.NewPCG(1, uint64(workers)))
+	sigma := math.Sqrt(math.Log1p(cv * cv))
+	free := make([]float64, workers)
+	all, late := make([]float64, windows+1), make([]float64, windows+1)
+	for t := 0.0; t < float64(windows)*300; t += rng.ExpFloat64() / rate {
+		end := max(t, free[0]) + mean*math.Exp(sigma*rng.NormFloat64()-sigma*sigma/2)
+		i := 1
+		for ; i < workers && free[i] < end; i++ {
+			free[i-1] = free[i]
+		}
+		free[i-1] = end
+		all[int(t/300)]++
+		if end-t > within {
+			late[int(t/300)]++
+		}
+	}
+	bad := 0.0
+	for i := range windows {
+		if late[i] > 0.05*all[i] {
+			bad++
+		}
+	}
+	return bad / float64(windows)
 }
 
 // Nothing that anyone can pass in makes it panic, or answer outside the bounds.
