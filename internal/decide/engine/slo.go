@@ -32,7 +32,7 @@ type SLOState struct {
 	// above the objective that the model does not explain.
 	Factor    float64   `json:"factor"`
 	Predicted Peak      `json:"predicted"` // responses predicted, over the objective's own window
-	Needs     Peak      `json:"needs"`     // over the time to settle
+	Needs     Peak      `json:"needs"`     // over the time to settle and a boot
 	Asked     time.Time `json:"asked,omitzero"`
 	Serving   int       `json:"serving"`         // at the tick before,
 	Steady    time.Time `json:"steady,omitzero"` // and since when
@@ -433,8 +433,9 @@ func (z *sizing) watch(size fleet.Size, a *queueing.Answer) {
 // settle makes a proposal of the need: what is needed now when that is more, what was needed lately when it is less.
 func (z *sizing) settle(size fleet.Size, a *queueing.Answer) {
 	m, current := z.m, size.Workers()
-	m.Needs.push(z.now, z.slo.Settle, float64(a.Size))
-	if !m.Needs.covers(z.now, z.slo.Settle) {
+	within := z.slo.Settle + z.boot() // so much longer it takes to have back what was removed too early
+	m.Needs.push(z.now, within, float64(a.Size))
+	if !m.Needs.covers(z.now, within) {
 		z.question(doubtSettle)
 	}
 	p := &m.Proposal
