@@ -49,7 +49,6 @@ type Answer struct {
 	Unattainable bool
 	Now          Prediction // for the workers there are, starting ones included
 	Chosen       Prediction // for Size
-	Fewer        Prediction // for one fewer than Size
 }
 
 // Known reports whether there is an answer.
@@ -140,10 +139,6 @@ func (o *Objective) Need(l *Load) Answer {
 	a.Now = a.Chosen
 	if now != a.Size {
 		a.Now = s.predict(now)
-	}
-	a.Fewer = a.Now
-	if now != a.Size-1 {
-		a.Fewer = s.predict(a.Size - 1)
 	}
 	if a.Size == top && !s.meets(top) {
 		a.Limit = limit
