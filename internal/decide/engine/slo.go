@@ -297,7 +297,7 @@ func (z *sizing) propose(size fleet.Size) {
 		o.Miss = pressing
 		if least := o.Need(&l); least.Size <= current {
 			a = least // not yet: what comes then comes in one step
-			a.Size = current
+			a.Size, a.Fewer = current, 0
 		}
 	}
 	z.watch(size, &a)
@@ -306,6 +306,12 @@ func (z *sizing) propose(size fleet.Size) {
 	*model = fleet.Model{
 		Quantile: o.Quantile, Rate: max(l.Rate, l.RateHigh), Measured: measured, Service: m.service.Mean(),
 		Utilization: min(a.Now.Utilization, never), Now: min(a.Now.Response, never), Then: min(a.Chosen.Response, never),
+	}
+	switch {
+	case m.Proposal.Size == a.Size:
+		model.Why = a.Fewer.String()
+	case m.Proposal.Size == int(m.Needs.max()):
+		model.Why = "as many were needed lately"
 	}
 	if l.Backlog > 0 { // and measured
 		model.Backlog = l.Backlog

@@ -269,6 +269,9 @@ func TestNeedIsTheSmallest(t *testing.T) {
 		if a.Size != want || (a.Limit != 0) == s.meets(want) {
 			t.Fatalf("need %d (limit %q), the smallest that meets is %d", a.Size, a.Limit, want)
 		}
+		if lack := s.lacks(a.Size - 1); a.Size > o.Bounds.Min && a.Fewer != lack || a.Size == o.Bounds.Min && a.Fewer != 0 {
+			t.Fatalf("%d workers, as of one fewer %q, which %q", a.Size, a.Fewer, lack)
+		}
 		if a.Chosen.Workers != a.Size || a.Now.Workers != l.Serving+l.Starting {
 			t.Fatalf("predictions for others: %+v", a)
 		}
