@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X tidemark/internal/cli.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
-.PHONY: build demo test test-fast test-standby vet lint fuzz bench bench-registry bench-control bench-control-quick test-bench-modules generate setup clean
+.PHONY: build demo test test-fast test-standby test-kube kube vet lint fuzz bench bench-registry bench-control bench-control-quick test-bench-modules screenshots generate setup clean
 
 build: ## bin/tidemark and bin/registry: static, without cgo
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark ./cmd/registry
@@ -12,11 +12,19 @@ build: ## bin/tidemark and bin/registry: static, without cgo
 demo: build ## a real fleet follows a real tide, in under three minutes
 	bin/tidemark demo
 
-test: vet lint ## all that must hold: race detector, real servers, short fuzzing
+test: vet lint kube ## all that must hold: race detector, real servers, short fuzzing
 	CGO_ENABLED=1 $(GO) test -race -run '^$$' ./... >/dev/null # build all test programs first, on all cores ...
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m -p 2 $$($(GO) list ./... | grep -v '/test$$') # ... then two suites at a time, as many of them mostly wait ...
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./test         # ... and the end-to-end suite has the machine to itself
 	scripts/fuzz 3s
+
+kube: ## the control plane that tests run: built once for each version of Kubernetes
+	scripts/kube
+
+test-kube: kube ## what touches Kubernetes, on a real control plane, at length
+	$(GO) test -count=1 ./internal/kubeapi ./internal/observe/kubernetes
+	$(GO) test -count=1 -timeout 30m ./internal/act/kubernetes -rounds 100
+	$(GO) test -count=1 -run Kubernetes ./test
 
 test-fast: ## the quick part, in under a minute
 	$(GO) vet ./...
@@ -46,6 +54,9 @@ bench-registry: ## what must hold of the registry, on the real stack (Debian; se
 test-bench-modules: ## vet and short tests of the peers and the generator, which are modules of their own
 	cd bench/peers && $(GO) vet ./... && $(GO) test -short ./...
 	cd bench/generator && $(GO) vet ./... && $(GO) test -short ./...
+
+screenshots: ## the README's pictures, of the demo (Debian's chromium)
+	TIDEMARK_SCREENSHOTS=$(CURDIR)/docs $(GO) test -count=1 -run '^TestScreenshots$$' ./test
 
 generate: ## refresh generated files
 	$(GO) generate ./...

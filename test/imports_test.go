@@ -15,7 +15,7 @@ import (
 // rooms are the parts of the house from the top down. A package may import packages of its own room and of rooms below.
 var rooms = []string{
 	"cmd", "internal/cli", "internal/demo", "internal/app", "internal/show", "internal/prove", "internal/foresee", "internal/doctor", "internal/control",
-	"internal/observe", "internal/act", "internal/record", "internal/tell", "internal/atomicfile", "internal/config", "internal/decide", "internal/fleet",
+	"internal/observe", "internal/act", "internal/record", "internal/tell", "internal/atomicfile", "internal/kubeapi", "internal/config", "internal/decide", "internal/fleet",
 }
 
 // vendors: each library has the one package, or folder, that may import it.
@@ -31,6 +31,9 @@ var vendors = map[string]string{
 	"github.com/coreos/go-oidc":           "internal/show/web/access",
 	"golang.org/x/oauth2":                 "internal/show/web/access",
 	"github.com/klauspost/compress":       "registry/coding",
+	"github.com/coreos/go-systemd":        "internal/act/systemd",
+	"github.com/godbus/dbus":              "internal/act/systemd",
+	"k8s.io":                              "internal/kubeapi",
 }
 
 // impure is what nothing under decide or fleet may import: there, everything is an argument.

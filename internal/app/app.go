@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"tidemark/internal/app/elsewhere"
 	"tidemark/internal/app/watch"
 	"tidemark/internal/config"
 	"tidemark/internal/control"
@@ -63,6 +65,8 @@ type App struct {
 
 	sessions  *access.Sessions // of the dashboard
 	replaying chan struct{}    // holds the one that replays the journal
+	months    months
+	elsewhere *elsewhere.Elsewhere // other daemons; nil: none are configured
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -113,7 +117,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		}
 	}()
 	dir := a.cfg.StateDir
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(reportsDir(a.cfg), 0o750); err != nil {
 		return fmt.Errorf("make the state folder: %w (set state_dir to a folder that this user may write)", err)
 	}
 	if a.lock, err = lock(ctx, filepath.Join(dir, "leader.lock")); err != nil {
@@ -155,6 +159,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if a.pages, err = a.openPages(a.cfg.Listen); err != nil {
 		return err
 	}
+	a.follow(a.cfg)
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.wg.Go(func() { a.maintain(ctx) })
 	a.wg.Go(func() { a.log(ctx) })
@@ -268,12 +273,14 @@ func (a *App) close() {
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
 	}
+	a.elsewhere.Close()
 	a.monthly.end()
 	a.telling.end()
 	for _, p := range a.parts {
 		p.close(a.opts.Log)
 	}
 	closeAdapter(&a.shared.logs, a.opts.Log)
+	closeAdapter(&a.shared.clusters, a.opts.Log)
 	if a.journal != nil {
 		if err := a.journal.Close(); err != nil {
 			a.opts.Log("close the journal: " + err.Error())
@@ -333,8 +340,12 @@ func (a *App) Reload(ctx context.Context) error {
 		a.opts.Log("the month's report: " + err.Error())
 	}
 	a.mu.Lock()
+	was := a.cfg
 	a.cfg, a.monthly = cfg, fresh
 	a.mu.Unlock()
+	if !slices.Equal(was.Daemons, cfg.Daemons) {
+		a.follow(cfg)
+	}
 	a.prune(cfg)
 	if pushes != a.pushes {
 		a.pushes.close()

@@ -78,6 +78,7 @@ func (a *App) Explain(ctx context.Context, name string, at time.Time) (*web.Expl
 	if e.Readings, err = a.journal.ReadingsAt(ctx, name, e.At); err != nil {
 		return nil, err
 	}
+	e.Readings = slices.DeleteFunc(e.Readings, func(s record.Sample) bool { return record.Reckoned(s.Signal) })
 	e.Units = a.units(name, e.Readings)
 	e.Changes, err = a.journal.Events(ctx, record.EventQuery{Fleet: name, Until: e.At, Limit: 5,
 		Kinds: []fleet.Kind{fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventOrder, fleet.EventSizeChanged}})

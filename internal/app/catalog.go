@@ -4,10 +4,12 @@ import (
 	"tidemark/internal/act/command"
 	"tidemark/internal/act/docker"
 	"tidemark/internal/act/haproxy"
+	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
 	"tidemark/internal/act/proxy"
+	"tidemark/internal/act/systemd"
 	"tidemark/internal/config"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/observe/cgroup"
@@ -15,6 +17,7 @@ import (
 	"tidemark/internal/observe/disk"
 	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/httpjson"
+	kubernetespods "tidemark/internal/observe/kubernetes"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/postgres"
@@ -36,6 +39,7 @@ func Catalog() config.Catalog {
 
 			"cgroup":       func() config.SignalBody { c := cgroup.DefaultConfig(); return &c },
 			"disk":         func() config.SignalBody { c := disk.DefaultConfig(); return &c },
+			"kubernetes":   func() config.SignalBody { c := kubernetespods.DefaultConfig(); return &c },
 			"listen_queue": func() config.SignalBody { c := listenqueue.DefaultConfig(); return &c },
 			"pgbouncer":    func() config.SignalBody { c := pgbouncer.DefaultConfig(); return &c },
 			"postgres":     func() config.SignalBody { c := postgres.DefaultConfig(); return &c },
@@ -45,10 +49,12 @@ func Catalog() config.Catalog {
 			"expression":   func() config.SignalBody { c := derived.DefaultConfig(); return &c },
 		},
 		Targets: map[string]func() config.Body{
-			"process": func() config.Body { c := process.DefaultConfig(); return &c },
-			"prefork": func() config.Body { c := prefork.DefaultConfig(); return &c },
-			"command": func() config.Body { c := command.DefaultConfig(); return &c },
-			"docker":  func() config.Body { c := docker.DefaultConfig(); return &c },
+			"process":    func() config.Body { c := process.DefaultConfig(); return &c },
+			"prefork":    func() config.Body { c := prefork.DefaultConfig(); return &c },
+			"command":    func() config.Body { c := command.DefaultConfig(); return &c },
+			"docker":     func() config.Body { c := docker.DefaultConfig(); return &c },
+			"systemd":    func() config.Body { c := systemd.DefaultConfig(); return &c },
+			"kubernetes": func() config.Body { c := kubernetes.DefaultConfig(); return &c },
 		},
 		Balancers: map[string]func() config.Body{
 			"proxy":   func() config.Body { c := proxy.DefaultConfig(); return &c },

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -51,10 +50,7 @@ func (a *App) startMonthly(cfg *config.Config) (*monthly, error) {
 	if !cfg.Report.Scheduled {
 		return nil, nil
 	}
-	m := &monthly{app: a, cfg: cfg, dir: filepath.Join(cfg.StateDir, "reports")}
-	if err := os.MkdirAll(m.dir, 0o750); err != nil {
-		return nil, fmt.Errorf("make the folder of reports: %w", err)
-	}
+	m := &monthly{app: a, cfg: cfg, dir: reportsDir(cfg)}
 	to, err := readers(cfg)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tidemark/internal/act/proxy"
+	"tidemark/internal/app/elsewhere"
 	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/decide/alert"
@@ -114,7 +116,7 @@ func (a *App) openDoor(cfg config.Listen, inside *room) (*door, error) {
 		serve = func(l net.Listener) error { return d.server.ServeTLS(l, "", "") }
 	}
 	a.wg.Go(func() {
-		if err := serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(web.Limit(d.listener, web.MostConnections)); !errors.Is(err, http.ErrServerClosed) {
 			a.opts.Log("the dashboard: " + err.Error())
 		}
 	})
@@ -173,6 +175,27 @@ func (s *pageServer) leave(stays *pageServer) {
 	}
 }
 
+// follow begins to ask the other daemons of a configuration, and no more those of the one before.
+func (a *App) follow(cfg *config.Config) {
+	var fresh *elsewhere.Elsewhere
+	if len(cfg.Daemons) > 0 && cfg.Listen.Address != "" {
+		fresh = elsewhere.Start(cfg.Daemons, elsewhere.OverHTTP)
+	}
+	a.mu.Lock()
+	before := a.elsewhere
+	a.elsewhere = fresh
+	a.mu.Unlock()
+	before.Close()
+}
+
+// Daemons are the other daemons of the configuration, as each was last heard.
+func (a *App) Daemons() []web.Daemon {
+	a.mu.Lock()
+	e := a.elsewhere
+	a.mu.Unlock()
+	return e.Daemons()
+}
+
 // Decisions asks the journal.
 func (a *App) Decisions(ctx context.Context, name string, before time.Time, limit int) ([]fleet.Decision, error) {
 	list, err := a.journal.Decisions(ctx, name, time.Time{}, before, limit)
@@ -208,15 +231,36 @@ func (a *App) Policies(name string) (*web.Policies, error) {
 	return p, nil
 }
 
-// Usage reads what the workers that are processes of this machine take.
-func (a *App) Usage(st *control.Status) map[string]web.Usage {
-	out := map[string]web.Usage{}
-	for _, w := range st.Workers {
+// Workers reads what the workers take: those that are processes of this machine, and those behind the built-in proxy.
+func (a *App) Workers(ctx context.Context, st *control.Status) []web.Worker {
+	out := make([]web.Worker, len(st.Workers))
+	at := map[string]int{}
+	for i, w := range st.Workers {
+		out[i].Worker, at[w.ID] = w, i
 		if w.PID == 0 {
 			continue
 		}
 		if p, err := procfs.ReadProcess(w.PID); err == nil { // one that has ended takes nothing
-			out[w.ID] = web.Usage{CPU: fleet.Duration(p.CPU), Memory: p.Memory}
+			cpu, memory := fleet.Duration(p.CPU), p.Memory
+			out[i].CPU, out[i].Memory = &cpu, &memory
+		}
+	}
+	a.mu.Lock()
+	cfg := a.cfg
+	a.mu.Unlock()
+	if f := fleetAt(cfg, st.Fleet); f < 0 || cfg.Fleets[f].Balancer.Kind != "proxy" {
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	stats, err := proxy.NewClient(proxySocket(cfg, st.Fleet)).Stats(ctx)
+	if err != nil {
+		return out // nothing is known of it; whether the proxy runs is said elsewhere
+	}
+	for i := range stats.Workers {
+		w := &stats.Workers[i]
+		if n, ok := at[w.ID]; ok {
+			out[n].Requests, out[n].InFlight = &w.Requests, &w.InFlight
 		}
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tidemark/internal/control"
 	"tidemark/test/servers"
@@ -99,7 +100,7 @@ func TestPages(t *testing.T) {
 	loads := regexp.MustCompile(`(?:src|href|action)="([^"]*)"`)
 	for _, path := range []string{
 		"/", "/fleets/f", "/fleets/f?zoom=1y", "/fleets/f/policies", "/fleets/f/what-if", "/fleets/f/what-if?set:" + url.QueryEscape(attack) + "=1", "/fleets/f/decisions", "/fleets/f/order?" + order.Encode(), "/fleets/f/order?kind=scale&size=many",
-		"/events", "/events?fleet=f&kind=operator", "/alerts", "/alerts/acknowledge?key=" + url.QueryEscape(attack),
+		"/fleets/f/costs", "/reports", "/events", "/events?fleet=f&kind=operator", "/alerts", "/alerts/acknowledge?key=" + url.QueryEscape(attack),
 	} {
 		a := ask(t, http.MethodGet, base+path, nil, "Authorization", operator)
 		if a.code != http.StatusOK && !strings.HasPrefix(path, "/alerts/acknowledge") {
@@ -191,7 +192,10 @@ func TestDescription(t *testing.T) {
 		if _, ok := methods["get"]; !ok || strings.HasSuffix(path, "/stream") {
 			continue
 		}
-		address := base + strings.ReplaceAll(path, "{fleet}", "f")
+		if strings.HasSuffix(path, "/{name}") {
+			continue // none is kept
+		}
+		address := base + strings.NewReplacer("{fleet}", "f", "{month}", time.Now().UTC().Format("2006-01")).Replace(path)
 		if strings.HasSuffix(path, "/series") {
 			address += "?signal=tidemark.workers"
 		}

@@ -10,10 +10,12 @@ import (
 	"tidemark/internal/act/command"
 	"tidemark/internal/act/docker"
 	"tidemark/internal/act/haproxy"
+	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/act/nginx"
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
 	"tidemark/internal/act/proxy"
+	"tidemark/internal/act/systemd"
 	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/decide/policy"
@@ -23,6 +25,7 @@ import (
 	"tidemark/internal/observe/disk"
 	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/httpjson"
+	kubernetespods "tidemark/internal/observe/kubernetes"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/postgres"
@@ -195,6 +198,10 @@ func (a *App) target(ctx context.Context, cfg *config.Config, f *config.Fleet) (
 		return command.New(*c)
 	case *docker.Config:
 		return docker.New(*c, docker.Options{Fleet: f.Name, Instance: cfg.Instance.Name})
+	case *systemd.Config:
+		return systemd.New(*c)
+	case *kubernetes.Config:
+		return kubernetes.New(*c, &a.shared.clusters)
 	}
 	return nil, errors.New("unknown kind " + f.Target.Kind)
 }
@@ -229,6 +236,8 @@ func (a *App) source(cfg *config.Config, f *config.Fleet, s *config.Signal, sig 
 		return cgroup.New(*c), nil
 	case *disk.Config:
 		return disk.New(*c), nil
+	case *kubernetespods.Config:
+		return a.shared.kubernetes().Source(*c)
 	case *listenqueue.Config:
 		return listenqueue.New(*c, &a.shared.sockets), nil
 	case *pgbouncer.Config:

@@ -1,9 +1,11 @@
 package app
 
 import (
+	"tidemark/internal/kubeapi"
 	"tidemark/internal/observe/accesslog"
 	haproxystats "tidemark/internal/observe/haproxy"
 	"tidemark/internal/observe/httpjson"
+	"tidemark/internal/observe/kubernetes"
 	"tidemark/internal/observe/listenqueue"
 	"tidemark/internal/observe/pgbouncer"
 	"tidemark/internal/observe/postgres"
@@ -23,6 +25,8 @@ type shared struct {
 	pages     httpjson.Pages
 	sockets   listenqueue.Tables
 	pushed    push.Board
+	clusters  kubeapi.Clients
+	pods      kubernetes.Pods
 }
 
 func (s *shared) proxy(socket string) *proxystats.Client {
@@ -44,4 +48,9 @@ func (s *shared) haproxy(socket, backend string) *haproxystats.Client {
 		s.haproxies[key] = haproxystats.NewClient(socket, backend)
 	}
 	return s.haproxies[key]
+}
+
+func (s *shared) kubernetes() *kubernetes.Pods {
+	s.pods.Clients = &s.clusters
+	return &s.pods
 }

@@ -20,6 +20,7 @@ import (
 
 	"tidemark/internal/control"
 	"tidemark/internal/prove/external"
+	"tidemark/internal/prove/netem"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/rehearsal"
 	"tidemark/internal/prove/scenario"
@@ -39,6 +40,7 @@ type loadtest struct {
 	seed           uint64
 	out            string
 	caFile         string
+	netem          string
 	environment    string
 	digest         string
 	zone           string
@@ -65,6 +67,7 @@ Exit codes: 0 passed; 1 failed; 2 undecided: play it longer or more often; 3 inv
   tidemark loadtest peak-farmer-registration-drive --target http://127.0.0.1:8400 -c tidemark.yaml --out rehearsal
   tidemark loadtest concurrent-mobile-sync --target http://127.0.0.1:8400 --compress 60
   tidemark loadtest peak-farmer-registration-drive --target http://127.0.0.1:8400 --runs 5 --compare last-year --html report.html --junit report.xml
+  sudo tidemark loadtest concurrent-mobile-sync --target http://192.0.2.10:8069 --netem eth0
   tidemark loadtest --jtl results.jtl --html report.html
   tidemark loadtest --show baseline > mine.yaml
   tidemark loadtest ./mine.yaml --target https://staging.moa.example --dry-run`,
@@ -107,6 +110,7 @@ Exit codes: 0 passed; 1 failed; 2 undecided: play it longer or more often; 3 inv
 	f.StringVar(&o.html, "html", "", "write a report that stands alone to this `file`")
 	f.StringVar(&o.junit, "junit", "", "write the verdict as JUnit XML to this `file`")
 	o.measuredBy.flags(f)
+	f.StringVar(&o.netem, "netem", "", "have the kernel delay and lose packets on this network `interface` as the scenario's network does; needs root and tc")
 	f.StringVar(&o.caFile, "ca-file", "", "certificates (PEM) to trust beside the system's")
 	return cmd
 }
@@ -208,7 +212,12 @@ func (c *command) rehearse(ctx context.Context, name string, o *loadtest) (p reh
 	if o.target == "" {
 		return p, errors.New("say what is to be loaded: --target http://127.0.0.1:8069")
 	}
-	p = rehearsal.Plan{Seed: o.seed, Version: Version(), Note: func(s string) { fmt.Fprintln(c.err, "tidemark: "+s) }}
+	for _, device := range netem.Left() {
+		if device != o.netem { // there it is removed
+			fmt.Fprintf(c.err, "tidemark: %s may still be slow: an earlier load test ended without removing its netem: tc qdisc del dev %s root\n", device, device)
+		}
+	}
+	p = rehearsal.Plan{Seed: o.seed, Version: Version(), Netem: o.netem, Note: func(s string) { fmt.Fprintln(c.err, "tidemark: "+s) }}
 	if p.Scenario, err = scenario.Open(name, o.options); err != nil {
 		return p, err
 	}

@@ -27,6 +27,7 @@ type Config struct {
 	Notify      []Adapter   // the channels, in order
 	Alerts      alert.Rules // when somebody is told
 	Report      Report      // of the month
+	Daemons     []Daemon    // others, in the overview
 	Fleets      []Fleet
 
 	text   *text // for Written

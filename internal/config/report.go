@@ -12,6 +12,9 @@ import (
 	"tidemark/internal/fleet"
 )
 
+// ReportsFolder is where reports are kept, in the state folder.
+const ReportsFolder = "reports"
+
 // Report is the month's report: what it judges, and, where it is written in the file, when it is made by itself and who gets it.
 type Report struct {
 	Day    int           `yaml:"day"` // of the month on which the one before is reported

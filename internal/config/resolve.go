@@ -38,10 +38,12 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.listen(dir, s.StateDir, &s.Listen)
 	d.push(dir, &s.Push)
 	d.alerts(s)
+	d.daemons(dir, s)
 
 	cfg := &Config{
 		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket, Listen: s.Listen, text: d.text,
-		Tick: s.Tick, Journal: s.Journal, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, spec: s, places: d.places, given: d.given,
+		Tick: s.Tick, Journal: s.Journal, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, Daemons: s.Daemons,
+		spec: s, places: d.places, given: d.given,
 	}
 	if len(s.Fleets) == 0 && d.ok("fleets") {
 		d.fail("fleets", "names no fleet", "write an entry for each fleet, or there is nothing to do")

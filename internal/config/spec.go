@@ -21,6 +21,7 @@ type spec struct {
 	Notify      notifySpecs   `yaml:"notify"`
 	Alerts      alert.Rules   `yaml:"alerts"`
 	Report      Report        `yaml:"report"`
+	Daemons     []Daemon      `yaml:"daemons"`
 	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
 }
 

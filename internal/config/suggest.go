@@ -78,7 +78,7 @@ func oneOf(what, s string, names []string) (index int, err error) {
 }
 
 // laterKinds are the adapters that the design has and this version has not: nothing is accepted and ignored.
-var laterKinds = []string{"systemd", "docker", "kubernetes"}
+var laterKinds = []string{"systemd", "docker"}
 
 // homes lists the settings under which a field of that name stands.
 func homes(name string) []string {

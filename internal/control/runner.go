@@ -246,6 +246,18 @@ func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Ev
 			t.Readings = append(t.Readings, record.Sample{Signal: record.PolicySignal(pol.ID), Reading: fleet.Reading{Value: float64(size), Time: in.Now, Quality: fleet.Fresh}})
 		}
 	})
+	for at, o := range r.foresee {
+		pol, b := &r.parts.Policy.Policies[o.policy], &r.state.Forecasts[at].Band
+		if !b.Known || pol.Mode == fleet.Off {
+			continue
+		}
+		for _, s := range []struct {
+			bound string
+			value float64
+		}{{"low", b.Low}, {"median", b.Median}, {"high", b.High}} {
+			t.Readings = append(t.Readings, record.Sample{Signal: record.ForecastSignal(pol.ID, s.bound), Reading: fleet.Reading{Value: s.value, Time: in.Now, Quality: fleet.Fresh}})
+		}
+	}
 	if !r.decision.SameAs(&r.stored) {
 		d := cloneDecision(&r.decision)
 		t.Decision = &d

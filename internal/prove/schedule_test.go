@@ -103,19 +103,3 @@ func TestScheduleStops(t *testing.T) {
 		}
 	})
 }
-
-func TestLimits(t *testing.T) {
-	for _, c := range []struct {
-		effort Effort
-		want   []Limit
-	}{
-		{Effort{Requests: 1000, LagP99: 0.0099, Took: time.Second, CPU: 1700 * time.Millisecond, Cores: 2}, nil},
-		{Effort{Requests: 1000, LagP99: 0.0101, Took: time.Second, CPU: time.Second, Cores: 2}, []Limit{Lagging}},
-		{Effort{Took: time.Second, CPU: 1900 * time.Millisecond, Cores: 2}, []Limit{Starving}},
-		{Effort{Took: time.Second, CPU: 950 * time.Millisecond, Cores: 1, Dropped: 1}, []Limit{Dropping, Starving}},
-	} {
-		if got := c.effort.Limits(); !slices.Equal(got, c.want) {
-			t.Errorf("%+v: %v, want %v", c.effort, got, c.want)
-		}
-	}
-}

@@ -5,6 +5,7 @@ package record
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"tidemark/internal/fleet"
@@ -62,6 +63,15 @@ const SizeSignal = "tidemark.workers"
 // PolicySignal is the name under which the size that one policy alone would have led to is kept as a series, for policies that
 // ask for a size of their own.
 func PolicySignal(id string) string { return "policy:" + id }
+
+// ForecastSignal is the name under which a policy's forecast is kept as a series: at each tick, what it expects a lead time later. bound
+// is low, median or high.
+func ForecastSignal(id, bound string) string { return "forecast:" + id + ":" + bound }
+
+// Reckoned reports whether a series is none of the readings: the size, or what a policy reckons.
+func Reckoned(signal string) bool {
+	return signal == SizeSignal || strings.HasPrefix(signal, "policy:") || strings.HasPrefix(signal, "forecast:")
+}
 
 // Retention bounds what is kept. Zero fields take the default.
 type Retention struct {

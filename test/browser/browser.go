@@ -402,9 +402,22 @@ func (p *Page) Overflow() (pixels int) {
 }
 
 // Screenshot takes a picture of the whole page, in PNG.
-func (p *Page) Screenshot() []byte {
+func (p *Page) Screenshot() []byte { return p.picture(true) }
+
+// Viewport takes a picture of what is seen in the window, in PNG.
+func (p *Page) Viewport() []byte { return p.picture(false) }
+
+func (p *Page) picture(whole bool) []byte {
 	p.b.t.Helper()
+	params := object{"format": "png", "captureBeyondViewport": whole}
+	if whole {
+		var page struct {
+			Size struct{ Width, Height float64 } `json:"cssContentSize"`
+		}
+		p.must("Page.getLayoutMetrics", nil, &page)
+		params["clip"] = object{"x": 0, "y": 0, "width": page.Size.Width, "height": page.Size.Height, "scale": 1}
+	}
 	var shot struct{ Data []byte }
-	p.must("Page.captureScreenshot", object{"format": "png", "captureBeyondViewport": true}, &shot)
+	p.must("Page.captureScreenshot", params, &shot)
 	return shot.Data
 }

@@ -10,11 +10,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"tidemark/internal/config"
 	"tidemark/internal/fleet"
+	"tidemark/internal/foresee/tune"
 	"tidemark/internal/record"
 )
 
@@ -81,8 +83,26 @@ type Report struct {
 	Risks        []Risk       `json:"risks"`
 	Validation   Validation   `json:"load_validation"`
 	Refine       []Refinement `json:"refinement_due"`
+	// Tuned are the latest outcomes of 'tidemark tune', of those fleets that it was run for within TunedFor before the end.
+	Tuned []tune.Outcome `json:"tuned"`
 
 	Zone *time.Location `json:"-"`
+}
+
+// TunedFor is how long an outcome of 'tidemark tune' is of use: load and software change.
+const TunedFor = 92 * 24 * time.Hour
+
+// tuned reads what 'tidemark tune' last came to. What was made after the month, or long before its end, is of another time.
+func (r *Report) tuned(cfg *config.Config) {
+	for i := range cfg.Fleets {
+		name := cfg.Fleets[i].Name
+		switch o, err := tune.Saved(filepath.Join(cfg.StateDir, config.ReportsFolder), name); {
+		case err != nil: // to run it again mends it
+			r.Refine = append(r.Refine, Refinement{name, "what was recommended last is not known: " + err.Error()})
+		case o != nil && !o.Made.After(r.Until) && r.Until.Sub(o.Made) <= TunedFor:
+			r.Tuned = append(r.Tuned, *o)
+		}
+	}
 }
 
 // Whole reports whether the month was over when the report was made.
@@ -236,7 +256,7 @@ func Make(ctx context.Context, j Journal, cfg *config.Config, name string, now t
 	}
 	r := &Report{
 		Instance: cfg.Instance.Name, Country: cfg.Instance.Country, TimeZone: cfg.Instance.TimeZone, Month: name, From: from, To: to, Made: now, Until: to,
-		Zone: zone, Tags: []TagCost{}, Refine: []Refinement{},
+		Zone: zone, Tags: []TagCost{}, Refine: []Refinement{}, Tuned: []tune.Outcome{},
 	}
 	if now.Before(to) {
 		r.Until = now
@@ -272,6 +292,7 @@ func Make(ctx context.Context, j Journal, cfg *config.Config, name string, now t
 	r.sumMoney()
 	r.Validation = validate(&cfg.Report, r.Until)
 	r.review()
+	r.tuned(cfg)
 	return r, nil
 }
 

@@ -192,6 +192,12 @@ func (c *Client) exchange(ctx context.Context, deadline time.Time, req *Request)
 	return nil
 }
 
+// Open opens the connection before there is something to ask. It does nothing where there is one.
+func (c *Client) Open(ctx context.Context, deadline time.Time) error {
+	_, err := c.open(ctx, deadline)
+	return err
+}
+
 // open sees to it that there is a connection, and reports whether it was used before.
 func (c *Client) open(ctx context.Context, deadline time.Time) (kept bool, err error) {
 	if c.conn != nil {
@@ -216,7 +222,7 @@ func (c *Client) open(ctx context.Context, deadline time.Time) (kept bool, err e
 		}
 		raw = secure
 	}
-	c.conn = raw
+	c.conn, c.since = raw, time.Now()
 	if c.r == nil {
 		c.r = bufio.NewReaderSize(raw, bufSize)
 	} else {

@@ -59,15 +59,18 @@ type Machine struct {
 
 // Generator is how the generator itself fared. With any of Limits, it and not the service was the limit of what the run saw.
 type Generator struct {
-	Requests uint64          `json:"requests"` // sent, and ended
-	Dropped  uint64          `json:"dropped"`  // arrivals that were never sent, because too many were open
-	Late     uint64          `json:"late"`     // sent later than LateAfter after their time
-	LagP99   float64         `json:"lag_p99"`  // seconds from the scheduled start to the send
-	CPU      fleet.Duration  `json:"cpu"`      // its own CPU time
-	Took     fleet.Duration  `json:"took"`
-	Memory   int64           `json:"memory,omitempty"` // bytes resident, at most
-	Limits   []string        `json:"limits,omitempty"`
-	Slots    []GeneratorSlot `json:"slots,omitempty"`
+	Requests uint64 `json:"requests"` // sent, and ended
+	Dropped  uint64 `json:"dropped"`  // arrivals that were never sent, because too many were open
+	Late     uint64 `json:"late"`     // sent later than LateAfter after their time
+	// Seconds from the scheduled start to the send: half of the requests were sent sooner, 99 of 100, all.
+	LagP50 float64         `json:"lag_p50"`
+	LagP99 float64         `json:"lag_p99"`
+	LagMax float64         `json:"lag_max"`
+	CPU    fleet.Duration  `json:"cpu"` // its own CPU time
+	Took   fleet.Duration  `json:"took"`
+	Memory int64           `json:"memory,omitempty"` // bytes resident, at most
+	Limits []string        `json:"limits,omitempty"`
+	Slots  []GeneratorSlot `json:"slots,omitempty"`
 }
 
 // GeneratorSlot is the generator in one slot.

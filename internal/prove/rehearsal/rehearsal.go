@@ -27,6 +27,7 @@ import (
 	"tidemark/internal/prove"
 	"tidemark/internal/prove/http1"
 	"tidemark/internal/prove/journey"
+	"tidemark/internal/prove/netem"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/scenario"
 	"tidemark/internal/prove/shape"
@@ -46,6 +47,7 @@ type Plan struct {
 	Seed     uint64
 	TLS      *tls.Config    // nil: the system's trust
 	Dial     http1.DialFunc // opens connections; nil: TCP
+	Netem    string         // network interface on which the kernel delays and loses packets as the scenario's network does; empty: this process does
 	Daemon   Daemon         // nil: none is asked
 	Version  string         // of this program
 	// Each hears of each request of the crowd that ended, from many goroutines; what it is given is used again. It may be nil.
@@ -100,6 +102,9 @@ func Play(ctx context.Context, p Plan) (*outcome.Run, error) {
 		return nil, err
 	}
 	defer r.close()
+	if err := r.slow(); err != nil {
+		return nil, err
+	}
 	if err := r.dry(ctx); err != nil {
 		r.cut("not started: " + err.Error())
 		r.tidy(ctx)
@@ -109,6 +114,7 @@ func Play(ctx context.Context, p Plan) (*outcome.Run, error) {
 	r.crowded = true
 	r.crowd(ctx)
 	r.crowded = false
+	r.restore()
 	r.settle(ctx)
 	r.tidy(ctx)
 	return r.finish(), nil
@@ -126,6 +132,7 @@ type run struct {
 	visits  map[string]*visitTally
 	single  *http1.Client // of the dry run and the clean-up
 	watched *watch
+	slowed  *netem.Slowed // nil: none is
 
 	requests, failed, late, dropped atomic.Uint64
 	open                            atomic.Int64
@@ -139,6 +146,7 @@ type run struct {
 	created []string
 	workers map[string]bool
 	lag     signal.Histogram
+	lagMax  time.Duration
 	slots   map[int]*outcome.GeneratorSlot
 	recent  [10]signal.Histogram // of the last seconds, by second modulo
 	level   signal.Histogram     // since the level began
@@ -203,11 +211,43 @@ func (r *run) reset() {
 	r.late.Store(0)
 	r.out.Workers = nil
 	r.lag.Reset()
+	r.lagMax = 0
 	r.errs = map[string]int{}
 	r.start = time.Now()
 }
 
-func (r *run) close() { r.single.Close() }
+func (r *run) close() {
+	r.restore()
+	r.single.Close()
+}
+
+// slow has the kernel do what it can do of the scenario's network, where that is asked for.
+func (r *run) slow() error {
+	if r.Netem == "" {
+		return nil
+	}
+	kernel, err := netem.Find()
+	if err != nil {
+		return err
+	}
+	if r.slowed, err = kernel.Slow(r.Netem, r.Scenario.Networks(), r.Note); err != nil {
+		return err
+	}
+	r.note("delay, jitter and loss of its networks were the kernel's, by netem on %s", r.Netem)
+	return nil
+}
+
+// restore gives the interface back.
+func (r *run) restore() {
+	if r.slowed == nil {
+		return
+	}
+	if err := r.slowed.Restore(); err != nil {
+		r.note("%v", err)
+		r.Note(err.Error())
+	}
+	r.slowed = nil
+}
 
 func (r *run) cut(why string) {
 	r.mu.Lock()
@@ -322,6 +362,7 @@ func (r *run) count(name string, q *journey.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lag.Record(lag.Seconds())
+	r.lagMax = max(r.lagMax, lag)
 	second := int(q.End.Sub(r.start)/time.Second) % len(r.recent)
 	r.recent[max(second, 0)].Record(latency)
 	r.level.Record(latency)
@@ -372,6 +413,9 @@ func (r *run) crowd(ctx context.Context) {
 	defer stopBeginning()
 	going, cutAll := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutAll()
+	if err := prove.BePrompt(); err != nil {
+		r.note("%v", err)
+	}
 	r.start = time.Now()
 	r.out.Started = r.start.UTC()
 	before := prove.OwnCPU()
@@ -444,6 +488,7 @@ func (r *run) stream(begin, going context.Context, i int) {
 	program := r.Scenario.Program(l.Journey)
 	visitors := pool{
 		paced: l.Connection == scenario.Kept,
+		most:  r.Scenario.Limits.Connections,
 		hire:  func() (*visitor, error) { return r.visitor(program, l) },
 		visit: func(v *visitor, a arrival) {
 			defer r.open.Add(-1)
@@ -452,31 +497,38 @@ func (r *run) stream(begin, going context.Context, i int) {
 				v.hangUp()
 			}
 		},
+		connect: func(v *visitor) { v.client.Open(going, time.Now().Add(r.Scenario.Timeout)) }, //nolint:errcheck // the first request will say so
 		failed: func(err error) {
 			r.open.Add(-1)
 			r.note("%s: %v", l.Journey, err)
 		},
 	}
 	defer visitors.leave()
-	arrive := func(at time.Duration, more map[string]any) {
+	arrive := func(at time.Duration, rate float64, more map[string]any) {
 		full := r.open.Add(1) > int64(r.Scenario.Limits.Connections)
 		r.began(at, full)
 		if full {
 			r.open.Add(-1)
 			return
 		}
-		visitors.send(arrival{at, more})
+		visitors.send(arrival{at, more}, rate)
 	}
-	for _, a := range r.Scenario.Arrivals(i) {
+	const ahead = time.Second // the reserve is hired for the rate that comes
+	next := 0
+	all := r.Scenario.Arrivals(i)
+	for n, a := range all {
 		if a.At >= r.Scenario.Duration || !sleep(begin, r.start.Add(a.At)) {
 			break
 		}
-		arrive(a.At, map[string]any{"path": a.Path})
+		for next < len(all) && all[next].At < a.At+ahead {
+			next++
+		}
+		arrive(a.At, float64(next-n)/ahead.Seconds(), map[string]any{"path": a.Path})
 	}
 	if rate := r.Scenario.Rate(i); rate != nil {
 		schedule := prove.Schedule{Rate: rate, Arrivals: prove.Arrivals(l.Arrivals), Duration: r.Scenario.Duration, Seed: r.Seed + uint64(i)}
 		err := schedule.Play(begin, r.start, func(at time.Duration, _ *rand.Rand) error {
-			arrive(at, nil)
+			arrive(at, rate(at+ahead), nil)
 			return nil
 		})
 		if err != nil && begin.Err() == nil {
@@ -525,7 +577,12 @@ func (r *run) visitor(p *journey.Program, l *scenario.Load) (*visitor, error) {
 	v := &visitor{}
 	dial := r.Dial
 	if l.Network.Name != "" {
-		v.link = shape.New(l.Network.Profile, r.Seed+uint64(n), shape.DialFunc(r.Dial))
+		network, beneath := l.Network.Profile, shape.DialFunc(r.Dial)
+		if r.slowed != nil {
+			beneath = r.slowed.Dial(network)
+			network.RTT, network.Jitter, network.Loss = 0, 0, 0
+		}
+		v.link = shape.New(network, r.Seed+uint64(n), beneath)
 		dial = v.link.DialContext
 	}
 	v.client = http1.New(r.Target, r.TLS, dial)
@@ -711,7 +768,7 @@ func (r *run) finish() *outcome.Run {
 	g := &o.Generator
 	g.Requests, g.Dropped, g.Late, g.CPU, g.Took = r.requests.Load(), r.dropped.Load(), r.late.Load(), fleet.Duration(r.cpu), fleet.Duration(r.took)
 	if r.lag.Count() > 0 {
-		g.LagP99 = r.lag.Quantile(0.99)
+		g.LagP50, g.LagP99, g.LagMax = r.lag.Quantile(0.5), r.lag.Quantile(0.99), r.lagMax.Seconds()
 	}
 	g.Memory = peakMemory()
 	for _, at := range slices.Sorted(maps.Keys(r.slots)) {

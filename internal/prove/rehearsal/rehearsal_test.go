@@ -507,3 +507,43 @@ func TestOutcomeIsKeptWholeOrNot(t *testing.T) {
 		t.Errorf("%d files", len(left))
 	}
 }
+
+// The kernel is asked to slow the interface before anything is loaded, and to restore it also when the run is interrupted; meanwhile
+// this process delays nothing itself. The tc here only writes down what it was asked.
+func TestNetem(t *testing.T) {
+	dir := t.TempDir()
+	calls := filepath.Join(dir, "calls")
+	if err := os.WriteFile(filepath.Join(dir, "tc"), []byte("#!/bin/sh\nif [ $1 = -batch ]; then cat; else echo \"$@\"; fi >>"+calls+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	ctx, interrupt := context.WithCancel(t.Context())
+	var asked atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if asked.Add(1) == 3 {
+			interrupt()
+		}
+	}))
+	defer srv.Close()
+	p := plan(t, srv.URL, fmt.Sprintf(header, "1m")+"load: [{journey: visit, users: 2, network: 3g, pause: 1ms}]\n")
+	p.Netem = "nowhere0"
+	o, err := Play(ctx, p)
+	if os.Geteuid() != 0 {
+		if o != nil || err == nil || !strings.Contains(err.Error(), "needs root") || asked.Load() > 0 {
+			t.Errorf("without root: %v, %v, %d requests", o, err, asked.Load())
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(calls)
+	const want = "qdisc add dev nowhere0 root handle 7ede: htb\nclass add dev nowhere0 parent 7ede: classid 7ede:1 htb rate 10gbit quantum 200000\n" +
+		"qdisc add dev nowhere0 parent 7ede:1 netem limit 100000 delay 300000us\nqdisc del dev nowhere0 root handle 7ede:\n"
+	if err != nil || string(text) != want {
+		t.Errorf("tc was called\n%swant\n%s%v", text, want, err)
+	}
+	if sum := total(o); o.Cut == "" || sum.Count == 0 || sum.Latency.Quantile(0) > 0.3 || !strings.Contains(strings.Join(o.Notes, "\n"), "by netem on nowhere0") {
+		t.Errorf("cut %q, %d requests, the quickest %.3f s, notes %q", o.Cut, sum.Count, sum.Latency.Quantile(0), o.Notes)
+	}
+}

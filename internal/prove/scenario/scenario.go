@@ -555,6 +555,16 @@ func amount(text string, u unit) (float64, error) {
 	return n, nil
 }
 
+// Networks are those that its loads have, each once.
+func (s *Scenario) Networks() (all []shape.Profile) {
+	for _, l := range s.Load {
+		if p := l.Network.Profile; p.Name != "" && !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // Outcome is the criteria as the verdict reads them.
 func (s *Scenario) Outcome() []outcome.Criterion {
 	var out []outcome.Criterion

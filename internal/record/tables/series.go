@@ -43,7 +43,7 @@ var steps = []struct {
 	from   tier
 }{
 	{0, ticks},
-	{time.Minute, ticks},
+	{time.Second, ticks}, {5 * time.Second, ticks}, {15 * time.Second, ticks}, {time.Minute, ticks},
 	{rollMinutes, minutes}, {15 * time.Minute, minutes}, {30 * time.Minute, minutes},
 	{rollHours, hours}, {3 * time.Hour, hours}, {6 * time.Hour, hours}, {12 * time.Hour, hours}, {day, hours},
 }

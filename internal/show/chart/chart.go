@@ -103,6 +103,8 @@ type Mark struct {
 	X    float64
 	Text string
 	Bad  bool
+	// Faint is for what did not happen, and would have.
+	Faint bool
 }
 
 // most is how many steps a drawn line has: beyond, points are drawn by the smallest and the largest of each step.
@@ -455,8 +457,11 @@ func (d *drawing) columns(i, nth int) {
 func (d *drawing) marks() {
 	for _, m := range d.Marks {
 		kind := "mark"
-		if m.Bad {
+		switch {
+		case m.Bad:
 			kind = "mark bad"
+		case m.Faint:
+			kind = "mark faint"
 		}
 		x := num(d.at(m.X)/10) + "%"
 		d.print(`<svg x="`, x, `" class="`, kind, `"><path d="M0 `, num(above), `V`, num(d.height+above), `"/><path class="head" d="M-4 2H4L0 10Z"/><title>`,

@@ -42,7 +42,7 @@ func TestWellFormed(t *testing.T) {
 		"bars":         {X: Axis{Scale: Named, Names: []string{"a", "b"}}, Series: []Series{{Kind: Bars, Points: []Point{{0, 1}, {1, nan}}}}},
 		"numbers":      {Series: []Series{{Kind: Bars, Points: []Point{{1, 1}, {2, 4}, {3, 2}}}}},
 		"many":         {Series: []Series{series(Line, 1, 2), series(Line, 2, 3), series(Line, 4), series(Line, 5), series(Line, 6), series(Line, 7), series(Line, 8)}},
-		"all together": {Title: "<x>", Series: []Series{series(Line, 1, 2, 3)}, Bands: []Band{{"b<", []Range{{At(start), 0, 1}, {At(start) + 60, 0, 2}, {At(start) + 120, nan, nan}}}}, Spans: []Span{{"s", At(start), At(start) + 60}}, Thresholds: []Threshold{{"t>", 2}}, Marks: []Mark{{At(start), "m&", true}}},
+		"all together": {Title: "<x>", Series: []Series{series(Line, 1, 2, 3)}, Bands: []Band{{"b<", []Range{{At(start), 0, 1}, {At(start) + 60, 0, 2}, {At(start) + 120, nan, nan}}}}, Spans: []Span{{"s", At(start), At(start) + 60}}, Thresholds: []Threshold{{"t>", 2}}, Marks: []Mark{{X: At(start), Text: "m&", Bad: true}}},
 	} {
 		if name != "bars" && name != "numbers" {
 			c.X.Scale = Time

@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/month"
+	"tidemark/internal/foresee/tune"
 	"tidemark/internal/show/chart"
 )
 
@@ -55,6 +56,52 @@ func Month(r *month.Report, config string) Page {
 		{"How these figures are made", w.method()},
 	}
 	return p
+}
+
+// tuned is what 'tidemark tune' last found for a fleet.
+func (w *writer) tuned(o *tune.Outcome) []Block {
+	costs := func(f *tune.Figures) string {
+		return fmt.Sprintf("%.2f times the least that could be, and misses the objective in %.2f %% of the minutes", f.Cost.Mean, f.Violations.Mean)
+	}
+	begin := fmt.Sprintf("'tidemark tune' tried %d policies for %s on %s. ", o.Tried, o.Fleet, o.Made.In(w.Zone).Format("2 January 2006"))
+	if o.Recommended == nil {
+		return []Block{Note{Good, begin + "None was better than the present one, which costs " + costs(o.Present.HoldOut) + "."}}
+	}
+	t := Table{Caption: "Recommended refinements of " + o.Fleet, Columns: []Column{{"Line", true}, {"Setting", false}, {"From", false}, {"To", false}, {"Why", false}}}
+	for _, c := range o.Recommended.Changes {
+		t.Rows = append(t.Rows, Cells(fmt.Sprint(c.Line), c.What, c.From, c.To, c.Reason))
+	}
+	return []Block{
+		Note{Warn, begin + "The present one costs " + costs(o.Present.HoldOut) + "; with these changes it costs " + costs(o.Recommended.HoldOut) + ", on days that the search had not seen."},
+		t, Details{Summary: "The change of " + o.File, Blocks: []Block{Code(o.Diff)}},
+	}
+}
+
+// FleetMonth is what a month says of one of its fleets, the short of it first; none when there is no such fleet.
+func FleetMonth(r *month.Report, name, config string) []Section {
+	i := slices.IndexFunc(r.Fleets, func(f month.Fleet) bool { return f.Name == name })
+	if i < 0 {
+		return nil
+	}
+	one, f := *r, &r.Fleets[i]
+	one.Fleets, one.Availability, one.Money = r.Fleets[i:i+1], f.Availability, f.Money
+	one.Tags = slices.DeleteFunc(slices.Clone(r.Tags), func(t month.TagCost) bool { return !slices.Contains(t.Fleets, name) })
+	one.Refine = slices.DeleteFunc(slices.Clone(r.Refine), func(d month.Refinement) bool { return d.Fleet != name })
+	one.Tuned = slices.DeleteFunc(slices.Clone(r.Tuned), func(o tune.Outcome) bool { return o.Fleet != name })
+	w := writer{Report: &one, config: config}
+	short := w.short()[:1] // the figures
+	if f.Money != nil {
+		short = append(short, Text(w.costSentence(f.Money)))
+	}
+	return []Section{
+		{"In short", short},
+		{"Cost and budget", w.cost()},
+		{"Scaling", w.scaling()},
+		{"Service levels", w.levels()},
+		{"Availability", w.availability()},
+		{"What held changes back", w.blocked()},
+		{"Right-sizing and refinements", w.sizing()},
+	}
 }
 
 // writer puts a month into words.
@@ -610,6 +657,9 @@ func (w *writer) sizing() []Block {
 		}
 	}
 	out := []Block{t, Text(fmt.Sprintf("The requirements' band is %g to %g %% CPU on average, to allow for bursts. A fleet at its minimum cannot be smaller: there smaller workers or machines save, not fewer. 'tidemark plan' reckons machines and reservations; what always runs is the minimum.", month.CPULow, month.CPUHigh))}
+	for i := range w.Tuned {
+		out = append(out, w.tuned(&w.Tuned[i])...)
+	}
 	if len(w.Refine) == 0 {
 		return append(out, Note{Good, "No refinement is due: no service level was missed consistently, and no over-provisioning was found. 'tidemark tune' proposes refinements all the same."})
 	}

@@ -5,7 +5,8 @@ const style = `
 :root{--paper:#fff;--panel:#f5f7f9;--good:#0a7a4b;--warn:#8f5f00}
 @media screen and (prefers-color-scheme:dark){:root{--paper:#14181c;--panel:#1c2228;--good:#4fd08f;--warn:#efc14a}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+:focus-visible{outline:3px solid var(--s1);outline-offset:2px}
+body{margin:0;overflow-wrap:break-word;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:68rem;margin:0 auto;padding:1.5rem 1.25rem 3rem}
 h1{font-size:1.6rem;line-height:1.25;margin:0 0 .3rem}
 h2{font-size:1.15rem;margin:2rem 0 .7rem;padding-top:.8rem;border-top:1px solid var(--rule);break-after:avoid}

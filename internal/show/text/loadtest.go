@@ -57,8 +57,8 @@ func Outcome(w io.Writer, o *outcome.Run) {
 	}
 	t.Flush() //nolint:errcheck // as all of this
 	g := &o.Generator
-	fmt.Fprintf(w, "Generator: %d requests, %d started late, %d dropped, lag p99 %.1f ms, CPU %s of %s.\n",
-		g.Requests, g.Late, g.Dropped, 1000*g.LagP99, time.Duration(g.CPU).Round(time.Millisecond), time.Duration(g.Took).Round(time.Millisecond))
+	fmt.Fprintf(w, "Generator: %d requests, %d started late, %d dropped, lag p50 %.1f, p99 %.1f, at most %.1f ms, CPU %s of %s.\n",
+		g.Requests, g.Late, g.Dropped, 1000*g.LagP50, 1000*g.LagP99, 1000*g.LagMax, time.Duration(g.CPU).Round(time.Millisecond), time.Duration(g.Took).Round(time.Millisecond))
 	if len(g.Limits) > 0 {
 		fmt.Fprintf(w, "INVALID: the generator was the limit, not the service: %s.\n", strings.Join(g.Limits, ", and "))
 	}

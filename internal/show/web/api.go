@@ -14,6 +14,7 @@ import (
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/backtest"
+	"tidemark/internal/foresee/month"
 	"tidemark/internal/record"
 	"tidemark/internal/tell"
 )
@@ -93,10 +94,18 @@ type Backend interface {
 	// WhatIf replays the last of a fleet's journal with other numbers in its policy, by the settings' paths, as they would be written.
 	// Nothing is changed. A Problem says which number cannot stand there; the settings come beside it.
 	WhatIf(ctx context.Context, name string, days int, numbers map[string]string) (*WhatIf, error)
+	// Daemons are the other daemons of the configuration, as each was last heard.
+	Daemons() []Daemon
+	// Month reckons a month, such as 2027-03, as it stands; an empty name is the present one. A Problem says that there is none.
+	Month(ctx context.Context, name string) (*month.Report, error)
+	// Reports lists the months that can be reckoned and the reports that are kept.
+	Reports(ctx context.Context) (*Reports, error)
+	// Kept is the page of a report that is kept. A Problem says that there is none.
+	Kept(name string) ([]byte, error)
 	// Healthy says why the loop is not: a fleet has not ticked for long, or the journal cannot be written.
 	Healthy() error
-	// Usage is what each worker of a fleet takes, by the worker's ID, where that is known.
-	Usage(st *control.Status) map[string]Usage
+	// Workers are those of a fleet's last tick, with what they take now.
+	Workers(ctx context.Context, st *control.Status) []Worker
 }
 
 // ErrNoAlert: nothing of that key is raised.
@@ -139,6 +148,32 @@ type Setting struct {
 	Tried   string `json:"tried,omitempty"` // in its place; empty: as written
 }
 
+// Daemon is another daemon, as it was last heard. While it is away what it said last is of the past.
+type Daemon struct {
+	Name     string    `json:"name"` // of its instance; before it was heard, its address
+	URL      string    `json:"url"`
+	Asked    time.Time `json:"asked"`
+	Heard    time.Time `json:"heard,omitzero"`      // zero: never since this daemon was started
+	Away     time.Time `json:"away_since,omitzero"` // zero: it answers
+	Err      string    `json:"error,omitempty"`     // why it does not
+	Overview *Overview `json:"overview"`            // null: it was never heard
+}
+
+// Reports are the months that can be reckoned, and the pages that are kept in a folder: of months, load tests, simulations.
+type Reports struct {
+	Folder string   `json:"folder"`
+	Months []string `json:"months"` // newest first
+	Kept   []Kept   `json:"kept"`   // likewise
+}
+
+// Kept is a report that is kept.
+type Kept struct {
+	Name  string    `json:"name"` // of the file
+	Title string    `json:"title"`
+	Made  time.Time `json:"made"`
+	Bytes int64     `json:"bytes"`
+}
+
 // Budget is what a worker costs, and what a month may.
 type Budget struct {
 	WorkerHour float64 `json:"worker_hour,omitempty"`
@@ -146,10 +181,18 @@ type Budget struct {
 	Currency   string  `json:"currency"`
 }
 
-// Usage is what one worker takes.
+// Usage is what one worker takes and does; null is not known.
 type Usage struct {
-	CPU    fleet.Duration `json:"cpu"`    // time since it was started
-	Memory int64          `json:"memory"` // bytes resident
+	CPU      *fleet.Duration `json:"cpu"`       // time since it was started
+	Memory   *int64          `json:"memory"`    // bytes resident
+	Requests *uint64         `json:"requests"`  // given to it by the built-in proxy
+	InFlight *int            `json:"in_flight"` // of them, not answered yet
+}
+
+// Worker is a worker, and what it takes.
+type Worker struct {
+	fleet.Worker
+	Usage
 }
 
 // OrderRequest is an operator's word as it is sent. For is how long a hold or a size lasts; nil means until released.

@@ -113,3 +113,47 @@ func TestPolicy(t *testing.T) {
 		}
 	}
 }
+
+// One connection too many is closed at once, and another may come when one has ended.
+func TestConnectionsAreBounded(t *testing.T) {
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Limit(raw, 2)
+	accepted := make(chan net.Conn, 3)
+	go func() {
+		defer close(accepted)
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			accepted <- c
+		}
+	}()
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", raw.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	dial()
+	first := <-accepted
+	dial()
+	<-accepted
+	if n, err := dial().Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("the third: %d bytes, %v", n, err)
+	}
+	if err := errors.Join(first.Close(), first.Close()); err == nil {
+		t.Error("closed twice without a word")
+	}
+	dial()
+	if <-accepted == nil {
+		t.Error("nobody may come when one has left")
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range accepted {
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/decide/engine"
 	"tidemark/internal/fleet"
+	"tidemark/internal/foresee/month"
 	"tidemark/internal/record"
 	"tidemark/internal/tell"
 )
@@ -103,7 +104,7 @@ var params = map[string]struct{ does, example string }{
 	"after":  {"events with a higher id, oldest first: for following", "41"},
 	"before": {"the cursor of the next page, as the header Link (rel=\"next\") has it", "41"},
 	"limit":  {"at most so many, 1 to 10000; 100 when left out", "100"},
-	"signal": {"the signal; tidemark.workers is the size, policy:ID what one policy alone would have led to", "cpu"},
+	"signal": {"the signal; tidemark.workers is the size, policy:ID what one policy alone would have led to, forecast:ID:low, median and high what it expected of the moment a lead time later", "cpu"},
 	"days":   {"how far back, 1 to 30; 7 when left out", "7"},
 	"set":    {"another number, as PATH=VALUE, with a path of the answer's settings; may be given several times", "fleets.0.policies.0.rules.0.threshold=80%"},
 	"points": {"at most so many points, 1 to 5000; 1000 when left out", "1000"},
@@ -125,9 +126,14 @@ func init() {
 		{get, "/api/v1/fleets/{fleet}/explanation", Viewer, "Why the size is, or was, what it is.", []string{"at"}, nil, Explanation{}, "", asks((*API).explanation)},
 		{get, "/api/v1/fleets/{fleet}/decisions", Viewer, "Decisions with the whole chain of their reasons, newest first. One is kept only where it says something else than the one before it.", []string{"before", "limit"}, nil, []fleet.Decision{}, "", asks((*API).decisions)},
 		{get, "/api/v1/fleets/{fleet}/series", Viewer, "One signal's history, in the finest step that is kept and gives at most so many points.", []string{"signal", "since", "until", "points"}, nil, []Point{}, "", asks((*API).series)},
+		{get, "/api/v1/fleets/{fleet}/workers", Viewer, "The workers, with what each takes now.", nil, nil, []Worker{}, "", asks((*API).workers)},
 		{get, "/api/v1/fleets/{fleet}/policies", Viewer, "What is written about the fleet, beside what is in force.", nil, nil, Policies{}, "", asks((*API).policies)},
 		{get, "/api/v1/fleets/{fleet}/what-if", Viewer, "What the policy would have decided with other numbers, by the readings that the journal has of the last days. Nothing is changed.", []string{"days", "set"}, nil, WhatIf{}, "", asks((*API).whatIf)},
 		{post, "/api/v1/fleets/{fleet}/orders", Operator, "An operator's word: hold, scale, release, mode or mode_as_configured. It is recorded with who gave it and why.", nil, OrderRequest{}, control.Status{}, "", asks((*API).order)},
+		{get, "/api/v1/daemons", Viewer, "The other daemons of the configuration, as each was last heard. While one is away, what it said last is of the past.", nil, nil, []Daemon{}, "", asks((*API).daemons)},
+		{get, "/api/v1/reports", Viewer, "The months that can be reckoned, and the reports that are kept.", nil, nil, Reports{}, "", asks((*API).reports)},
+		{get, "/api/v1/reports/months/{month}", Viewer, "A month, such as 2027-03, as the journal has it: availability, service levels, scaling, cost.", nil, nil, month.Report{}, "", asks((*API).month)},
+		{get, "/api/v1/reports/kept/{name}", Viewer, "A report that is kept, as a page that stands alone.", nil, nil, nil, "text/html; charset=utf-8", (*API).kept},
 		{get, "/api/v1/openapi.json", Viewer, "This description.", nil, nil, nil, "application/json", (*API).describe},
 		{get, "/metrics", Viewer, "Figures for Prometheus.", nil, nil, nil, metricsKind, (*API).metrics},
 		{get, "/healthz", Anybody, "200 while the daemon answers.", nil, nil, nil, "text/plain; charset=utf-8", func(_ *API, w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }},
@@ -135,6 +141,32 @@ func init() {
 		{get, "/status.json", Anybody, "What the public may know: normal, slow, degraded or unknown. Any page may read it.", nil, nil, Public{}, "", (*API).publicStatus},
 		{get, "/banner", Anybody, "The same as a line of HTML, to be framed by any page; empty while all is normal.", nil, nil, nil, "text/html; charset=utf-8", (*API).banner},
 	}
+}
+
+func (a *API) daemons(http.ResponseWriter, *http.Request) (any, error) { return a.b.Daemons(), nil }
+func (a *API) reports(_ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.b.Reports(r.Context())
+}
+func (a *API) month(_ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.b.Month(r.Context(), r.PathValue("month"))
+}
+
+func (a *API) kept(w http.ResponseWriter, r *http.Request) {
+	text, err := a.b.Kept(r.PathValue("name"))
+	if err != nil {
+		Answer(w, r, nil, err)
+		return
+	}
+	StandAlone(w)
+	_, _ = w.Write(text) // the client may be gone
+}
+
+// StandAlone makes of an answer a page that has its style in itself, and can do nothing: whoever wrote it.
+func StandAlone(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox")
+	h.Set("Cache-Control", "no-store")
 }
 
 func (a *API) status(http.ResponseWriter, *http.Request) (any, error) { return a.b.Overview(), nil }
@@ -201,6 +233,14 @@ func (a *API) fleet(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return all[i], nil
 	}
 	return nil, control.ErrNoFleet
+}
+
+func (a *API) workers(w http.ResponseWriter, r *http.Request) (any, error) {
+	st, err := a.fleet(w, r)
+	if err != nil {
+		return nil, err
+	}
+	return a.b.Workers(r.Context(), st.(*control.Status)), nil
 }
 
 func (a *API) explanation(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,6 +254,78 @@ func TestThrottle(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whoever keeps an account waiting from addresses never seen keeps nobody out who signs in by a browser that was signed in before,
+// wherever it is now, or on the machine itself; and what shows such a browser's cookie has no more tries than another.
+func TestThrottleLetsInWhoIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(t, false, account("mele", "operator", secret), account("sione", "viewer", secret))
+		w := httptest.NewRecorder()
+		if err := d.gate.SignIn(w, from("192.0.2.1"), "mele", secret); err != nil {
+			t.Fatal(err)
+		}
+		browser := w.Result().Cookies()[1]
+		if browser.Value == "" || browser.MaxAge < 86400 || !browser.HttpOnly || !browser.Secure || d.role(browser) != web.Anybody {
+			t.Fatalf("the browser is known by %v, which lets in %s", browser, d.role(browser))
+		}
+		attack := func(name string) {
+			for i := range 200 {
+				d.signIn(from(fmt.Sprintf("198.51.100.%d", i)), name, "guess")
+			}
+		}
+		attack("mele")
+		attack("sione")
+		for _, c := range []struct {
+			what string
+			r    *http.Request
+			name string
+			want int
+		}{
+			{"from elsewhere, by no browser that is known", from("203.0.113.5"), "mele", http.StatusTooManyRequests},
+			{"by another's browser", from("203.0.113.6", browser), "sione", http.StatusTooManyRequests},
+			{"from elsewhere, by the browser that is known", from("203.0.113.7", browser), "mele", http.StatusOK},
+			{"where the attack comes from, by the browser that is known", from("198.51.100.7", browser), "mele", http.StatusOK},
+			{"on the machine itself", from("127.0.0.1"), "sione", http.StatusOK},
+		} {
+			if code, _ := d.signIn(c.r, c.name, secret); code != c.want {
+				t.Errorf("%s: %d, want %d", c.what, code, c.want)
+			}
+		}
+		looked := 0
+		for i := range 100 {
+			if code, _ := d.signIn(from(fmt.Sprintf("203.0.113.%d", i), browser), "mele", "guess"); code == http.StatusUnauthorized {
+				looked++
+			}
+		}
+		if looked != freeTries {
+			t.Errorf("%d guesses with a stolen cookie were looked at, want %d", looked, freeTries)
+		}
+		d.start(false)
+		attack("mele")
+		if code, _ := d.signIn(from("203.0.113.8", browser), "mele", secret); code != http.StatusOK {
+			t.Errorf("after a restart the browser is not known any more: %d", code)
+		}
+	})
+}
+
+// Two who edit the accounts at the same moment both have what they wanted.
+func TestEditsDoNotUndoEachOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users")
+	const editors = 20
+	var wg sync.WaitGroup
+	for i := range editors {
+		wg.Go(func() {
+			if err := Edit(path, func(a *Accounts) error { _, err := a.AddToken(fmt.Sprint("t", i), web.Viewer, time.Time{}); return err }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	a, err := Read(path)
+	if err != nil || len(a.Tokens()) != editors {
+		t.Fatalf("%d of %d are there, %v", len(a.Tokens()), editors, err)
+	}
 }
 
 // Many tries at once are as many one after the other, and what is remembered is bounded.

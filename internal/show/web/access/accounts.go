@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tidemark/internal/atomicfile"
 	"tidemark/internal/show/web"
 )
@@ -282,8 +284,16 @@ func Read(path string) (*Accounts, error) {
 }
 
 // Edit changes a file. It is replaced whole and keeps its owner and mode; a new one is of the folder's owner, who alone may read it:
-// root makes accounts, and the daemon's user reads them.
+// root makes accounts, and the daemon's user reads them. Two who edit at once do so one after the other.
 func Edit(path string, change func(*Accounts) error) error {
+	folder, err := os.Open(filepath.Dir(path)) // it stays, while the file is replaced
+	if err != nil {
+		return fmt.Errorf("edit the accounts: %w", err)
+	}
+	defer folder.Close()
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("edit the accounts: lock %s: %w", folder.Name(), err)
+	}
 	a, err := Read(path)
 	if err != nil {
 		return err

@@ -164,10 +164,15 @@ func (g *Gate) SignIn(w http.ResponseWriter, r *http.Request, name, password str
 		return unreadable()
 	}
 	user, at := all.user(name), addressOf(r)
-	account, address := "account "+name, "address "+netOf(at)
+	account, address, browser := "account "+name, "address "+netOf(at), g.browser(r)
 	keys := []string{address}
-	// Who has signed in from an address before does not wait there for what others try from elsewhere.
-	if user != nil && !g.o.Sessions.known(name, netOf(at)) {
+	// Whoever has signed in by this browser before waits for what was tried by it alone, wherever others try; whoever has signed in from
+	// this address before, or comes from this machine, for what was tried from there.
+	switch {
+	case user == nil:
+	case browser != "" && g.o.Sessions.known(name, browser):
+		keys = []string{browser + " " + name}
+	case !at.IsLoopback() && !g.o.Sessions.known(name, netOf(at)):
 		keys = append(keys, account)
 	}
 	if wait := g.o.Sessions.tries.try(time.Now(), keys...); wait > 0 {
@@ -187,8 +192,9 @@ func (g *Gate) SignIn(w http.ResponseWriter, r *http.Request, name, password str
 		g.o.Record(e)
 		return &web.Problem{Status: http.StatusUnauthorized, Detail: "The name and the password do not belong together."}
 	}
-	g.o.Sessions.tries.pass(address, false)
-	g.o.Sessions.tries.pass(account, true)
+	for _, key := range keys {
+		g.o.Sessions.tries.pass(key, key != address)
+	}
 	g.begin(w, r, session{Name: name, Stamp: hex.EncodeToString(user.stamp[:])}, "by password")
 	return nil
 }
@@ -216,7 +222,9 @@ func (g *Gate) begin(w http.ResponseWriter, r *http.Request, s session, how stri
 		g.o.Sessions.end(old)
 	}
 	at := addressOf(r)
-	g.setCookie(w, g.o.Sessions.begin(s, netOf(at)), 0)
+	known := newSecret() // always new: none that a browser came with is taken
+	g.setCookie(w, g.cookie, g.o.Sessions.begin(s, netOf(at), browserKey(known)), 0)
+	g.setCookie(w, g.cookie+browserSuffix, known, int(knownFor.Seconds()))
 	g.o.Record(fleet.Event{Kind: fleet.EventSignedIn, By: s.Name, Origin: at.String(), Note: how})
 }
 
@@ -225,12 +233,26 @@ func (g *Gate) SignOut(w http.ResponseWriter, r *http.Request) {
 	if s, ok := g.o.Sessions.end(g.secret(r)); ok {
 		g.o.Record(fleet.Event{Kind: fleet.EventSignedOut, By: s.Name, Origin: addressOf(r).String()})
 	}
-	g.setCookie(w, "", -1)
+	g.setCookie(w, g.cookie, "", -1)
 }
 
-// setCookie gives the browser a session's secret until it is closed; with a negative age it takes it away.
-func (g *Gate) setCookie(w http.ResponseWriter, secret string, age int) {
-	http.SetCookie(w, &http.Cookie{Name: g.cookie, Value: secret, Path: "/", MaxAge: age, HttpOnly: true, Secure: g.o.TLS, SameSite: http.SameSiteLaxMode})
+// browserSuffix is of the cookie that a browser is known by after its session has ended. It lets nobody in: who shows it waits for no
+// tries but those that were made with it.
+const browserSuffix = "-browser"
+
+func browserKey(secret string) string { return "browser " + keyOf(secret) }
+
+// browser is what a browser that has signed in before is known by; empty: it shows nothing.
+func (g *Gate) browser(r *http.Request) string {
+	if c, err := r.Cookie(g.cookie + browserSuffix); err == nil && len(c.Value) <= 64 {
+		return browserKey(c.Value)
+	}
+	return ""
+}
+
+// setCookie gives the browser a secret for so many seconds; with an age of 0 until it is closed, and with a negative one it takes it away.
+func (g *Gate) setCookie(w http.ResponseWriter, name, secret string, age int) {
+	http.SetCookie(w, &http.Cookie{Name: name, Value: secret, Path: "/", MaxAge: age, HttpOnly: true, Secure: g.o.TLS, SameSite: http.SameSiteLaxMode})
 }
 
 // addressOf is where a request comes from. What a header says of it is not believed.

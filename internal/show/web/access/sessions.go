@@ -22,7 +22,7 @@ const (
 	longestSession = 12 * time.Hour
 	idleSession    = time.Hour
 	mostSessions   = 20 // of one person; the oldest end
-	mostKnown      = 50 // addresses of one person
+	mostKnown      = 50 // addresses and browsers of one person
 	knownFor       = 90 * 24 * time.Hour
 )
 
@@ -56,7 +56,7 @@ type Sessions struct {
 
 type kept struct {
 	Sessions map[string]*session             `json:"sessions"` // by the SHA-256 of the secret
-	Known    map[string]map[string]time.Time `json:"known"`    // by name and address: when last
+	Known    map[string]map[string]time.Time `json:"known"`    // by name and address or browser: when last
 }
 
 // OpenSessions reads the sessions that a daemon before left. A file that cannot be read ends them.
@@ -99,7 +99,8 @@ func keyOf(secret string) string {
 }
 
 // begin starts a session and returns its secret, which is always new: none that a browser came with is taken.
-func (s *Sessions) begin(one session, address string) string {
+// From now on the person is known at the address and by the browser.
+func (s *Sessions) begin(one session, address, browser string) string {
 	secret, now := newSecret(), time.Now().UTC()
 	one.Began, one.used = now, now
 	s.mu.Lock()
@@ -120,7 +121,7 @@ func (s *Sessions) begin(one session, address string) string {
 	if s.Known[one.Name] == nil {
 		s.Known[one.Name] = map[string]time.Time{}
 	}
-	s.Known[one.Name][address] = now
+	s.Known[one.Name][address], s.Known[one.Name][browser] = now, now
 	s.save()
 	return secret
 }
@@ -130,7 +131,7 @@ func (s *Sessions) prune(now time.Time) {
 	maps.DeleteFunc(s.Sessions, func(_ string, one *session) bool { return one.over(now) })
 	for name, known := range s.Known {
 		maps.DeleteFunc(known, func(_ string, last time.Time) bool { return now.Sub(last) > knownFor })
-		if len(known) > mostKnown {
+		for len(known) > mostKnown {
 			oldest := slices.MinFunc(slices.Collect(maps.Keys(known)), func(a, b string) int { return cmp.Or(known[a].Compare(known[b]), cmp.Compare(a, b)) })
 			delete(known, oldest)
 		}
@@ -184,11 +185,11 @@ func (s *Sessions) end(secret string) (was session, ok bool) {
 	return *one, true
 }
 
-// known reports whether somebody has signed in from an address before.
-func (s *Sessions) known(name, address string) bool {
+// known reports whether somebody has signed in from an address, or by a browser, before.
+func (s *Sessions) known(name, at string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last, ok := s.Known[name][address]
+	last, ok := s.Known[name][at]
 	return ok && time.Since(last) <= knownFor
 }
 

@@ -22,6 +22,7 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
 	"tidemark/internal/show/chart"
+	"tidemark/internal/show/report"
 	"tidemark/internal/show/text"
 	"tidemark/internal/show/web"
 	"tidemark/internal/show/web/access"
@@ -72,12 +73,14 @@ type view struct {
 }
 
 var views = []view{
-	{"/{$}", web.Viewer, "overview", []string{"raised", "fleets"}, (*Site).overview},
+	{"/{$}", web.Viewer, "overview", []string{"raised", "fleets", "elsewhere"}, (*Site).overview},
 	{"/fleets/{fleet}", web.Viewer, "fleet", []string{"state", "timeline", "alarms", "decisions", "workers"}, (*Site).fleet},
 	{"/fleets/{fleet}/policies", web.Viewer, "policies", nil, (*Site).policies},
 	{"/fleets/{fleet}/decisions", web.Viewer, "decisions", nil, (*Site).decisions},
 	{"/fleets/{fleet}/what-if", web.Viewer, "what-if", nil, (*Site).whatIf},
 	{"/fleets/{fleet}/order", web.Operator, "order", nil, (*Site).confirmOrder},
+	{"/fleets/{fleet}/costs", web.Viewer, "costs", nil, (*Site).costs},
+	{"/reports", web.Viewer, "reports", nil, (*Site).reports},
 	{"/events", web.Viewer, "events", []string{"events"}, (*Site).events},
 	{"/alerts", web.Viewer, "alerts", []string{"alerts"}, (*Site).alerts},
 	{"/alerts/acknowledge", web.Operator, "acknowledge", nil, (*Site).confirmSeen},
@@ -102,6 +105,7 @@ func New(api *web.API, b web.Backend, gate *access.Gate) *Site {
 			s.handle(http.MethodGet, livePrefix+v.pattern, v.role, func(w http.ResponseWriter, r *http.Request) { s.live(w, r, &v) })
 		}
 	}
+	s.handle(http.MethodGet, "/reports/{month}", web.Viewer, s.month)
 	s.handle(http.MethodPost, "/fleets/{fleet}/order", web.Operator, s.order)
 	s.handle(http.MethodPost, "/alerts/acknowledge", web.Operator, s.acknowledge)
 	s.handle(http.MethodGet, signInPath, web.Anybody, s.askSignIn)
@@ -167,11 +171,15 @@ type page struct {
 // page begins a page.
 func (s *Site) page(title string) *page {
 	o := s.b.Overview()
-	zone, err := time.LoadLocation(o.TimeZone)
+	return &page{Title: title, Overview: o, LoadTest: s.api.LoadTest(), Zone: zoneOf(o.TimeZone), Now: time.Now().UTC()}
+}
+
+func zoneOf(name string) *time.Location {
+	zone, err := time.LoadLocation(name)
 	if err != nil {
-		zone = time.UTC // the configuration was checked: its zone files are gone
+		return time.UTC // the configuration was checked: its zone files are gone
 	}
-	return &page{Title: title, Overview: o, LoadTest: s.api.LoadTest(), Zone: zone, Now: time.Now().UTC()}
+	return zone
 }
 
 // show writes a page.
@@ -238,7 +246,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request, v *view) {
 		if err != nil {
 			return nil // the journal is busy, or the fleet is gone: the page stays as it is, and says how old it is
 		}
-		out := []web.Message{message("now", strconv.FormatInt(p.Now.Unix(), 10))}
+		var out []web.Message
 		for _, section := range v.live {
 			var b bytes.Buffer
 			if templates[v.template].ExecuteTemplate(&b, section, p) != nil {
@@ -253,9 +261,14 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request, v *view) {
 		return out
 	}
 	s.api.Feed().Serve(w, r, name, func(web.Change) []web.Message { return render(false) }, func() (web.Past, error) {
-		hello := fmt.Sprintf("%d %s%s", s.b.Overview().Since.UnixNano(), style.Path, script.Path)
-		return web.Past{First: append([]web.Message{message("hello", hello)}, render(true)...)}, nil
+		o := s.b.Overview()
+		return web.Past{First: append([]web.Message{message("hello", hello(&o))}, render(true)...)}, nil
 	})
+}
+
+// hello says which daemon this is, and which script and style its pages have: a page knows those that it was made by.
+func hello(o *web.Overview) string {
+	return fmt.Sprintf("%d %s%s", o.Since.UnixNano(), style.Path, script.Path)
 }
 
 // message is one event of a stream.
@@ -284,6 +297,8 @@ var functions = template.FuncMap{
 			return fleet.Elapsed(d)
 		case fleet.Duration:
 			return fleet.Elapsed(time.Duration(d))
+		case *fleet.Duration:
+			return fleet.Elapsed(time.Duration(*d))
 		}
 		return ""
 	},
@@ -291,8 +306,12 @@ var functions = template.FuncMap{
 	"trouble":  func(e fleet.Event) bool { return text.Trouble(&e) },
 	"sentence": func(r fleet.Reason, at time.Time) string { return r.Sentence(at) },
 	"bytes":    func(n int64) string { return fleet.Bytes.Format(float64(n)) },
+	"month":    report.MonthName,
 	"path":     url.PathEscape,
 }
+
+// Hello is which daemon made the page.
+func (p *page) Hello() string { return hello(&p.Overview) }
 
 // Style, Script and Icon are what every page loads.
 func (p *page) Style() asset  { return style }

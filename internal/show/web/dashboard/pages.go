@@ -21,6 +21,8 @@ import (
 type card struct {
 	*control.Status
 	Page    *page
+	Base    string // address of its dashboard; empty: this one
+	ID      string // in the page
 	Load    string // as its policy measures it
 	Latency string // against what it is held to
 	Slow    bool
@@ -31,15 +33,70 @@ type card struct {
 	Trouble []string
 }
 
+// places are what the overview shows: this daemon's fleets, and those of others.
+type places struct {
+	Cards     []card
+	Elsewhere []place
+}
+
+// place is another daemon. Its page has its own time zone.
+type place struct {
+	web.Daemon
+	Page  *page
+	Cards []card // empty while it is away
+	Then  string // what it said last, while it is away
+}
+
 func (s *Site) overview(context.Context, *http.Request) (*page, error) {
 	p := s.page("Overview")
-	var cards []card
-	for _, st := range p.Overview.Fleets {
-		cards = append(cards, p.card(st))
+	all := &places{Cards: p.cards("", 0)}
+	for i, d := range s.b.Daemons() {
+		there := *p
+		one := place{Daemon: d, Page: &there}
+		if d.Overview != nil {
+			there.Overview, there.Zone = *d.Overview, zoneOf(d.Overview.TimeZone)
+		}
+		switch {
+		case d.Overview == nil:
+		case d.Away.IsZero():
+			one.Cards = there.cards(d.URL, i+1)
+		default:
+			one.Then = then(d.Overview)
+		}
+		all.Elsewhere = append(all.Elsewhere, one)
 	}
-	p.Data = cards
+	p.Data = all
 	return p, nil
 }
+
+// then is what was the case when a daemon was last heard.
+func then(o *web.Overview) string {
+	var out []string
+	for _, st := range o.Fleets {
+		if st.Size.Known {
+			out = append(out, fmt.Sprintf("%s had %d of at most %d workers", st.Fleet, st.Size.Workers(), st.Bounds.Max))
+		} else {
+			out = append(out, "the size of "+st.Fleet+" was not known")
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// cards are the fleets of the page's daemon: base is the address of its dashboard, empty for this one, and nth its place in the overview.
+func (p *page) cards(base string, nth int) (out []card) {
+	for _, st := range p.Overview.Fleets {
+		c := p.card(st)
+		c.Base, c.ID = base, fmt.Sprintf("fleet-%d-%s", nth, st.Fleet)
+		if base != "" && p.Now.Sub(st.Time) < clocksDiffer+max(3*time.Duration(st.Tick), 3*time.Second) {
+			c.Late = false
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// clocksDiffer is by how much another machine's clock may differ from this one's.
+const clocksDiffer = 2 * time.Minute
 
 func (p *page) card(st *control.Status) card {
 	c := card{Status: st, Page: p, Holding: text.Standing(st), Next: text.NextWindow(text.View{Now: p.Now, Zone: p.Zone}, st.Schedule)}
@@ -126,7 +183,7 @@ type fleetPage struct {
 	Timeline  *timeline
 	Rules     []rule
 	Decisions []fleet.Decision
-	Workers   []worker
+	Workers   []web.Worker
 	Modes     []string
 }
 
@@ -144,11 +201,6 @@ type point struct {
 	Title          string
 }
 
-type worker struct {
-	fleet.Worker
-	Usage *web.Usage
-}
-
 func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 	name, v := r.PathValue("fleet"), r.URL.Query()
 	p := s.page(name)
@@ -156,8 +208,9 @@ func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	z := findZoom(v.Get("zoom"))
-	f := &fleetPage{card: p.card(st), Zoom: z.Name, Zooms: zooms, Modes: []string{"on", "scale_out_only", "shadow", "off", "configured"}}
+	worth := zoomsOf(time.Duration(st.Tick))
+	z := find(worth, v.Get("zoom"))
+	f := &fleetPage{card: p.card(st), Zoom: z.Name, Zooms: worth, Modes: []string{"on", "scale_out_only", "shadow", "off", "configured"}}
 	until, err := time.Parse(time.RFC3339, v.Get("until"))
 	if err != nil {
 		until = time.Time{} // the present
@@ -183,14 +236,7 @@ func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 	if f.Decisions, err = s.b.Decisions(ctx, name, time.Time{}, 10); err != nil {
 		return nil, err
 	}
-	usage := s.b.Usage(st)
-	for _, w := range st.Workers {
-		one := worker{Worker: w}
-		if u, ok := usage[w.ID]; ok {
-			one.Usage = &u
-		}
-		f.Workers = append(f.Workers, one)
-	}
+	f.Workers = s.b.Workers(ctx, st)
 	p.Data = f
 	return p, nil
 }

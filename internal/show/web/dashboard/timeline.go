@@ -24,18 +24,25 @@ type zoom struct {
 
 const day = 24 * time.Hour
 
-var zooms = []zoom{{"1h", time.Hour}, {"6h", 6 * time.Hour}, {"1d", day}, {"1w", 7 * day}, {"30d", 30 * day}, {"90d", 90 * day}, {"1y", 365 * day}}
+var zooms = []zoom{{"5m", 5 * time.Minute}, {"1h", time.Hour}, {"6h", 6 * time.Hour}, {"1d", day}, {"1w", 7 * day}, {"30d", 30 * day}, {"90d", 90 * day}, {"1y", 365 * day}}
 
-func findZoom(name string) zoom {
-	if i := slices.IndexFunc(zooms, func(z zoom) bool { return z.Name == name }); i >= 0 {
-		return zooms[i]
-	}
-	return zooms[0]
+// leastTicks is how many ticks a zoom is to hold: fewer are not worth a look.
+const leastTicks = 200
+
+// zoomsOf are those that are worth a look at a fleet that ticks so often.
+func zoomsOf(tick time.Duration) []zoom {
+	i := slices.IndexFunc(zooms, func(z zoom) bool { return z.span >= leastTicks*tick })
+	return zooms[max(i, 0):]
+}
+
+// find is the zoom of a name; without one that is known, the first.
+func find(all []zoom, name string) zoom {
+	return all[max(slices.IndexFunc(all, func(z zoom) bool { return z.Name == name }), 0)]
 }
 
 // Bounds of what is drawn.
 const (
-	mostPoints = 300 // of a line
+	mostPoints = 400 // of a line: 365 days of a year, 336 half hours of a week, 360 minutes of six hours
 	mostMarks  = 120
 	atOnce     = 3 // series that are read at the same time
 )
@@ -125,13 +132,21 @@ func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to t
 	if err != nil {
 		return nil, err
 	}
+	expected, err := s.forecasts(ctx, st, from, to)
+	if err != nil {
+		return nil, err
+	}
 	events, err := s.b.Events(ctx, record.EventQuery{Fleet: st.Fleet, Since: from, Until: to.Add(time.Second), Limit: 2000, Kinds: []fleet.Kind{
 		fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventSizeChanged, fleet.EventOrder}})
 	if err != nil {
 		return nil, err
 	}
+	shadows, err := s.shadows(ctx, st, from, to)
+	if err != nil {
+		return nil, err
+	}
 	out := &timeline{From: from, To: to}
-	x := chart.Axis{Scale: chart.Time, Zone: p.Zone, Min: chart.At(from), Max: chart.At(to)}
+	x := chart.Axis{Scale: chart.Time, Zone: p.Zone, Min: chart.At(from), Max: chart.At(reach(to, expected))}
 	size := chart.Chart{Title: "Workers", About: "The size of the fleet over time, and what changed it.", X: x, Y: chart.Axis{Max: float64(st.Bounds.Max + 1)}, Height: 120,
 		Thresholds: []chart.Threshold{{Name: fmt.Sprintf("max %d", st.Bounds.Max), Value: float64(st.Bounds.Max)}, {Name: fmt.Sprintf("min %d", st.Bounds.Min), Value: float64(st.Bounds.Min)}}}
 	size.Series = append(size.Series, line("workers", chart.Step, all[0]))
@@ -140,10 +155,10 @@ func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to t
 			size.Series = append(size.Series, line(id+" alone", chart.Step, all[1+i]))
 		}
 	}
-	size.Marks = marks(events)
+	size.Marks = append(marks(events), shadows...)
 	out.Charts = append(out.Charts, size.HTML())
 	for i := range st.Signals {
-		out.Charts = append(out.Charts, signalChart(st, &st.Signals[i], all[1+len(policies)+i], x))
+		out.Charts = append(out.Charts, signalChart(st, &st.Signals[i], all[1+len(policies)+i], expected[st.Signals[i].Name], x))
 	}
 	out.KPI = sumUp(events, all[0])
 	s.price(st.Fleet, &out.KPI)
@@ -183,8 +198,94 @@ func line(name string, kind chart.Kind, points []record.Point) chart.Series {
 	return s
 }
 
-// signalChart draws one signal with the thresholds of its rules, and where points stand for many readings their range.
-func signalChart(st *control.Status, sig *control.SignalStatus, points []record.Point, x chart.Axis) template.HTML {
+// expectation is what a policy forecast, each point at the time that it is of.
+type expectation struct {
+	policy string
+	lead   time.Duration
+	median []record.Point
+	band   []chart.Range
+}
+
+// forecasts reads what each policy with a forecast expected of a span, by the signal that it is of. It reaches a lead time beyond the
+// present.
+func (s *Site) forecasts(ctx context.Context, st *control.Status, from, to time.Time) (map[string]expectation, error) {
+	out := map[string]expectation{}
+	for i := range st.Forecasts {
+		f := &st.Forecasts[i]
+		if _, there := out[f.Signal]; there || f.Mode == fleet.Off {
+			continue // one band is enough to look at
+		}
+		lead := time.Duration(f.Lead)
+		names := []string{record.ForecastSignal(f.Policy, "low"), record.ForecastSignal(f.Policy, "median"), record.ForecastSignal(f.Policy, "high")}
+		all, err := s.series(ctx, st.Fleet, names, from.Add(-lead), to)
+		if err != nil {
+			return nil, err
+		}
+		low, e := all[0], expectation{policy: f.Policy, lead: lead, median: all[1]}
+		for j := range e.median {
+			e.median[j].Time = e.median[j].Time.Add(lead)
+			if e.median[j].Time.After(to.Add(min(lead, to.Sub(from)/4))) {
+				e.median = e.median[:j] // what is to come takes a fifth of the chart at most
+				break
+			}
+			if j < len(low) && j < len(all[2]) { // they are recorded together
+				e.band = append(e.band, chart.Range{X: chart.At(e.median[j].Time), Low: low[j].Mean, High: all[2][j].Mean})
+			}
+		}
+		if len(e.median) > 0 {
+			out[f.Signal] = e
+		}
+	}
+	return out, nil
+}
+
+// reach is how far a timeline goes: to the end of what is forecast.
+func reach(to time.Time, expected map[string]expectation) time.Time {
+	for _, e := range expected {
+		if last := e.median[len(e.median)-1].Time; last.After(to) {
+			to = last
+		}
+	}
+	return to
+}
+
+// shadows mark what policies in shadow, or a fleet in shadow, would have done.
+func (s *Site) shadows(ctx context.Context, st *control.Status, from, to time.Time) (out []chart.Mark, err error) {
+	shadowed := st.Mode == fleet.Shadow
+	for i := range st.Rules {
+		shadowed = shadowed || st.Rules[i].Mode == fleet.Shadow
+	}
+	if !shadowed {
+		return nil, nil
+	}
+	decisions, err := s.b.Decisions(ctx, st.Fleet, to, 5*mostMarks)
+	for i := range decisions {
+		d := &decisions[i]
+		if d.Time.Before(from) || len(out) == mostMarks {
+			break // newest first
+		}
+		if words := would(d); words != "" {
+			out = append(out, chart.Mark{X: chart.At(d.Time), Text: words, Faint: true})
+		}
+	}
+	return out, err
+}
+
+// would is what a decision says of a shadow; empty: nothing.
+func would(d *fleet.Decision) string {
+	if d.Shadow && d.To != d.From {
+		return "in shadow: " + text.Scaling(d)
+	}
+	for _, r := range d.Reasons {
+		if r.Code == fleet.RuleShadow {
+			return r.Sentence(d.Time)
+		}
+	}
+	return ""
+}
+
+// signalChart draws one signal with the thresholds of its rules, where points stand for many readings their range, and what was expected.
+func signalChart(st *control.Status, sig *control.SignalStatus, points []record.Point, expected expectation, x chart.Axis) template.HTML {
 	c := chart.Chart{Title: sig.Name, About: fmt.Sprintf("The signal %s over time, with the thresholds of its rules.", sig.Name), X: x, Y: chart.Axis{Unit: sig.Unit}, Height: 90,
 		Series: []chart.Series{line(sig.Name, chart.Line, points)}}
 	var reach []chart.Range
@@ -195,6 +296,11 @@ func signalChart(st *control.Status, sig *control.SignalStatus, points []record.
 	}
 	if len(reach) > 1 {
 		c.Bands = []chart.Band{{Name: "lowest to highest", Points: reach}}
+	}
+	if expected.policy != "" {
+		c.About += fmt.Sprintf(" With it what %s had forecast, %s ahead.", expected.policy, fleet.Elapsed(expected.lead))
+		c.Series = append(c.Series, line("forecast "+fleet.Elapsed(expected.lead)+" ahead", chart.Line, expected.median))
+		c.Bands = []chart.Band{{Name: "as it was forecast to lie", Points: expected.band}}
 	}
 	for i := range st.Rules {
 		if r := &st.Rules[i]; r.Signal == sig.Name {

@@ -1,0 +1,372 @@
+package kubernetes
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tidemark/internal/fleet"
+	"tidemark/internal/kubeapi"
+)
+
+const (
+	firstLook, lastLook = 50 * time.Millisecond, time.Second // between two looks at the cluster; it doubles
+	telling             = 10 * time.Second                   // for what is told to the cluster whole or not at all
+
+	// deletionCost tells a ReplicaSet which of its ready pods goes first: that of the least cost. Ours is the least there is.
+	deletionCost = "controller.kubernetes.io/pod-deletion-cost"
+	leastCost    = math.MinInt32
+)
+
+// scaling is one Scale under way. It looks, takes the step that is due, and looks again.
+type scaling struct {
+	*Target
+	n        int
+	drain    fleet.Drain
+	drained  map[string]bool // UIDs of pods that are out of service
+	waitsFor string          // what holds a step back, in words
+}
+
+// Scale moves the object to n pods and returns when that many are ready and no other is left. On the way down it chooses the pods that
+// leave: those that do not serve, then the least utilised by metrics.k8s.io, then the youngest; of a StatefulSet always the last.
+// They are drained, then marked, then the object's size is lowered by as many as PodDisruptionBudgets allow; the rest follows when
+// they allow more. When drain fails or ctx ends during it, the pod goes on serving.
+func (t *Target) Scale(ctx context.Context, n int, drain fleet.Drain) error {
+	if n < 0 {
+		return fmt.Errorf("%d workers are asked for", n)
+	}
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the scaling before: %w", ctx.Err())
+	}
+	defer func() {
+		t.mu.Lock()
+		clear(t.leaving) // what is not gone by now serves on
+		t.mu.Unlock()
+	}()
+	s := &scaling{Target: t, n: n, drain: drain, drained: map[string]bool{}}
+	return s.run(ctx)
+}
+
+func (s *scaling) run(ctx context.Context) error {
+	if err := s.rival(ctx); err != nil {
+		return err
+	}
+	state := "nothing is known yet"
+	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+		v, err := s.look(ctx)
+		if err == nil {
+			s.waitsFor = ""
+			var acted bool
+			if acted, err = s.step(ctx, v); acted {
+				pause = firstLook
+			}
+			state = s.state(v)
+		}
+		if err == nil && s.settled(v) {
+			return nil
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			if err != nil && !errors.Is(err, ctx.Err()) {
+				return fmt.Errorf("%w: %w", err, ctx.Err())
+			}
+			return fmt.Errorf("%s: %w", state, ctx.Err())
+		case <-timer.C:
+		}
+	}
+}
+
+// rival is the error of an object that another autoscaler moves: two would undo each other's work for ever.
+func (s *scaling) rival(ctx context.Context) error {
+	scalers, err := s.client.Autoscalers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range scalers {
+		group, _, _ := strings.Cut(a.Spec.Target.APIVersion, "/")
+		own, _, _ := strings.Cut(s.cfg.APIVersion, "/")
+		if a.Spec.Target.Kind == s.cfg.Kind && a.Spec.Target.Name == s.cfg.Name && group == own {
+			return fmt.Errorf("HorizontalPodAutoscaler %s scales %s already, and two would undo each other's work: delete it, or this fleet (KEDA makes one of each ScaledObject)", a.Meta.Name, s.object())
+		}
+	}
+	return nil
+}
+
+// settled reports whether n pods serve and nothing else is there.
+func (s *scaling) settled(v *view) bool {
+	return v.scale.Spec.Replicas == s.n && len(v.pods) == s.n && serving(v.alive()) == s.n
+}
+
+func serving(pods []kubeapi.Pod) int {
+	n := 0
+	for i := range pods {
+		if ready, _ := pods[i].Ready(); ready {
+			n++
+		}
+	}
+	return n
+}
+
+// state says in words how far the scaling is.
+func (s *scaling) state(v *view) string {
+	alive := v.alive()
+	troubles := []string{}
+	if s.waitsFor != "" {
+		troubles = append(troubles, s.waitsFor)
+	}
+	for i := range alive {
+		if ready, why := alive[i].Ready(); !ready {
+			troubles = append(troubles, alive[i].Meta.Name+": "+why)
+		}
+	}
+	if n := v.missing(); n > 0 {
+		troubles = append(troubles, fmt.Sprintf("%d not made yet", n))
+	}
+	if n := len(v.pods) - len(alive); n > 0 {
+		troubles = append(troubles, fmt.Sprintf("%d still ending", n))
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%d of %d workers of %s serve: %s", serving(alive), s.n, s.object(), strings.Join(troubles, "; ")), ": ")
+}
+
+// step does what the view calls for.
+func (s *scaling) step(ctx context.Context, v *view) (acted bool, err error) {
+	want := v.scale.Spec.Replicas
+	switch {
+	case want < s.n:
+		return true, s.resize(ctx, v, s.n)
+	case want > s.n:
+		return s.shrink(ctx, v)
+	case len(v.alive()) <= want: // no controller has to choose any more
+		return s.unmark(ctx, v)
+	}
+	return false, nil
+}
+
+// resize writes the object's size, unless somebody changed the object since it was read: then it is looked at anew.
+func (s *scaling) resize(ctx context.Context, v *view, n int) error {
+	path, err := s.path(ctx)
+	if err != nil {
+		return err
+	}
+	scale := v.scale
+	scale.Spec.Replicas = n
+	if err := s.client.Send(ctx, http.MethodPut, path, nil, kubeapi.JSON, scale, nil); err != nil && !kubeapi.Refused(err, http.StatusConflict) {
+		return fmt.Errorf("set the size of %s to %d: %w", s.object(), n, err)
+	}
+	return nil
+}
+
+// shrink lowers the size by as many as may leave now.
+func (s *scaling) shrink(ctx context.Context, v *view) (acted bool, err error) {
+	alive := v.alive()
+	if len(alive) > v.scale.Spec.Replicas {
+		s.waitsFor = "an earlier step down is under way"
+		return false, nil
+	}
+	order, err := s.order(ctx, v, alive)
+	if err != nil {
+		return false, err
+	}
+	victims := order[:max(len(alive)-s.n, 0)]
+	if victims, err = s.allowed(ctx, victims); err != nil {
+		return false, err
+	}
+	to := max(len(alive)-len(victims), s.n)
+	if to == v.scale.Spec.Replicas {
+		return false, nil // none may leave now
+	}
+	if err := s.release(ctx, victims); err != nil {
+		return false, err
+	}
+	return true, s.resize(ctx, v, to)
+}
+
+// order sorts pods by what is lost least with them: what is out of service already, what does not serve, the least utilised, the young.
+func (s *scaling) order(ctx context.Context, v *view, alive []kubeapi.Pod) ([]kubeapi.Pod, error) {
+	sets := map[string]bool{}
+	for i := range alive {
+		owner := alive[i].Meta.Controller()
+		if sets[owner.UID] = true; owner.Kind == "StatefulSet" {
+			slices.SortFunc(alive, func(a, b kubeapi.Pod) int { return cmp.Compare(ordinal(b), ordinal(a)) })
+			return alive, nil
+		}
+	}
+	idle := len(alive) - serving(alive)
+	var used map[string]kubeapi.Usage
+	if s.n > 0 && idle < len(alive)-s.n {
+		if len(sets) > 1 {
+			s.waitsFor = "a rollout is under way: which pod leaves is chosen when it is over"
+			return nil, nil
+		}
+		var err error
+		used, err = s.client.Usages(ctx, v.scale.Status.Selector)
+		if err != nil && !errors.Is(err, kubeapi.ErrNoMetrics) { // where nothing is measured, the youngest leaves
+			return nil, fmt.Errorf("see which pod is the least utilised: %w", err)
+		}
+	}
+	load := func(p kubeapi.Pod) float64 {
+		if u, measured := used[p.Meta.Name]; measured {
+			return u.CPU
+		}
+		return math.Inf(1) // what was not measured may be at work
+	}
+	rank := func(p kubeapi.Pod) int {
+		if ready, _ := p.Ready(); !ready {
+			return 0
+		}
+		if s.drained[p.Meta.UID] {
+			return 1
+		}
+		return 2
+	}
+	slices.SortFunc(alive, func(a, b kubeapi.Pod) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(load(a), load(b)), b.Meta.Created.Compare(a.Meta.Created), cmp.Compare(a.Meta.Name, b.Meta.Name))
+	})
+	return alive, nil
+}
+
+// ordinal is the number at the end of a StatefulSet's pod's name.
+func ordinal(p kubeapi.Pod) int {
+	n, err := strconv.Atoi(p.Meta.Name[strings.LastIndexByte(p.Meta.Name, '-')+1:])
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// allowed cuts the victims down to those that the PodDisruptionBudgets let go now. The cluster itself does not ask them when a size is
+// lowered. Pods that are not ready are not counted by them.
+func (s *scaling) allowed(ctx context.Context, victims []kubeapi.Pod) ([]kubeapi.Pod, error) {
+	if serving(victims) == 0 {
+		return victims, nil
+	}
+	budgets, err := s.client.Budgets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	room := make([]int, len(budgets))
+	for i := range budgets {
+		if room[i], err = s.room(ctx, &budgets[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i := range victims {
+		if ready, _ := victims[i].Ready(); !ready {
+			continue
+		}
+		for j := range budgets {
+			takes, err := budgets[j].Takes(victims[i].Meta.Labels)
+			if err != nil {
+				return nil, err
+			}
+			if !takes {
+				continue
+			}
+			if room[j]--; room[j] < 0 {
+				b := &budgets[j]
+				s.waitsFor = fmt.Sprintf("PodDisruptionBudget %s lets none go now (%d healthy, %d must stay)", b.Meta.Name, b.Status.Healthy, b.Status.Desired)
+				return victims[:i], nil
+			}
+		}
+	}
+	return victims, nil
+}
+
+// room is how many pods a budget lets go now. What its status says may be older than the last pod that left, so the pods are counted too.
+func (s *scaling) room(ctx context.Context, b *kubeapi.Budget) (int, error) {
+	if b.Status.ObservedGeneration < b.Meta.Generation {
+		return 0, nil // its controller has not seen what is written in it
+	}
+	if b.Status.Allowed == 0 {
+		return 0, nil
+	}
+	pods, err := s.client.Pods(ctx, "")
+	if err != nil {
+		return 0, err
+	}
+	healthy := 0
+	for i := range pods {
+		takes, err := b.Takes(pods[i].Meta.Labels)
+		if err != nil {
+			return 0, err
+		}
+		if ready, _ := pods[i].Ready(); takes && ready && pods[i].Meta.Deleted == nil {
+			healthy++
+		}
+	}
+	return min(b.Status.Allowed, healthy-b.Status.Desired), nil
+}
+
+// release takes the victims that serve out of service, one after another, and marks them for their controller.
+func (s *scaling) release(ctx context.Context, victims []kubeapi.Pod) error {
+	for i := range victims {
+		p := &victims[i]
+		ready, _ := p.Ready()
+		if !ready || s.drained[p.Meta.UID] {
+			continue
+		}
+		s.mu.Lock()
+		s.leaving[p.Meta.UID] = true
+		s.mu.Unlock()
+		if s.drain != nil {
+			if err := s.drain(ctx, s.worker(p)); err != nil {
+				return fmt.Errorf("%s goes on serving: drain: %w", p.Meta.Name, err)
+			}
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s goes on serving: %w", p.Meta.Name, ctx.Err())
+		}
+		s.drained[p.Meta.UID] = true
+	}
+	for i := range victims {
+		if err := s.mark(ctx, &victims[i], strconv.Itoa(leastCost)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mark writes what a pod's end costs; nil as nothing said. A pod that is gone by now is as wanted.
+func (s *scaling) mark(ctx context.Context, p *kubeapi.Pod, cost any) error {
+	if p.Meta.Annotations[deletionCost] == cost {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, telling)
+	defer cancel()
+	patch := map[string]any{"metadata": map[string]any{"uid": p.Meta.UID, "annotations": map[string]any{deletionCost: cost}}}
+	err := s.client.Send(ctx, http.MethodPatch, s.client.PodPath(p.Meta.Name), nil, kubeapi.MergePatch, patch, nil)
+	if err != nil && !kubeapi.Refused(err, http.StatusNotFound, http.StatusConflict) {
+		return fmt.Errorf("mark %s: %w", p.Meta.Name, err)
+	}
+	return nil
+}
+
+// unmark takes our mark from pods that were to leave and stayed: an earlier scaling was cut short, or another pod went in their place.
+func (s *scaling) unmark(ctx context.Context, v *view) (acted bool, err error) {
+	alive := v.alive()
+	for i := range alive {
+		if alive[i].Meta.Annotations[deletionCost] != strconv.Itoa(leastCost) {
+			continue
+		}
+		if err := s.mark(ctx, &alive[i], nil); err != nil {
+			return acted, err
+		}
+		acted = true
+	}
+	return acted, nil
+}

@@ -1,0 +1,294 @@
+// Package kubeapi asks a Kubernetes API server: where it is, who asks (client-go's rest and clientcmd: a kubeconfig with all its ways
+// to sign in, or a pod's ServiceAccount), and small requests of JSON for what Tidemark reads and writes. It owns the budget of
+// requests, so that a large installation never throttles others. What the answers mean is its callers' to know.
+package kubeapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/time/rate"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"tidemark/internal/config"
+)
+
+// Place is what an operator writes of the cluster. Empty in a pod, it is the pod's own cluster and ServiceAccount; elsewhere what kubectl
+// would use: $KUBECONFIG, else ~/.kube/config.
+type Place struct {
+	Kubeconfig string `yaml:"kubeconfig"` // a file
+	Context    string `yaml:"context"`    // of it; default: its current one
+	Namespace  string `yaml:"namespace"`  // default: the context's, or the pod's own
+}
+
+// Validate adds what cannot work.
+func (p *Place) Validate(errs *config.FieldErrors) {
+	if p.Namespace != "" && !Name(p.Namespace) {
+		errs.Add("namespace", fmt.Sprintf("%q is not the name of a namespace", p.Namespace), "use lower-case letters, digits and hyphens, as kubectl get namespaces shows it")
+	}
+}
+
+// Name reports whether s may be the name of an object (RFC 1123 labels, joined by dots).
+func Name(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// The budget of one client. A server of usual settings gives a ServiceAccount more than that before it queues it.
+const (
+	perSecond = 50
+	burst     = 100
+	mostBytes = 64 << 20 // of one answer
+)
+
+// Client asks one API server as one user, about the objects of one namespace.
+type Client struct {
+	http      *http.Client
+	base      *url.URL
+	budget    *rate.Limiter
+	namespace string
+}
+
+// Clients are a program's: all that ask one server as one user share its connections and its budget. The zero value is ready.
+type Clients struct {
+	mu   sync.Mutex
+	made map[Place]*Client // without their namespaces
+}
+
+// Client reads where the cluster is and who asks. It asks nothing yet: the server may come later.
+func (cs *Clients) Client(p Place) (*Client, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	place := Place{Kubeconfig: p.Kubeconfig, Context: p.Context}
+	made := cs.made[place]
+	if made == nil {
+		var err error
+		if made, err = newClient(place); err != nil {
+			return nil, err
+		}
+		if cs.made == nil {
+			cs.made = map[Place]*Client{}
+		}
+		cs.made[place] = made
+	}
+	c := *made
+	if p.Namespace != "" {
+		c.namespace = p.Namespace
+	}
+	return &c, nil
+}
+
+// Close ends idle connections.
+func (cs *Clients) Close() error {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, c := range cs.made {
+		c.http.CloseIdleConnections()
+	}
+	return nil
+}
+
+func newClient(p Place) (*Client, error) {
+	cfg, namespace, err := find(p)
+	if err != nil {
+		return nil, err
+	}
+	cfg.UserAgent = "tidemark"
+	client, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("sign in to the cluster: %w", err)
+	}
+	base, _, err := rest.DefaultServerUrlFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("the API server's address: %w", err)
+	}
+	return &Client{http: client, base: base, budget: rate.NewLimiter(perSecond, burst), namespace: namespace}, nil
+}
+
+func find(p Place) (*rest.Config, string, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	if rules.ExplicitPath = p.Kubeconfig; p.Kubeconfig == "" && p.Context == "" {
+		cfg, err := rest.InClusterConfig()
+		if err == nil {
+			return cfg, ownNamespace(), nil
+		}
+		if !errors.Is(err, rest.ErrNotInCluster) {
+			return nil, "", fmt.Errorf("read this pod's ServiceAccount: %w (give the pod one, with automountServiceAccountToken)", err)
+		}
+	}
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: p.Context})
+	cfg, err := loader.ClientConfig()
+	if err != nil {
+		return nil, "", fmt.Errorf("find the cluster: %w (write kubeconfig: /path/to/file, or run in a pod)", err)
+	}
+	namespace, _, err := loader.Namespace()
+	if err != nil {
+		return nil, "", fmt.Errorf("find the namespace: %w", err)
+	}
+	return cfg, namespace, nil
+}
+
+// ownNamespace is that of the pod in which this program runs.
+func ownNamespace() string {
+	text, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	if err != nil {
+		return metav1.NamespaceDefault
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// Namespace is where objects are, unless another is said.
+func (c *Client) Namespace() string { return c.namespace }
+
+// Refusal is an answer of the server that says no.
+type Refusal struct {
+	Code    int
+	Reason  string // NotFound, Conflict, Forbidden, ...
+	Message string
+}
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("the Kubernetes API server says: %s", r.Message)
+}
+
+// Refused reports whether the server said no with one of these codes.
+func Refused(err error, codes ...int) bool {
+	r, ok := errors.AsType[*Refusal](err)
+	if !ok {
+		return false
+	}
+	for _, c := range codes {
+		if r.Code == c {
+			return true
+		}
+	}
+	return false
+}
+
+// What bodies are sent as.
+const (
+	JSON       = "application/json"
+	MergePatch = "application/merge-patch+json"
+	Apply      = "application/apply-patch+yaml" // server-side; JSON is YAML
+)
+
+// Get reads the object at a path such as /api/v1/namespaces/dfr/pods.
+func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
+	return c.Send(ctx, http.MethodGet, path, query, JSON, nil, into)
+}
+
+// Send sends body, unless it is nil, and reads the answer into what into points to, unless that is nil.
+func (c *Client) Send(ctx context.Context, method, path string, query url.Values, as string, body, into any) error {
+	var send io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		send = bytes.NewReader(text)
+	}
+	resp, err := c.ask(ctx, method, path, query, as, send)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }() // read to its end
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
+	if err != nil {
+		return fmt.Errorf("read the Kubernetes API server's answer: %w", err)
+	}
+	if resp.StatusCode >= 400 {
+		return refusal(resp, answer)
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("read the Kubernetes API server's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// ask sends a request, in its turn.
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values, as string, send io.Reader) (*http.Response, error) {
+	if err := c.budget.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("wait for the budget of requests to the Kubernetes API server: %w", err)
+	}
+	u := c.base.JoinPath(path)
+	u.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), send)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", JSON)
+	if send != nil {
+		req.Header.Set("Content-Type", as)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if inner, ok := errors.AsType[*url.Error](err); ok {
+			err = inner.Err // the whole URL means little to an operator
+		}
+		return nil, fmt.Errorf("ask the Kubernetes API server %s: %w", c.base.Host, err)
+	}
+	return resp, nil
+}
+
+// Change is one that a watch tells of.
+type Change struct {
+	Type   string          `json:"type"` // ADDED, MODIFIED, DELETED, BOOKMARK or ERROR
+	Object json.RawMessage `json:"object"`
+}
+
+// Watch tells each change of the objects at a path since a version, until the server ends it, as it does every few minutes, or ctx does.
+func (c *Client) Watch(ctx context.Context, path, version string, each func(Change) error) error {
+	resp, err := c.ask(ctx, http.MethodGet, path, url.Values{"watch": {"1"}, "resourceVersion": {version}, "allowWatchBookmarks": {"true"}}, JSON, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }() // a watch is not read to its end
+	if resp.StatusCode >= 400 {
+		answer, _ := io.ReadAll(io.LimitReader(resp.Body, mostBytes)) // the status says enough
+		return refusal(resp, answer)
+	}
+	changes := json.NewDecoder(resp.Body)
+	for {
+		var change Change
+		if err := changes.Decode(&change); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("watch the Kubernetes API server: %w", err)
+		}
+		if err := each(change); err != nil {
+			return err
+		}
+	}
+}
+
+func refusal(resp *http.Response, answer []byte) error {
+	var status struct{ Reason, Message string }
+	if json.Unmarshal(answer, &status) != nil || status.Message == "" {
+		status.Message = resp.Status
+	}
+	if resp.StatusCode == http.StatusForbidden {
+		status.Message += " (the role in deploy/kubernetes lists what Tidemark needs)"
+	}
+	return &Refusal{Code: resp.StatusCode, Reason: status.Reason, Message: status.Message}
+}

@@ -1,0 +1,423 @@
+package kubeapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// Meta is what every object has.
+type Meta struct {
+	Name            string            `json:"name"`
+	Namespace       string            `json:"namespace,omitempty"`
+	UID             string            `json:"uid,omitempty"`
+	ResourceVersion string            `json:"resourceVersion,omitempty"`
+	Generation      int64             `json:"generation,omitempty"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	Annotations     map[string]string `json:"annotations,omitempty"`
+	Created         time.Time         `json:"creationTimestamp,omitzero"`
+	Deleted         *time.Time        `json:"deletionTimestamp,omitempty"` // when its end is due, once it was asked for
+	Owners          []Owner           `json:"ownerReferences,omitempty"`
+}
+
+// Owner is an object that another belongs to.
+type Owner struct {
+	Kind       string `json:"kind"`
+	Name       string `json:"name"`
+	UID        string `json:"uid"`
+	Controller bool   `json:"controller,omitempty"`
+}
+
+// Controller is the owner that makes and removes the object; the zero Owner when there is none.
+func (m *Meta) Controller() Owner {
+	for _, o := range m.Owners {
+		if o.Controller {
+			return o
+		}
+	}
+	return Owner{}
+}
+
+// Condition is one of an object's status.
+type Condition struct {
+	Type    string    `json:"type"`
+	Status  string    `json:"status"` // True, False or Unknown
+	Reason  string    `json:"reason,omitempty"`
+	Message string    `json:"message,omitempty"`
+	Since   time.Time `json:"lastTransitionTime,omitzero"`
+}
+
+// Pod is what is looked at of a pod.
+type Pod struct {
+	Meta Meta `json:"metadata"`
+	Spec struct {
+		NodeName   string `json:"nodeName"`
+		Containers []struct {
+			Name      string `json:"name"`
+			Resources struct {
+				Requests map[string]string `json:"requests"`
+				Limits   map[string]string `json:"limits"`
+			} `json:"resources"`
+		} `json:"containers"`
+	} `json:"spec"`
+	Status struct {
+		Phase      string      `json:"phase"`
+		Reason     string      `json:"reason"`
+		Message    string      `json:"message"`
+		IP         string      `json:"podIP"`
+		Conditions []Condition `json:"conditions"`
+		Containers []struct {
+			Name     string `json:"name"`
+			Restarts int    `json:"restartCount"`
+			State    struct {
+				Waiting *struct{ Reason, Message string } `json:"waiting"`
+			} `json:"state"`
+		} `json:"containerStatuses"`
+	} `json:"status"`
+}
+
+// Ready reports whether its readiness probes hold, and when they do not, why as far as the cluster knows.
+func (p *Pod) Ready() (ready bool, why string) {
+	if p.Status.Phase == "Pending" {
+		for _, c := range p.Status.Conditions {
+			if c.Type == "PodScheduled" && c.Status == "False" {
+				return false, "not scheduled: " + c.Message
+			}
+		}
+	}
+	for _, c := range p.Status.Containers {
+		if w := c.State.Waiting; w != nil && w.Reason != "" {
+			return false, strings.TrimSuffix(fmt.Sprintf("container %s: %s: %s", c.Name, w.Reason, w.Message), ": ")
+		}
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == "Ready" && c.Status == "True" && p.Status.Phase == "Running" {
+			return true, ""
+		}
+	}
+	return false, strings.ToLower(p.Status.Phase) + ", not ready"
+}
+
+// Since is when a condition last changed; zero when the pod has none of the kind.
+func (p *Pod) Since(condition string) time.Time {
+	for _, c := range p.Status.Conditions {
+		if c.Type == condition {
+			return c.Since
+		}
+	}
+	return time.Time{}
+}
+
+// Ended reports whether its containers have ended for good: it serves no longer, and its controller makes another.
+func (p *Pod) Ended() bool { return p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed" }
+
+// Restarts is how often its containers were started again.
+func (p *Pod) Restarts() int {
+	n := 0
+	for _, c := range p.Status.Containers {
+		n += c.Restarts
+	}
+	return n
+}
+
+// page is how many objects are asked for at a time.
+const page = "500"
+
+// list reads all objects at a path, page by page.
+func list[T any](ctx context.Context, c *Client, path, selector string) ([]T, error) {
+	var out []T
+	query := url.Values{"limit": {page}}
+	if selector != "" {
+		query.Set("labelSelector", selector)
+	}
+	for {
+		var some struct {
+			Metadata struct {
+				Continue string `json:"continue"`
+			} `json:"metadata"`
+			Items []T `json:"items"`
+		}
+		if err := c.Get(ctx, path, query, &some); err != nil {
+			return nil, err
+		}
+		out = append(out, some.Items...)
+		if some.Metadata.Continue == "" {
+			return out, nil
+		}
+		query.Set("continue", some.Metadata.Continue)
+	}
+}
+
+func in(namespace string) string { return "namespaces/" + url.PathEscape(namespace) + "/" }
+
+// PodPath is where a pod is.
+func (c *Client) PodPath(name string) string {
+	return "/api/v1/" + in(c.namespace) + "pods/" + url.PathEscape(name)
+}
+
+// Pods lists the pods that a selector takes.
+func (c *Client) Pods(ctx context.Context, selector string) ([]Pod, error) {
+	pods, err := list[Pod](ctx, c, "/api/v1/"+in(c.namespace)+"pods", selector)
+	if err != nil {
+		return nil, fmt.Errorf("list the pods: %w", err)
+	}
+	return pods, nil
+}
+
+// Scale is the scale subresource of an object.
+type Scale struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Meta       Meta   `json:"metadata"`
+	Spec       struct {
+		Replicas int `json:"replicas"`
+	} `json:"spec"`
+	Status struct {
+		Replicas int    `json:"replicas"`
+		Selector string `json:"selector"`
+	} `json:"status"`
+}
+
+// ScalePath finds where the scale of an object of a kind is, by the server's own list of what it serves.
+func (c *Client) ScalePath(ctx context.Context, apiVersion, kind, name string) (string, error) {
+	root := "/apis/" + apiVersion
+	if !strings.Contains(apiVersion, "/") {
+		root = "/api/" + apiVersion
+	}
+	var served struct {
+		Resources []struct{ Name, Kind string } `json:"resources"`
+	}
+	err := c.Get(ctx, root, nil, &served)
+	if Refused(err, http.StatusNotFound) {
+		return "", fmt.Errorf("the cluster knows no %s: is its definition installed, and api_version right?", apiVersion)
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask for the kinds of %s: %w", apiVersion, err)
+	}
+	plural, scales := "", map[string]bool{}
+	for _, r := range served.Resources {
+		if of, ok := strings.CutSuffix(r.Name, "/scale"); ok {
+			scales[of] = true
+		} else if r.Kind == kind && !strings.Contains(r.Name, "/") {
+			plural = r.Name
+		}
+	}
+	switch {
+	case plural == "":
+		return "", fmt.Errorf("%s has no kind %s: is api_version right?", apiVersion, kind)
+	case !scales[plural]:
+		return "", fmt.Errorf("%s of %s cannot be scaled: it has no subresource scale", kind, apiVersion)
+	}
+	return root + "/" + in(c.namespace) + plural + "/" + url.PathEscape(name) + "/scale", nil
+}
+
+// Budget is a PodDisruptionBudget.
+type Budget struct {
+	Meta Meta `json:"metadata"`
+	Spec struct {
+		Selector *metav1.LabelSelector `json:"selector"`
+	} `json:"spec"`
+	Status struct {
+		ObservedGeneration int64 `json:"observedGeneration"`
+		Allowed            int   `json:"disruptionsAllowed"`
+		Healthy            int   `json:"currentHealthy"`
+		Desired            int   `json:"desiredHealthy"`
+	} `json:"status"`
+}
+
+// Takes reports whether the budget counts pods with these labels.
+func (b *Budget) Takes(of map[string]string) (bool, error) {
+	if b.Spec.Selector == nil {
+		return false, nil // of policy/v1: none
+	}
+	s, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+	if err != nil {
+		return false, fmt.Errorf("the selector of PodDisruptionBudget %s: %w", b.Meta.Name, err)
+	}
+	return s.Matches(labels.Set(of)), nil
+}
+
+// Budgets lists the PodDisruptionBudgets.
+func (c *Client) Budgets(ctx context.Context) ([]Budget, error) {
+	budgets, err := list[Budget](ctx, c, "/apis/policy/v1/"+in(c.namespace)+"poddisruptionbudgets", "")
+	if err != nil {
+		return nil, fmt.Errorf("list the PodDisruptionBudgets: %w", err)
+	}
+	return budgets, nil
+}
+
+// Autoscaler is a HorizontalPodAutoscaler.
+type Autoscaler struct {
+	Meta Meta `json:"metadata"`
+	Spec struct {
+		Target struct {
+			APIVersion string `json:"apiVersion"`
+			Kind       string `json:"kind"`
+			Name       string `json:"name"`
+		} `json:"scaleTargetRef"`
+	} `json:"spec"`
+}
+
+// Autoscalers lists the HorizontalPodAutoscalers.
+func (c *Client) Autoscalers(ctx context.Context) ([]Autoscaler, error) {
+	scalers, err := list[Autoscaler](ctx, c, "/apis/autoscaling/v2/"+in(c.namespace)+"horizontalpodautoscalers", "")
+	if err != nil {
+		return nil, fmt.Errorf("list the HorizontalPodAutoscalers: %w", err)
+	}
+	return scalers, nil
+}
+
+// ScalingPolicy is our own custom resource: a fleet.
+type ScalingPolicy struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Meta       Meta            `json:"metadata"`
+	Spec       json.RawMessage `json:"spec"`
+	Status     PolicyStatus    `json:"status"`
+}
+
+// PolicyStatus is what became of a ScalingPolicy.
+type PolicyStatus struct {
+	Generation int64       `json:"observedGeneration,omitempty"`
+	Mode       string      `json:"mode,omitempty"`
+	Size       int         `json:"size"`               // workers that serve
+	Wanted     int         `json:"wanted,omitempty"`   // by the last decision
+	Decision   string      `json:"decision,omitempty"` // in a line
+	Why        []string    `json:"why,omitempty"`      // a sentence each
+	Conditions []Condition `json:"conditions,omitempty"`
+}
+
+// What ScalingPolicies are called.
+const (
+	PolicyGroup   = "tidemark.dev"
+	PolicyVersion = PolicyGroup + "/v1alpha1"
+	PolicyKind    = "ScalingPolicy"
+)
+
+func (c *Client) policies() string {
+	return "/apis/" + PolicyVersion + "/" + in(c.namespace) + "scalingpolicies"
+}
+
+// Policies lists the ScalingPolicies, and the version to watch from.
+func (c *Client) Policies(ctx context.Context) (all []ScalingPolicy, version string, err error) {
+	var found struct {
+		Metadata struct {
+			ResourceVersion string `json:"resourceVersion"`
+		} `json:"metadata"`
+		Items []ScalingPolicy `json:"items"`
+	}
+	if err := c.Get(ctx, c.policies(), nil, &found); err != nil {
+		return nil, "", fmt.Errorf("list the ScalingPolicies: %w", err)
+	}
+	return found.Items, found.Metadata.ResourceVersion, nil
+}
+
+// WatchPolicies tells each change of a ScalingPolicy.
+func (c *Client) WatchPolicies(ctx context.Context, version string, each func(Change) error) error {
+	return c.Watch(ctx, c.policies(), version, each)
+}
+
+// WriteStatus writes what became of a ScalingPolicy; one that is gone needs none.
+func (c *Client) WriteStatus(ctx context.Context, name string, s PolicyStatus) error {
+	err := c.Send(ctx, http.MethodPatch, c.policies()+"/"+url.PathEscape(name)+"/status", nil, MergePatch, map[string]any{"status": s}, nil)
+	if err != nil && !Refused(err, http.StatusNotFound) {
+		return fmt.Errorf("write the status of ScalingPolicy %s: %w", name, err)
+	}
+	return nil
+}
+
+// Happened records an event of a ScalingPolicy, as kubectl describe shows it.
+func (c *Client) Happened(ctx context.Context, of *Meta, at time.Time, reason, message string, trouble bool) error {
+	kind := "Normal"
+	if trouble {
+		kind = "Warning"
+	}
+	const longest = 1024 // bytes of a message that the server takes
+	event := map[string]any{
+		"apiVersion": "v1", "kind": "Event", "metadata": map[string]any{"generateName": of.Name + ".", "namespace": c.namespace},
+		"involvedObject": map[string]any{"apiVersion": PolicyVersion, "kind": PolicyKind, "name": of.Name, "namespace": c.namespace, "uid": of.UID},
+		"type":           kind, "reason": reason, "message": message[:min(len(message), longest)], "firstTimestamp": at.UTC().Format(time.RFC3339), "lastTimestamp": at.UTC().Format(time.RFC3339),
+		"count": 1, "source": map[string]any{"component": "tidemark"},
+	}
+	if err := c.Send(ctx, http.MethodPost, "/api/v1/"+in(c.namespace)+"events", nil, JSON, event, nil); err != nil {
+		return fmt.Errorf("record an event of ScalingPolicy %s: %w", of.Name, err)
+	}
+	return nil
+}
+
+// Usage is what a pod's containers take together, as the cluster's metrics server measured it.
+type Usage struct {
+	Pod    string
+	At     time.Time // the end of the window
+	Window time.Duration
+	CPU    float64 // cores
+	Memory float64 // bytes
+}
+
+// ErrNoMetrics: the cluster has no metrics.k8s.io.
+var ErrNoMetrics = errors.New("the cluster serves no metrics.k8s.io: install metrics-server")
+
+// Usages lists what the pods that a selector takes use, by their names. Pods that were not measured yet are not in it.
+func (c *Client) Usages(ctx context.Context, selector string) (map[string]Usage, error) {
+	type podMetrics struct {
+		Meta       Meta      `json:"metadata"`
+		Timestamp  time.Time `json:"timestamp"`
+		Window     string    `json:"window"`
+		Containers []struct {
+			Name  string            `json:"name"`
+			Usage map[string]string `json:"usage"`
+		} `json:"containers"`
+	}
+	found, err := list[podMetrics](ctx, c, "/apis/metrics.k8s.io/v1beta1/"+in(c.namespace)+"pods", selector)
+	if Refused(err, http.StatusNotFound) {
+		return nil, ErrNoMetrics
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the pods' metrics: %w", err)
+	}
+	out := map[string]Usage{}
+	for _, m := range found {
+		u := Usage{Pod: m.Meta.Name, At: m.Timestamp}
+		if u.Window, err = time.ParseDuration(m.Window); err != nil {
+			return nil, fmt.Errorf("the metrics of pod %s: window: %w", u.Pod, err)
+		}
+		for _, container := range m.Containers {
+			for _, r := range []struct {
+				name string
+				sum  *float64
+			}{{"cpu", &u.CPU}, {"memory", &u.Memory}} {
+				v, err := Quantity(container.Usage[r.name])
+				if err != nil {
+					return nil, fmt.Errorf("the metrics of pod %s, container %s: %s: %w", u.Pod, container.Name, r.name, err)
+				}
+				*r.sum += v
+			}
+		}
+		out[u.Pod] = u
+	}
+	return out, nil
+}
+
+// CheckSelector says what is wrong with a label selector.
+func CheckSelector(s string) error {
+	_, err := labels.Parse(s)
+	return err
+}
+
+// Quantity reads a quantity such as 250m, 1.5 or 512Mi.
+func Quantity(s string) (float64, error) {
+	q, err := resource.ParseQuantity(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no quantity: %w", s, err)
+	}
+	return q.AsApproximateFloat64(), nil
+}

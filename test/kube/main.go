@@ -1,0 +1,54 @@
+// Command control is the control plane that the tests of this module run: kube-apiserver, kube-controller-manager, kube-scheduler
+// and kwok in one program, named by its first argument, so that what they share is compiled and linked once.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/component-base/cli"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	"sigs.k8s.io/kwok/pkg/config"
+	kwok "sigs.k8s.io/kwok/pkg/kwok/cmd"
+	"sigs.k8s.io/kwok/pkg/log"
+)
+
+func main() {
+	programs := map[string]func() *cobra.Command{
+		"kube-apiserver":          apiserver.NewAPIServerCommand,
+		"kube-controller-manager": manager.NewControllerManagerCommand,
+		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
+		"kwok":                    newKwok,
+	}
+	if len(os.Args) < 2 || programs[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: control kube-apiserver|kube-controller-manager|kube-scheduler|kwok [flags]")
+		os.Exit(2)
+	}
+	name := os.Args[1]
+	os.Args = os.Args[1:] // each of them reads its flags from there
+	os.Exit(cli.Run(programs[name]()))
+}
+
+// newKwok gives kwok its global flags before it reads its own, as its main does.
+func newKwok() *cobra.Command {
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	flags.Usage = func() {}
+	ctx, _ = log.InitFlags(ctx, flags)
+	ctx, err := config.InitFlags(ctx, flags)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kwok:", err)
+		os.Exit(1)
+	}
+	command := kwok.NewCommand(ctx)
+	command.PersistentFlags().AddFlagSet(flags)
+	return command
+}

@@ -1,0 +1,355 @@
+package servers
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Kube is a real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler. Its nodes are KWOK's: no
+// kubelet runs, no container starts; KWOK says of each pod that is put on a node that it is ready at once, and lets it go at once.
+type Kube struct {
+	Kubeconfig string // of its administrator
+	Address    string // host:port of the API server
+	CA         string // file
+	APIServer  *process
+
+	t      testing.TB
+	client *http.Client
+}
+
+// The users of the control plane: a token each is its name.
+const kubeTokens = "admin,admin,1,\"system:masters\"\n"
+
+// StartKube starts a control plane until the end of the test.
+func StartKube(t testing.TB) *Kube {
+	t.Helper()
+	etcd := Need(t, "etcd")
+	control := controlPlane(t)
+	dir := t.TempDir()
+	within := func(name string) string { return filepath.Join(dir, name) }
+	for name, text := range map[string]string{"tokens.csv": kubeTokens, "sa.key": newKey(t)} {
+		if err := os.WriteFile(within(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := FreePorts(t, 4)
+	at := func(i int) string { return fmt.Sprint("127.0.0.1:", port+i) }
+	k := &Kube{t: t, Address: at(0), CA: within("apiserver.crt"), client: &http.Client{Timeout: ages}}
+	serve := func(ready func() error, program string, args ...string) *process {
+		name := filepath.Base(program)
+		if program == control {
+			name = args[0]
+		}
+		p := &process{
+			t: t, name: name, stop: syscall.SIGTERM, log: within(name + ".log"), ready: ready,
+			start: func() *exec.Cmd {
+				cmd := exec.Command(program, args...)
+				cmd.Dir = dir
+				cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+				return cmd
+			},
+		}
+		p.Start()
+		t.Cleanup(func() {
+			p.end()
+			if t.Failed() {
+				log := p.Log()
+				t.Logf("the end of %s's log:\n%s", name, log[max(0, len(log)-3000):])
+			}
+		})
+		return p
+	}
+	at0 := time.Now()
+	serve(func() error { return answers("http://" + at(1) + "/health") }, etcd, "--data-dir", within("etcd"), "--listen-client-urls", "http://"+at(1), "--advertise-client-urls", "http://"+at(1),
+		"--listen-peer-urls", "http://"+at(2), "--initial-advertise-peer-urls", "http://"+at(2), "--initial-cluster", "default=http://"+at(2), "--log-level", "error")
+	k.APIServer = serve(k.serves, control, "kube-apiserver", "--etcd-servers=http://"+at(1), "--bind-address=127.0.0.1", "--secure-port="+strings.TrimPrefix(at(0), "127.0.0.1:"), "--cert-dir="+dir,
+		"--service-account-key-file="+within("sa.key"), "--service-account-signing-key-file="+within("sa.key"), "--service-account-issuer=https://kubernetes.default.svc",
+		"--token-auth-file="+within("tokens.csv"), "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16", "--event-ttl=1h", "--shutdown-delay-duration=0s")
+	k.Kubeconfig = k.WriteKubeconfig(t, "admin", k.Address)
+	running := func() error { return nil }
+	serve(running, control, "kube-controller-manager", "--kubeconfig="+k.Kubeconfig, "--leader-elect=false", "--secure-port=0", "--service-account-private-key-file="+within("sa.key"),
+		"--root-ca-file="+k.CA, "--kube-api-qps=200", "--kube-api-burst=400", "--controllers="+strings.Join([]string{
+			"deployment-controller", "replicaset-controller", "statefulset-controller", "disruption-controller", "garbage-collector-controller", "namespace-controller",
+			"serviceaccount-controller", "serviceaccount-token-controller", "root-ca-certificate-publisher-controller", "node-lifecycle-controller", "horizontal-pod-autoscaler-controller",
+			"resourcequota-controller", "clusterrole-aggregation-controller",
+		}, ","))
+	serve(running, control, "kube-scheduler", "--kubeconfig="+k.Kubeconfig, "--leader-elect=false", "--secure-port=0", "--kube-api-qps=200", "--kube-api-burst=400")
+	serve(running, control, "kwok", "--kubeconfig="+k.Kubeconfig, "--manage-all-nodes=true", "--cidr=10.0.0.1/16", "--server-address="+at(3), "--node-lease-duration-seconds=40")
+	for i := range 2 {
+		k.Must(http.MethodPost, "/api/v1/nodes", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": fmt.Sprint("node-", i+1)}}, nil)
+	}
+	Eventually(t, "nodes are ready and pods may be made", func() error {
+		var nodes struct {
+			Items []struct {
+				Spec struct {
+					Taints []struct{ Key string }
+				}
+				Status struct {
+					Conditions []struct{ Type, Status string }
+				}
+			}
+		}
+		if err := k.Call(http.MethodGet, "/api/v1/nodes", nil, &nodes); err != nil {
+			return err
+		}
+		for _, n := range nodes.Items {
+			ready := false
+			for _, c := range n.Status.Conditions {
+				ready = ready || c.Type == "Ready" && c.Status == "True"
+			}
+			if !ready || len(n.Spec.Taints) > 0 {
+				return fmt.Errorf("%+v", nodes.Items)
+			}
+		}
+		return k.Call(http.MethodGet, "/api/v1/namespaces/default/serviceaccounts/default", nil, nil)
+	})
+	t.Logf("the control plane is ready after %v", time.Since(at0).Round(time.Millisecond))
+	return k
+}
+
+// controlPlane is the program that scripts/kube builds.
+func controlPlane(t testing.TB) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		text, err := os.ReadFile(filepath.Join(dir, "test/kube/go.mod"))
+		if err != nil {
+			continue
+		}
+		version := regexp.MustCompile(`k8s\.io/kubernetes (v\S+)`).FindSubmatch(text)
+		if version == nil {
+			t.Fatal("test/kube/go.mod names no version of Kubernetes")
+		}
+		program := filepath.Join(cache, "tidemark", "kube-"+string(version[1]), "control")
+		if _, err := os.Stat(program); err == nil {
+			return program
+		}
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%s is missing: run scripts/kube", program)
+		}
+		t.Skipf("%s is missing: run scripts/kube, which takes minutes", program)
+	}
+	t.Fatal("test/kube is not to be found")
+	return ""
+}
+
+func newKey(t testing.TB) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
+}
+
+// serves reports whether the API server is ready. Its certificate is there by then.
+func (k *Kube) serves() error {
+	pool := x509.NewCertPool()
+	text, err := os.ReadFile(k.CA)
+	if err != nil {
+		return err
+	}
+	pool.AppendCertsFromPEM(text)
+	k.client.CloseIdleConnections()
+	k.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	return k.Call(http.MethodGet, "/readyz", nil, nil)
+}
+
+// WriteKubeconfig writes a kubeconfig for who holds a token, by way of an address.
+func (k *Kube) WriteKubeconfig(t testing.TB, token, address string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: test,
+clusters: [{name: test, cluster: {server: "https://%s", certificate-authority: %q}}],
+users: [{name: test, user: {token: %q}}], contexts: [{name: test, context: {cluster: test, user: test, namespace: default}}]}`, address, k.CA, token)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Call asks the API server as its administrator. A PATCH is a merge patch, and one of bytes a server-side apply.
+func (k *Kube) Call(method, path string, body, into any) error {
+	as, text := "application/json", []byte(nil)
+	switch b := body.(type) {
+	case nil:
+	case []byte:
+		as, text = "application/apply-patch+yaml", b
+	default:
+		if method == http.MethodPatch {
+			as = "application/merge-patch+json"
+		}
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequest(method, "https://"+k.Address+path, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer admin")
+	req.Header.Set("Content-Type", as)
+	resp, err := k.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 400 {
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, into)
+}
+
+// Must is Call for what has to succeed.
+func (k *Kube) Must(method, path string, body, into any) {
+	k.t.Helper()
+	if err := k.Call(method, path, body, into); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// How Apply applies: to see whether the API server takes it, or for good.
+const (
+	Real   = ""
+	DryRun = "&dryRun=All"
+)
+
+// Apply has the API server take each document of a manifest as kubectl apply --server-side does, and refuse fields that it does not know.
+func (k *Kube) Apply(t testing.TB, namespace string, manifest []byte, how string) {
+	t.Helper()
+	documents := yaml.NewDecoder(bytes.NewReader(manifest))
+	for n := 0; ; n++ {
+		var d struct {
+			APIVersion string `yaml:"apiVersion"`
+			Kind       string `yaml:"kind"`
+			Metadata   struct{ Name string }
+		}
+		var whole yaml.Node
+		err := documents.Decode(&whole)
+		if errors.Is(err, io.EOF) {
+			if n == 0 {
+				t.Fatal("an empty manifest")
+			}
+			return
+		}
+		if err == nil {
+			err = whole.Decode(&d)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := yaml.Marshal(&whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := "/apis/" + d.APIVersion
+		if !strings.Contains(d.APIVersion, "/") {
+			root = "/api/" + d.APIVersion
+		}
+		if d.Kind != "CustomResourceDefinition" && !strings.HasPrefix(d.Kind, "Cluster") {
+			root += "/namespaces/" + namespace
+		}
+		path := fmt.Sprintf("%s/%ss/%s?fieldManager=test&force=true&fieldValidation=Strict%s", root, strings.ToLower(d.Kind), d.Metadata.Name, how)
+		if err := k.Call(http.MethodPatch, path, text, nil); err != nil {
+			t.Errorf("%s %s: %v", d.Kind, d.Metadata.Name, err)
+		}
+	}
+}
+
+// Token is one of a ServiceAccount, as its pods are given.
+func (k *Kube) Token(t testing.TB, namespace, account string) string {
+	t.Helper()
+	var answer struct{ Status struct{ Token string } }
+	k.Must(http.MethodPost, "/api/v1/namespaces/"+namespace+"/serviceaccounts/"+account+"/token", map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}, &answer)
+	return answer.Status.Token
+}
+
+// Eventually waits until ok returns no error, for as long as a loaded machine may need.
+func Eventually(t testing.TB, what string, ok func() error) {
+	t.Helper()
+	for end := time.Now().Add(ages); ; time.Sleep(20 * time.Millisecond) {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v: %v", what, ages, err)
+		}
+	}
+}
+
+// ServeMetrics has the API server answer for metrics.k8s.io. No kubelet measures anything here, so the API is a custom resource of the same
+// group, version and shape, which Measure fills.
+func (k *Kube) ServeMetrics(t testing.TB) {
+	t.Helper()
+	type object = map[string]any
+	k.Must(http.MethodPost, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", object{
+		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+		"metadata": object{"name": "pods.metrics.k8s.io", "annotations": object{"api-approved.kubernetes.io": "unapproved, for a test"}},
+		"spec": object{"group": "metrics.k8s.io", "scope": "Namespaced", "names": object{"kind": "PodMetrics", "singular": "podmetric", "plural": "pods"}, "versions": []object{{
+			"name": "v1beta1", "served": true, "storage": true, "schema": object{"openAPIV3Schema": object{"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+		}}},
+	}, nil)
+	Eventually(t, "metrics.k8s.io is served", func() error { return k.Call(http.MethodGet, metricsPath("default"), nil, nil) })
+}
+
+func metricsPath(namespace string) string {
+	return "/apis/metrics.k8s.io/v1beta1/namespaces/" + namespace + "/pods"
+}
+
+// Measure says what CPU each pod with the label app=name uses, such as 250m, and forgets those that are gone; "" is a pod that was not
+// measured. Each uses 64 MiB.
+func (k *Kube) Measure(t testing.TB, namespace, name string, cpu func(pod string) string) {
+	t.Helper()
+	type object = map[string]any
+	var pods struct {
+		Items []struct{ Metadata struct{ Name string } }
+	}
+	selector := "?labelSelector=app%3D" + name
+	k.Must(http.MethodGet, "/api/v1/namespaces/"+namespace+"/pods"+selector, nil, &pods)
+	k.Must(http.MethodDelete, metricsPath(namespace)+selector, nil, nil)
+	for _, p := range pods.Items {
+		used := cpu(p.Metadata.Name)
+		if used == "" {
+			continue
+		}
+		k.Must(http.MethodPost, metricsPath(namespace), object{
+			"apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": object{"name": p.Metadata.Name, "labels": object{"app": name}},
+			"timestamp": time.Now().UTC().Format(time.RFC3339), "window": "15s", "containers": []object{{"name": "worker", "usage": object{"cpu": used, "memory": "64Mi"}}},
+		}, nil)
+	}
+}
