@@ -42,15 +42,17 @@ func TestNeedAtTheKnee(t *testing.T) {
 	}
 }
 
-func TestNeedSaysWhatOneFewerWouldDo(t *testing.T) {
+func TestNeedSaysWhatFleetsWouldDo(t *testing.T) {
 	o := objective()
 	l := load(10, 55)
 	a := o.Need(&l)
-	if a.Size != 7 || a.Now.Workers != 10 || a.Chosen.Workers != 7 || a.Fewer.Workers != 6 {
+	if a.Size != 7 || a.Now.Workers != 10 || a.Chosen.Workers != 7 {
 		t.Fatalf("%+v", a)
 	}
-	if !(a.Now.Response < a.Chosen.Response && a.Chosen.Response <= 0.5 && a.Fewer.Response > 0.5) {
-		t.Errorf("%+v", a)
+	fewer := load(6, 55)
+	b := o.Need(&fewer)
+	if !(a.Now.Response < a.Chosen.Response && a.Chosen.Response <= 0.5 && b.Now.Response > 0.5) {
+		t.Errorf("%+v; of one fewer %+v", a, b)
 	}
 	near(t, "utilisation", a.Chosen.Utilization, 5.5/7, 1e-9)
 }
@@ -138,8 +140,10 @@ func TestNeedUnattainable(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	o.Within = l.Service.Quantile(o.Quantile) * 1.05
-	if a := o.Need(&l); a.Unattainable || a.Chosen.Response > o.Within || a.Fewer.Response <= o.Within {
-		t.Errorf("little room, but some: %+v", a)
+	a = o.Need(&l)
+	fewer := load(a.Size-1, 40)
+	if b := o.Need(&fewer); a.Unattainable || a.Chosen.Response > o.Within || b.Now.Response <= o.Within {
+		t.Errorf("little room, but some: %+v; of one fewer %+v", a, b)
 	}
 }
 
@@ -265,10 +269,13 @@ func TestNeedIsTheSmallest(t *testing.T) {
 		if a.Size != want || (a.Limit != 0) == s.meets(want) {
 			t.Fatalf("need %d (limit %q), the smallest that meets is %d", a.Size, a.Limit, want)
 		}
-		if a.Chosen.Workers != a.Size || a.Fewer.Workers != a.Size-1 || a.Now.Workers != l.Serving+l.Starting {
+		if lack := s.lacks(a.Size - 1); a.Size > o.Bounds.Min && a.Fewer != lack || a.Size == o.Bounds.Min && a.Fewer != 0 {
+			t.Fatalf("%d workers, as of one fewer %q, which %q", a.Size, a.Fewer, lack)
+		}
+		if a.Chosen.Workers != a.Size || a.Now.Workers != l.Serving+l.Starting {
 			t.Fatalf("predictions for others: %+v", a)
 		}
-		for _, p := range []Prediction{a.Now, a.Chosen, a.Fewer} {
+		for _, p := range []Prediction{a.Now, a.Chosen} {
 			if math.IsNaN(p.Response) || p.Response <= 0 || p.Drain < 0 || math.IsNaN(p.Drain) || (p.Workers > 0 && !finite(p.Response)) {
 				t.Fatalf("prediction %+v", p)
 			}
@@ -371,7 +378,7 @@ func FuzzNeed(f *testing.F) {
 		switch got := o.Need(&l); {
 		case got.Known() && (got.Size < o.Bounds.Min || got.Size > o.Bounds.Max):
 			t.Errorf("%d is outside %v", got.Size, o.Bounds)
-		case got.Known() && (math.IsNaN(got.Now.Response) || math.IsNaN(got.Chosen.Response) || math.IsNaN(got.Fewer.Response)):
+		case got.Known() && (math.IsNaN(got.Now.Response) || math.IsNaN(got.Chosen.Response)):
 			t.Errorf("a prediction that is no number: %+v", got)
 		case !got.Known() && (got.Size != 0 || got.Unknown.String() == ""):
 			t.Errorf("unknown with a size: %+v", got)
