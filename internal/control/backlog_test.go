@@ -14,6 +14,9 @@ import (
 // For 1,100 ticks the journal cannot be written. With a spool they take no memory, without one no more than tooMany ticks take; afterwards
 // those that were kept are recorded, each once and in order.
 func TestBacklogIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: each spooled tick is synced to the disk")
+	}
 	const away = 1100
 	for name, want := range map[string]struct {
 		spool    bool

@@ -33,10 +33,10 @@ func TestNeedAtTheKnee(t *testing.T) {
 			l := load(tt.workers, utilization*float64(tt.workers)/mean)
 			return o.Need(&l)
 		}
-		if a := at(tt.utilization - 0.02); !(a.Known() && a.Doubt == 0) || a.Size > tt.workers || a.Now.Response > 0.5 {
+		if a := at(tt.utilization - 0.02); !a.Known() || a.Doubt != 0 || a.Size > tt.workers || a.Now.Response > 0.5 {
 			t.Errorf("%d workers at %g: %+v", tt.workers, tt.utilization-0.02, a)
 		}
-		if a := at(tt.utilization + 0.025); !(a.Known() && a.Doubt == 0) || a.Size <= tt.workers || a.Now.Response <= 0.5 {
+		if a := at(tt.utilization + 0.025); !a.Known() || a.Doubt != 0 || a.Size <= tt.workers || a.Now.Response <= 0.5 {
 			t.Errorf("%d workers at %g: %+v", tt.workers, tt.utilization+0.025, a)
 		}
 	}
@@ -121,7 +121,7 @@ func TestNeedLimits(t *testing.T) {
 	}
 	o.Law = Law{}
 	l = load(4, 0)
-	if a := o.Need(&l); !(a.Known() && a.Doubt == 0) || a.Size != 2 || a.Limit != 0 {
+	if a := o.Need(&l); !a.Known() || a.Doubt != 0 || a.Size != 2 || a.Limit != 0 {
 		t.Errorf("nobody comes: %+v", a)
 	}
 	l = load(0, 10)

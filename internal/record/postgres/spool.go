@@ -38,7 +38,7 @@ const (
 	// maxSpool is how many ticks of a fleet are kept; later ones are not. At 15 s a tick it is two days.
 	maxSpool = 12_000
 	// spoolPart is how many are read at once.
-	spoolPart = 500
+	spoolPart = 100
 )
 
 // OpenSpool makes the folder if it is not there.
