@@ -21,6 +21,7 @@ var rooms = []string{
 // vendors: each library has the one package, or folder, that may import it.
 var vendors = map[string]string{
 	"github.com/expr-lang/expr":           "internal/decide/expression",
+	"github.com/prometheus/client_model":  "internal/observe/httpjson",
 	"github.com/prometheus/common":        "internal/observe/httpjson registry/metrics",
 	"github.com/wneessen/go-mail":         "internal/tell/mail",
 	"github.com/spf13/cobra":              "internal/cli registry/cli",

@@ -55,9 +55,6 @@ type Answer struct {
 // Known reports whether there is an answer.
 func (a *Answer) Known() bool { return a.Unknown == 0 }
 
-// Certain reports whether there is an answer good enough to scale in on.
-func (a *Answer) Certain() bool { return a.Known() && a.Doubt == 0 }
-
 // Prediction is what a fleet of some size would do with the load.
 type Prediction struct {
 	Workers     int

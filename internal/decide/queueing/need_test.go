@@ -33,10 +33,10 @@ func TestNeedAtTheKnee(t *testing.T) {
 			l := load(tt.workers, utilization*float64(tt.workers)/mean)
 			return o.Need(&l)
 		}
-		if a := at(tt.utilization - 0.02); !a.Certain() || a.Size > tt.workers || a.Now.Response > 0.5 {
+		if a := at(tt.utilization - 0.02); !(a.Known() && a.Doubt == 0) || a.Size > tt.workers || a.Now.Response > 0.5 {
 			t.Errorf("%d workers at %g: %+v", tt.workers, tt.utilization-0.02, a)
 		}
-		if a := at(tt.utilization + 0.025); !a.Certain() || a.Size <= tt.workers || a.Now.Response <= 0.5 {
+		if a := at(tt.utilization + 0.025); !(a.Known() && a.Doubt == 0) || a.Size <= tt.workers || a.Now.Response <= 0.5 {
 			t.Errorf("%d workers at %g: %+v", tt.workers, tt.utilization+0.025, a)
 		}
 	}
@@ -121,7 +121,7 @@ func TestNeedLimits(t *testing.T) {
 	}
 	o.Law = Law{}
 	l = load(4, 0)
-	if a := o.Need(&l); !a.Certain() || a.Size != 2 || a.Limit != 0 {
+	if a := o.Need(&l); !(a.Known() && a.Doubt == 0) || a.Size != 2 || a.Limit != 0 {
 		t.Errorf("nobody comes: %+v", a)
 	}
 	l = load(0, 10)
@@ -171,7 +171,7 @@ func TestNeedDoubts(t *testing.T) {
 		o, l := good()
 		tt.spoil(&o, &l)
 		a := o.Need(&l)
-		if !a.Known() || a.Doubt != tt.want || a.Certain() != (tt.want == 0) {
+		if !a.Known() || a.Doubt != tt.want {
 			t.Errorf("%s: doubt %q, want %q", tt.name, a.Doubt, tt.want)
 		}
 	}
@@ -187,7 +187,7 @@ func TestNeedIsTotal(t *testing.T) {
 		t.Helper()
 		o, l := objective(), load(6, 40)
 		spoil(&o, &l)
-		if a := o.Need(&l); a.Unknown != want || a.Size != 0 || a.Certain() {
+		if a := o.Need(&l); a.Unknown != want || a.Size != 0 || a.Known() {
 			t.Errorf("%s: %+v, want %q", what, a, want)
 		}
 	}
