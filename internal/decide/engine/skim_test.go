@@ -79,7 +79,7 @@ func TestSkimIsStep(t *testing.T) {
 		}
 	})
 	t.Logf("%d of %d ticks were skimmed", quiet, all)
-	if quiet < all/20 {
+	if quiet < all/20 && !testing.Short() { // a short run plays a few policies, which may all be busy ones
 		t.Errorf("only %d of %d ticks were skimmed: the test shows little", quiet, all)
 	}
 }
