@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,9 @@ import (
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	node "sigs.k8s.io/kwok/kustomize/stage/node/fast"
+	heartbeat "sigs.k8s.io/kwok/kustomize/stage/node/heartbeat"
+	pod "sigs.k8s.io/kwok/kustomize/stage/pod/fast"
 	"sigs.k8s.io/kwok/pkg/config"
 	kwok "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	"sigs.k8s.io/kwok/pkg/log"
@@ -27,8 +31,12 @@ func main() {
 		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 		"kwok":                    newKwok,
 	}
+	if len(os.Args) == 2 && os.Args[1] == "stages" { // kwok's own of nodes and pods that are ready at once, to be its --config
+		fmt.Print(strings.Join([]string{node.DefaultNodeInit, heartbeat.DefaultNodeHeartbeat, pod.DefaultPodReady, pod.DefaultPodComplete, pod.DefaultPodDelete}, "\n---\n"))
+		return
+	}
 	if len(os.Args) < 2 || programs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: control kube-apiserver|kube-controller-manager|kube-scheduler|kwok [flags]")
+		fmt.Fprintln(os.Stderr, "usage: control kube-apiserver|kube-controller-manager|kube-scheduler|kwok [flags], control stages")
 		os.Exit(2)
 	}
 	name := os.Args[1]
@@ -49,6 +57,8 @@ func newKwok() *cobra.Command {
 		os.Exit(1)
 	}
 	command := kwok.NewCommand(ctx)
+	command.SetContext(ctx) // its configuration is in it
+	command.Version = ""    // its flag would be that of Kubernetes' programs
 	command.PersistentFlags().AddFlagSet(flags)
 	return command
 }

@@ -36,6 +36,8 @@ type Kube struct {
 	client *http.Client
 }
 
+const nodes = 2
+
 // The users of the control plane: a token each is its name.
 const kubeTokens = "admin,admin,1,\"system:masters\"\n"
 
@@ -83,8 +85,16 @@ func StartKube(t testing.TB) *Kube {
 		"--listen-peer-urls", "http://"+at(2), "--initial-advertise-peer-urls", "http://"+at(2), "--initial-cluster", "default=http://"+at(2), "--log-level", "error")
 	k.APIServer = serve(k.serves, control, "kube-apiserver", "--etcd-servers=http://"+at(1), "--bind-address=127.0.0.1", "--secure-port="+strings.TrimPrefix(at(0), "127.0.0.1:"), "--cert-dir="+dir,
 		"--service-account-key-file="+within("sa.key"), "--service-account-signing-key-file="+within("sa.key"), "--service-account-issuer=https://kubernetes.default.svc",
-		"--token-auth-file="+within("tokens.csv"), "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16", "--event-ttl=1h", "--shutdown-delay-duration=0s")
+		"--token-auth-file="+within("tokens.csv"), "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16", "--event-ttl=1h",
+		"--feature-gates=SizeBasedListCostEstimate=false,WatchList=false") // they ask more of etcd than Debian's can: a list as a watch would never end
 	k.Kubeconfig = k.WriteKubeconfig(t, "admin", k.Address)
+	stages, err := exec.Command(control, "stages").Output()
+	if err == nil {
+		err = os.WriteFile(within("stages.yaml"), stages, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	running := func() error { return nil }
 	serve(running, control, "kube-controller-manager", "--kubeconfig="+k.Kubeconfig, "--leader-elect=false", "--secure-port=0", "--service-account-private-key-file="+within("sa.key"),
 		"--root-ca-file="+k.CA, "--kube-api-qps=200", "--kube-api-burst=400", "--controllers="+strings.Join([]string{
@@ -93,12 +103,12 @@ func StartKube(t testing.TB) *Kube {
 			"resourcequota-controller", "clusterrole-aggregation-controller",
 		}, ","))
 	serve(running, control, "kube-scheduler", "--kubeconfig="+k.Kubeconfig, "--leader-elect=false", "--secure-port=0", "--kube-api-qps=200", "--kube-api-burst=400")
-	serve(running, control, "kwok", "--kubeconfig="+k.Kubeconfig, "--manage-all-nodes=true", "--cidr=10.0.0.1/16", "--server-address="+at(3), "--node-lease-duration-seconds=40")
-	for i := range 2 {
+	serve(running, control, "kwok", "--kubeconfig="+k.Kubeconfig, "--manage-all-nodes=true", "--config="+within("stages.yaml"), "--cidr=10.0.0.1/16", "--server-address="+at(3), "--node-lease-duration-seconds=0")
+	for i := range nodes {
 		k.Must(http.MethodPost, "/api/v1/nodes", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": fmt.Sprint("node-", i+1)}}, nil)
 	}
 	Eventually(t, "nodes are ready and pods may be made", func() error {
-		var nodes struct {
+		var found struct {
 			Items []struct {
 				Spec struct {
 					Taints []struct{ Key string }
@@ -108,16 +118,16 @@ func StartKube(t testing.TB) *Kube {
 				}
 			}
 		}
-		if err := k.Call(http.MethodGet, "/api/v1/nodes", nil, &nodes); err != nil {
+		if err := k.Call(http.MethodGet, "/api/v1/nodes", nil, &found); err != nil {
 			return err
 		}
-		for _, n := range nodes.Items {
+		for _, n := range found.Items {
 			ready := false
 			for _, c := range n.Status.Conditions {
 				ready = ready || c.Type == "Ready" && c.Status == "True"
 			}
 			if !ready || len(n.Spec.Taints) > 0 {
-				return fmt.Errorf("%+v", nodes.Items)
+				return fmt.Errorf("%+v", found.Items)
 			}
 		}
 		return k.Call(http.MethodGet, "/api/v1/namespaces/default/serviceaccounts/default", nil, nil)
@@ -296,6 +306,14 @@ func (k *Kube) Token(t testing.TB, namespace, account string) string {
 	var answer struct{ Status struct{ Token string } }
 	k.Must(http.MethodPost, "/api/v1/namespaces/"+namespace+"/serviceaccounts/"+account+"/token", map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}, &answer)
 	return answer.Status.Token
+}
+
+// Cordon keeps pods that are made from now on from every node, or lets them go there again.
+func (k *Kube) Cordon(yes bool) {
+	k.t.Helper()
+	for i := range nodes {
+		k.Must(http.MethodPatch, fmt.Sprint("/api/v1/nodes/node-", i+1), map[string]any{"spec": map[string]any{"unschedulable": yes}}, nil)
+	}
 }
 
 // Eventually waits until ok returns no error, for as long as a loaded machine may need.

@@ -127,8 +127,8 @@ func (c *cluster) harness(kind string) acttest.Harness {
 					return func() { delete(busy, w.ID) }
 				},
 				Spoil: func(*testing.T) func() {
-					c.cordon(true)
-					return func() { c.cordon(false) }
+					c.Cordon(true)
+					return func() { c.Cordon(false) }
 				},
 				Away: func(*testing.T) func() {
 					r.Cut()
@@ -140,13 +140,6 @@ func (c *cluster) harness(kind string) acttest.Harness {
 			}
 			return f
 		},
-	}
-}
-
-// cordon keeps pods that are made from now on from every node, or lets them go there again.
-func (c *cluster) cordon(yes bool) {
-	for i := range 2 {
-		c.Must(http.MethodPatch, fmt.Sprint("/api/v1/nodes/node-", i+1), object{"spec": object{"unschedulable": yes}}, nil)
 	}
 }
 
@@ -319,8 +312,8 @@ func (c *cluster) rollout(t *testing.T) {
 	name := c.workload(t, "Deployment")
 	target := c.open(t, "Deployment", name, c.Kubeconfig)
 	scale(t, target, 3)
-	c.cordon(true)
-	defer c.cordon(false)
+	c.Cordon(true)
+	defer c.Cordon(false)
 	c.Must(http.MethodPatch, apps+"deployments/"+name, object{"spec": object{"template": object{"metadata": object{"labels": object{"generation": "2"}}}}}, nil)
 	servers.Eventually(t, "a pod of the new generation waits", func() error {
 		ws, err := target.Workers(t.Context())
@@ -335,7 +328,7 @@ func (c *cluster) rollout(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "a rollout is under way") {
 		t.Errorf("want to hear of the rollout, have: %v", err)
 	}
-	c.cordon(false)
+	c.Cordon(false)
 	scale(t, target, 1)
 }
 

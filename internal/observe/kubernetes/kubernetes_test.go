@@ -123,9 +123,8 @@ func TestOnACluster(t *testing.T) {
 		}
 	})
 	t.Run("no node has room", func(t *testing.T) {
-		for i := range 2 {
-			k.Must(http.MethodPatch, fmt.Sprint("/api/v1/nodes/node-", i+1), object{"spec": object{"unschedulable": true}}, nil)
-		}
+		k.Cordon(true)
+		defer k.Cordon(false)
 		k.Must(http.MethodPatch, deployments+"/web/scale", object{"spec": object{"replicas": 5}}, nil)
 		servers.Eventually(t, "two pods find no node", func() error {
 			r, err := read(t, source(Unscheduled))
