@@ -86,7 +86,9 @@ func TestReserve(t *testing.T) {
 				if c.paced != (s.connected > 0) && c.rate >= 20 {
 					t.Errorf("%d of them were connected in advance", s.connected)
 				}
+				s.mu.Lock()
 				s.late, s.stall = 0, make(chan struct{})
+				s.mu.Unlock()
 				s.come(int(c.rate*c.stall.Seconds()), c.rate)
 				close(s.stall)
 				s.leave()
@@ -103,7 +105,9 @@ func TestNobodyIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStaff(true, 2000)
 		s.come(2000, 2000)
+		s.mu.Lock()
 		clear(s.visits)
+		s.mu.Unlock()
 		s.come(int(2*oldest*2000*cover.Seconds()), 2000)
 		s.leave()
 		if len(s.visits) != s.hired {

@@ -165,12 +165,12 @@ func inAnswers(run *outcome.Run, add func(Resource, string)) {
 // each resource.
 var remedies = map[Resource]string{
 	Generator: "Repeat it from a machine with more CPU, or with less load: the generator was the limit, and this run says nothing of the service.",
-	Pool:      "Adjust resource allocation: raise PgBouncer's pool_size within max_connections, or shorten transactions; more workers make it worse. `tidemark doctor` does the arithmetic.",
+	Pool:      "Adjust resource allocation: raise PgBouncer's pool_size within max_connections, or shorten transactions; more workers make it worse. tidemark doctor does the arithmetic.",
 	Database:  "Optimize queries (pg_stat_statements, missing indexes) before scaling; then more CPU and memory for PostgreSQL. More workers do not help.",
 	Disk:      "Adjust resource allocation: faster storage (NVMe) for PostgreSQL, and look for queries that read much.",
 	Host:      "Adjust resource allocation: a bigger host or a second one. More workers on this one make it slower.",
-	Workers:   "Adjust the scaling policy: a higher maximum, a scheduled floor ahead of the peak, or lower thresholds (`tidemark simulate` shows what each would do); or optimize what the workers compute.",
-	Network:   "Check the way to the service: names, certificates, the balancer's limits and the listening queue (`tidemark doctor`).",
+	Workers:   "Adjust the scaling policy: a higher maximum, a scheduled floor ahead of the peak, or lower thresholds (tidemark simulate shows what each would do); or optimize what the workers compute.",
+	Network:   "Check the way to the service: names, certificates, the balancer's limits and the listening queue (tidemark doctor).",
 }
 
 // actions are what to do about a verdict.

@@ -117,6 +117,9 @@ func overTime(name string, run *outcome.Run, v *verdict.Verdict, zone *time.Loca
 	for _, c := range charts(run, v, zone) {
 		s.Blocks = append(s.Blocks, c)
 	}
+	if marks := scalings(run); len(marks) > 0 {
+		s.Blocks = append(s.Blocks, deeds(run, marks))
+	}
 	if len(run.Levels) > 0 {
 		s.Blocks = append(s.Blocks, staircase(run))
 	}
@@ -294,6 +297,20 @@ func steps(run *outcome.Run) Table {
 			row = append(row, Cell{Text: fleet.Seconds.Format(h.Quantile(q))})
 		}
 		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+// deeds is the table of what the marks over the charts are, which paper does not tell otherwise.
+func deeds(run *outcome.Run, marks []chart.Mark) Table {
+	t := Table{Caption: "What the daemon did: the marks over the charts", Columns: []Column{{Name: "After", Numeric: true}, {Name: "What"}}}
+	for _, m := range marks {
+		what := Cell{Text: m.Text}
+		if m.Bad {
+			what.Tone = Bad
+		}
+		after := time.Duration((m.X - chart.At(run.Started)) * float64(time.Second))
+		t.Rows = append(t.Rows, Row{{Text: fleet.Elapsed(after.Round(100 * time.Millisecond))}, what})
 	}
 	return t
 }

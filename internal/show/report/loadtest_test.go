@@ -69,7 +69,7 @@ func TestLoadTestPage(t *testing.T) {
 	for _, want := range []string{
 		"INVALID", "partial: a &amp; b", "peak &lt;drive&gt;", "Response time", "Percentiles of all requests", "Throughput and errors", "odoo: workers that serve", "odoo: cpu", "odoo: pool_waiting", "odoo: queue",
 		"2 -&gt; 3 serves, 40s after the breach", "guard database holds", "cpu-policy &gt;= 70 %", "warm-up", "vm, linux/amd64", "cccccccccccccccc", "5555555555555555", "staging", "Version of tidemark", "compressed 60 times",
-		"120 http_5xx", "What was short", "Re-test.", "The staircase to the knee", "30 visits/s", "p95 was 900 ms", "2 farmers &lt; 3", "passed within variation", "undecided", "not exercised", "FAILED",
+		"120 http_5xx", "What was short", "Re-test.", "The staircase to the knee", "What the daemon did", "<td class=\"n \">50s</td>", "<td class=\"n \">1m</td>", "30 visits/s", "p95 was 900 ms", "2 farmers &lt; 3", "passed within variation", "undecided", "not exercised", "FAILED",
 	} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q", want)

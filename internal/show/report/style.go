@@ -16,7 +16,7 @@ h2{font-size:1.15rem;margin:2rem 0 .7rem;padding-top:.8rem;border-top:1px solid 
 p{max-width:52rem;margin:.5rem 0}
 .note{border-left:3px solid var(--faint);background:var(--panel);padding:.45rem .8rem}
 .note.good{border-color:var(--good)}.note.warn{border-color:var(--warn)}.note.bad{border-color:var(--bad)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));gap:.6rem;margin:.6rem 0 1.2rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(10.5rem,1fr));gap:.6rem;margin:.6rem 0 1.2rem}
 .tile{background:var(--panel);border-radius:6px;padding:.6rem .8rem;break-inside:avoid}
 .tile b{display:block;font-size:1.35rem;line-height:1.3;font-variant-numeric:tabular-nums}.tile span,.tile small{display:block;font-size:.82rem;color:var(--faint)}
 .tile.good b,td.good{color:var(--good)}.tile.warn b,td.warn{color:var(--warn)}.tile.bad b,td.bad{color:var(--bad)}
