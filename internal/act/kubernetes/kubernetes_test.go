@@ -176,11 +176,11 @@ func (c *cluster) rightVictims(t *testing.T) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		for n := 10; ; n = 70 - n {
+		for n := 10; ; n = 40 - n {
 			select {
 			case <-stop:
 				return
-			case <-time.After(200 * time.Millisecond):
+			case <-time.After(time.Second):
 				_ = c.Call(http.MethodPatch, apps+"deployments/"+other+"/scale", object{"spec": object{"replicas": n}}, nil) // it is only load
 			}
 		}
