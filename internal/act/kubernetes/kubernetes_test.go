@@ -146,7 +146,7 @@ func (c *cluster) harness(kind string) acttest.Harness {
 // scale moves a target and returns the IDs of its workers, which all serve.
 func scale(t *testing.T, target *Target, n int) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := target.Scale(ctx, n, func(context.Context, fleet.Worker) error { return nil }); err != nil {
 		t.Fatalf("scale to %d: %v", n, err)
@@ -176,11 +176,11 @@ func (c *cluster) rightVictims(t *testing.T) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		for n := 10; ; n = 40 - n {
+		for n := 5; ; n = 20 - n {
 			select {
 			case <-stop:
 				return
-			case <-time.After(time.Second):
+			case <-time.After(2 * time.Second):
 				_ = c.Call(http.MethodPatch, apps+"deployments/"+other+"/scale", object{"spec": object{"replicas": n}}, nil) // it is only load
 			}
 		}
