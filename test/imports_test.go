@@ -21,6 +21,7 @@ var rooms = []string{
 // vendors: each library has the one package, or folder, that may import it.
 var vendors = map[string]string{
 	"github.com/expr-lang/expr":           "internal/decide/expression",
+	"github.com/prometheus/client_model":  "internal/observe/httpjson",
 	"github.com/prometheus/common":        "internal/observe/httpjson registry/metrics",
 	"github.com/wneessen/go-mail":         "internal/tell/mail",
 	"github.com/spf13/cobra":              "internal/cli registry/cli",
@@ -31,6 +32,8 @@ var vendors = map[string]string{
 	"github.com/coreos/go-oidc":           "internal/show/web/access",
 	"golang.org/x/oauth2":                 "internal/show/web/access",
 	"github.com/klauspost/compress":       "registry/coding",
+	"github.com/coreos/go-systemd":        "internal/act/systemd",
+	"github.com/godbus/dbus":              "internal/act/systemd",
 	"k8s.io":                              "internal/kubeapi",
 }
 

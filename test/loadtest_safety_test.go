@@ -11,11 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tidemark/internal/prove/rehearsal"
 )
@@ -193,4 +196,54 @@ func TestLoadtestRefuses(t *testing.T) {
 			t.Errorf("%v: exit code %d, %d requests\n%s%s", c.args, code, made, &cmd.stdout, &cmd.stderr)
 		}
 	}
+}
+
+// On a terminal the progress is one line that is written over, and it is gone when the verdict comes.
+func TestLoadtestOnATerminal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: builds and runs the program")
+	}
+	srv := httptest.NewServer(&records{})
+	defer srv.Close()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "mine.yaml"), fmt.Sprintf(registerScenario, "3s"))
+	screen, terminal := pseudoterminal(t)
+	cmd := loadtest(t, program("tidemark"), "loadtest", filepath.Join(dir, "mine.yaml"), "--target", srv.URL)
+	cmd.Stderr = terminal
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shown := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(screen) // a terminal that nobody has open any more ends with an error
+		shown <- string(text)
+	}()
+	cmd.code(t, cmd.Wait())
+	terminal.Close()
+	text := <-shown
+	line := regexp.MustCompile(`\r\x1b\[K[12]s of 3s, load: \d+ requests/s, p95 [\d.]+ ms, \d+ requests, 0 failed, \d+ open`)
+	if !line.MatchString(text) || !strings.Contains(text, "\r\x1b[Ktidemark: cleaning up: ") || strings.Count(text, "\n") > 5 {
+		t.Errorf("on the terminal:\n%q", text)
+	}
+}
+
+// pseudoterminal is a terminal that a program writes to, and what one sees on it.
+func pseudoterminal(t *testing.T) (screen, terminal *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = screen.Close() })
+	number, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return screen, terminal
 }

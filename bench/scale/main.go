@@ -36,6 +36,7 @@ type settings struct {
 	run      time.Duration
 	journal  string
 	daemon   string
+	onePage  bool
 	printing bool
 }
 
@@ -54,6 +55,7 @@ func main() {
 	flag.DurationVar(&c.run, "for", 5*time.Minute, "how long is measured")
 	flag.StringVar(&c.journal, "journal", "", "connection string of a PostgreSQL for the journal; default: a file")
 	flag.StringVar(&c.daemon, "daemon", "bin/tidemark", "the program (make build)")
+	flag.BoolVar(&c.onePage, "one-page", false, "one page shows the figures of all fleets; default: a page for each")
 	flag.BoolVar(&c.printing, "json", false, "print the figures as JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -104,17 +106,17 @@ func (f *figures) print(w io.Writer) {
 	}
 }
 
-// fleetConfig is one fleet: five signals of one page, five rules, and a number in a file for its workers.
+// fleetConfig is one fleet: five signals of a page, five rules, and a number in a file for its workers.
 const fleetConfig = `
   - name: fleet-%[1]d
     target: {command: {size: [cat, %[2]s/size-%[1]d], scale: [sh, -c, "echo {size} > %[2]s/size-%[1]d"], timeout: 5s}}
     bounds: {min: 2, max: 20}
     signals:
-      cpu:     {http: {url: "http://%[3]s/%[1]d", metric: app_cpu_percent, unit: percent}}
-      memory:  {http: {url: "http://%[3]s/%[1]d", metric: app_memory_percent, unit: percent}}
-      queue:   {http: {url: "http://%[3]s/%[1]d", metric: app_queue}}
-      errors:  {http: {url: "http://%[3]s/%[1]d", metric: app_errors_percent, unit: percent}}
-      latency: {http: {url: "http://%[3]s/%[1]d", metric: app_latency_seconds, unit: seconds}}
+      cpu:     {http: {url: "http://%[3]s", metric: app_cpu_percent, labels: {fleet: "%[1]d"}, unit: percent}}
+      memory:  {http: {url: "http://%[3]s", metric: app_memory_percent, labels: {fleet: "%[1]d"}, unit: percent}}
+      queue:   {http: {url: "http://%[3]s", metric: app_queue, labels: {fleet: "%[1]d"}}}
+      errors:  {http: {url: "http://%[3]s", metric: app_errors_percent, labels: {fleet: "%[1]d"}, unit: percent}}
+      latency: {http: {url: "http://%[3]s", metric: app_latency_seconds, labels: {fleet: "%[1]d"}, unit: seconds}}
     policies:
       - id: load
         rules:
@@ -125,27 +127,34 @@ const fleetConfig = `
           - {signal: latency, operator: ">=", threshold: 400ms, scale_change: +1, evaluation_periods: 2, datapoints_to_alarm: 2}
 `
 
-// apps show the figures of each fleet's application, as a page of its own: a tide of twenty minutes, each at another hour of it.
+// apps show the figures of each fleet's application: a tide of twenty minutes, each at another hour of it. /N is fleet N's page, / that of all.
 func apps(fleets int) http.Handler {
 	start := time.Now()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
-		if err != nil {
-			http.NotFound(w, r)
-			return
+		first, past := 0, fleets
+		if r.URL.Path != "/" {
+			n, err := strconv.Atoi(r.URL.Path[1:])
+			if err != nil {
+				http.NotFound(w, r)
+				return
+			}
+			first, past = n, n+1
 		}
-		tide := (1 + math.Sin(2*math.Pi*(time.Since(start).Minutes()/20+float64(n)/float64(fleets)))) / 2
 		var page bytes.Buffer
 		for _, m := range []struct {
-			name  string
-			value float64
+			name      string
+			low, tide float64
 		}{
-			{"app_cpu_percent", 20 + 60*tide}, {"app_memory_percent", 40 + 20*tide}, {"app_queue", 90 * tide}, {"app_errors_percent", 0.1}, {"app_latency_seconds", 0.05 + 0.3*tide},
+			{"app_cpu_percent", 20, 60}, {"app_memory_percent", 40, 20}, {"app_queue", 0, 90}, {"app_errors_percent", 0.1, 0}, {"app_latency_seconds", 0.05, 0.3},
 		} {
-			fmt.Fprintf(&page, "# HELP %s of the application\n# TYPE %s gauge\n%s %g\n", m.name, m.name, m.name, m.value)
+			fmt.Fprintf(&page, "# HELP %s of the application\n# TYPE %s gauge\n", m.name, m.name)
+			for n := first; n < past; n++ {
+				hour := time.Since(start).Minutes()/20 + float64(n)/float64(fleets)
+				fmt.Fprintf(&page, "%s{fleet=\"%d\"} %g\n", m.name, n, m.low+m.tide*(1+math.Sin(2*math.Pi*hour))/2)
+			}
 		}
 		for i := range 40 { // what a page holds beside what one is after
-			fmt.Fprintf(&page, "# TYPE app_other_%d gauge\napp_other_%d{instance=\"%d\"} %d\n", i, i, n, i)
+			fmt.Fprintf(&page, "# TYPE app_other_%d gauge\napp_other_%d %d\n", i, i, i)
 		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		_, _ = w.Write(page.Bytes()) // the daemon may have ended
@@ -157,7 +166,7 @@ func measure(ctx context.Context, c settings) (f figures, err error) {
 	if err != nil {
 		return f, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what stays behind is only litter
 	pages, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return f, err
@@ -169,7 +178,7 @@ func measure(ctx context.Context, c settings) (f figures, err error) {
 			failed.Store(&err)
 		}
 	}()
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	config := filepath.Join(dir, "tidemark.yaml")
 	if err := os.WriteFile(config, text(c, dir, pages.Addr().String()), 0o600); err != nil {
 		return f, err
@@ -189,7 +198,9 @@ func measure(ctx context.Context, c settings) (f figures, err error) {
 	go func() { ended <- cmd.Wait() }()
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		<-ended
+		if end := <-ended; err == nil {
+			err = end
+		}
 	}()
 	f, err = watch(ctx, c, cmd.Process.Pid, web.Dial(filepath.Join(dir, "tidemark.sock")), ended)
 	if err == nil && failed.Load() != nil {
@@ -213,7 +224,11 @@ func text(c settings, dir, pages string) []byte {
 	}
 	fmt.Fprintln(&b, "fleets:")
 	for i := range c.fleets {
-		fmt.Fprintf(&b, fleetConfig, i, dir, pages)
+		page := fmt.Sprint(pages, "/", i)
+		if c.onePage {
+			page = pages + "/"
+		}
+		fmt.Fprintf(&b, fleetConfig, i, dir, page)
 	}
 	return b.Bytes()
 }

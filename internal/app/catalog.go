@@ -9,6 +9,7 @@ import (
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
 	"tidemark/internal/act/proxy"
+	"tidemark/internal/act/systemd"
 	"tidemark/internal/config"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/observe/cgroup"
@@ -52,6 +53,7 @@ func Catalog() config.Catalog {
 			"prefork":    func() config.Body { c := prefork.DefaultConfig(); return &c },
 			"command":    func() config.Body { c := command.DefaultConfig(); return &c },
 			"docker":     func() config.Body { c := docker.DefaultConfig(); return &c },
+			"systemd":    func() config.Body { c := systemd.DefaultConfig(); return &c },
 			"kubernetes": func() config.Body { c := kubernetes.DefaultConfig(); return &c },
 		},
 		Balancers: map[string]func() config.Body{

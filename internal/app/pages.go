@@ -266,6 +266,17 @@ func (a *App) Workers(ctx context.Context, st *control.Status) []web.Worker {
 	return out
 }
 
+// Annotate records a note about a fleet.
+func (a *App) Annotate(ctx context.Context, name string, n web.Note) error {
+	a.mu.Lock()
+	known := fleetAt(a.cfg, name) >= 0
+	a.mu.Unlock()
+	if !known {
+		return control.ErrNoFleet
+	}
+	return a.tell(ctx, fleet.Event{Fleet: name, Kind: fleet.EventNote, By: n.By, Origin: n.Origin, Note: n.Note})
+}
+
 // Acknowledge records that somebody has seen an alert.
 func (a *App) Acknowledge(ctx context.Context, ack web.Acknowledgement) error {
 	raised := a.watch.Notices()

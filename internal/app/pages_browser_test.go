@@ -277,7 +277,7 @@ func TestOrderByKeyboard(t *testing.T) {
 	}
 	for _, confirmed := range []bool{false, true} {
 		p.Go(base + "/fleets/f")
-		to("Give an order")
+		to("Give an order, or note something")
 		p.Press("Enter")
 		to("size")
 		p.Fill("input[name=size]", "5")
@@ -382,5 +382,73 @@ func TestReportsAreServed(t *testing.T) {
 		if a := ask(t, http.MethodGet, base+path, nil); a.code != http.StatusNotFound {
 			t.Errorf("%s: %d", path, a.code)
 		}
+	}
+}
+
+// The timeline shows beside what was measured what a forecast had expected of it, also of what is still to come, and marks what a policy in
+// shadow would have done.
+func TestForecastAndShadowOnTheTimeline(t *testing.T) {
+	address := servers.FreeAddress(t)
+	w := emptyWorld(t, 2)
+	w.tick = "15s"
+	w.write("listen: "+address, `    signals:
+      rate: {access_log: {path: /var/log/access.log, field: rate}, period: 15s}
+      p95: {access_log: {path: /var/log/access.log}, statistic: p95, window: 5m}
+      s50: {access_log: {path: /var/log/service.log}, statistic: p50, window: 5m}
+      s95: {access_log: {path: /var/log/service.log}, statistic: p95, window: 5m}
+    safeguards: {step: {up: 8}}
+    policies:
+      - id: api-slo
+        mode: shadow
+        objective: {signal: p95, within: 400ms, drain: 90s}
+        demand: {rate: rate, service_time: [s95, s50]}
+        workers: {contention: 0.02}
+      - id: mornings
+        mode: shadow
+        forecast: {signal: rate, sized_by: api-slo, lead: 10m}
+      - id: tried-out
+        mode: shadow
+        rules:
+          - {signal: rate, operator: ">=", threshold: 50, scale_change: +1, evaluation_periods: 1, datapoints_to_alarm: 1}`)
+	j, err := sqlite.Open(t.Context(), filepath.Join(w.dir, "journal.db"), record.Retention{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now().UTC().Add(-time.Hour)
+	for n := range 239 {
+		at := begin.Add(time.Duration(n) * 15 * time.Second)
+		fresh := func(v float64) fleet.Reading { return fleet.Reading{Value: v, Time: at, Quality: fleet.Fresh} }
+		tick := record.Tick{Fleet: "f", Time: at, Size: fleet.Size{Known: true, Serving: 2}, Readings: []record.Sample{{Signal: "rate", Reading: fresh(float64(n))}}}
+		for bound, v := range map[string]float64{"low": 0.8, "median": 1, "high": 1.2} {
+			tick.Readings = append(tick.Readings, record.Sample{Signal: record.ForecastSignal("mornings", bound), Reading: fresh(v * float64(n+40))}) // as it came, ten minutes later
+		}
+		tick.Readings = append(tick.Readings, record.Sample{Signal: record.PolicySignal("mornings"), Reading: fresh(5)})
+		if n == 120 {
+			tick.Decision = &fleet.Decision{Fleet: "f", Time: at, From: 2, To: 2, Reasons: []fleet.Reason{{Code: fleet.RuleShadow, Policy: "tried-out", Signal: "rate", Operator: fleet.AtLeast, Value: 51, Threshold: 50, Breaching: 1, M: 1, N: 1, Size: 3}}}
+		}
+		if err := j.Commit(t.Context(), tick); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
+	body := ask(t, http.MethodGet, "http://"+address+"/fleets/f?zoom=1h", nil).body
+	for _, want := range []string{"forecast 10m ahead", "as it was forecast to lie", "mornings alone", "mark faint", "tried-out"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	// The newest that was measured is 238, and the newest forecast, ten minutes after now, 278.
+	_, rate, _ := strings.Cut(body, "<title>rate</title>")
+	rate, _, _ = strings.Cut(rate, "</desc>")
+	if !strings.Contains(rate, "rate: 1 to 238") || !strings.Contains(rate, "forecast 10m ahead: 40 to 278") {
+		t.Errorf("the chart of the rate says %s", rate)
+	}
+	var e web.Explanation
+	if err := json.Unmarshal([]byte(ask(t, http.MethodGet, "http://"+address+"/api/v1/fleets/f/explanation?at="+begin.Add(30*time.Minute).Format(time.RFC3339), nil).body), &e); err != nil || len(e.Readings) != 1 || e.Readings[0].Signal != "rate" {
+		t.Errorf("what is forecast is taken for a reading: %+v, %v", e.Readings, err)
 	}
 }

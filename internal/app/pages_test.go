@@ -96,6 +96,12 @@ func TestPages(t *testing.T) {
 	if a := ask(t, http.MethodPost, base+"/fleets/f/order", order, "Sec-Fetch-Site", "same-origin", "Authorization", operator); a.code != http.StatusSeeOther {
 		t.Fatalf("the order: %d %s", a.code, a.body)
 	}
+	if a := ask(t, http.MethodPost, base+"/fleets/f/note", url.Values{"note": {"market day " + attack}}, "Sec-Fetch-Site", "same-origin", "Authorization", operator); a.code != http.StatusSeeOther {
+		t.Fatalf("the note: %d %s", a.code, a.body)
+	}
+	if a := ask(t, http.MethodPost, base+"/fleets/nobody/note", url.Values{"note": {"x"}}, "Sec-Fetch-Site", "same-origin", "Authorization", operator); a.code != http.StatusNotFound {
+		t.Errorf("a note about no fleet: %d %s", a.code, a.body)
+	}
 	w.eventually("four workers", func(st *control.Status) bool { return st.Size.Serving == 4 })
 	loads := regexp.MustCompile(`(?:src|href|action)="([^"]*)"`)
 	for _, path := range []string{
@@ -124,6 +130,12 @@ func TestPages(t *testing.T) {
 				}
 			}
 		}
+	}
+	if a := ask(t, http.MethodGet, base+"/fleets/f?zoom=1h", nil); !strings.Contains(a.body, "mele (token) noted: “market day &#34;&gt;&lt;script&gt;") {
+		t.Errorf("the note is not on the timeline:\n%s", a.body)
+	}
+	if a := ask(t, http.MethodGet, base+"/fleets/f", nil); !regexp.MustCompile(`<time datetime="[^"]*Z" title="[-0-9]+ [:0-9]+ UTC, [^"]*">`).MatchString(a.body) {
+		t.Error("times do not say what they are in UTC")
 	}
 	if a := ask(t, http.MethodGet, base+"/events", nil); !strings.Contains(a.body, "because &#34;&gt;&lt;script&gt;") {
 		t.Errorf("the order's reason is not shown:\n%s", a.body)

@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/act/prefork"
 	"tidemark/internal/act/process"
 	"tidemark/internal/act/proxy"
+	"tidemark/internal/act/systemd"
 	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/decide/policy"
@@ -197,6 +198,8 @@ func (a *App) target(ctx context.Context, cfg *config.Config, f *config.Fleet) (
 		return command.New(*c)
 	case *docker.Config:
 		return docker.New(*c, docker.Options{Fleet: f.Name, Instance: cfg.Instance.Name})
+	case *systemd.Config:
+		return systemd.New(*c)
 	case *kubernetes.Config:
 		return kubernetes.New(*c, &a.shared.clusters)
 	}

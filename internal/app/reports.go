@@ -107,7 +107,7 @@ func (a *App) Reports(ctx context.Context) (*web.Reports, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the reports: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it was read only
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
 		return nil, fmt.Errorf("list the reports: %w", err)
@@ -160,7 +160,7 @@ func (a *App) Kept(name string) ([]byte, error) {
 	if err != nil {
 		return nil, none
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it was read only
 	f, err := root.Open(name)
 	if err != nil {
 		return nil, none

@@ -47,6 +47,7 @@ func watchAll(addresses []string) {
 			if err != nil || resp.StatusCode != http.StatusOK {
 				panic(fmt.Sprint(resp, err))
 			}
+			defer resp.Body.Close()
 			open.Done()
 			n, _ := io.Copy(io.Discard, resp.Body) // it ends with ctx
 			mu.Lock()

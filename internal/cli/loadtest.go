@@ -217,7 +217,7 @@ func (c *command) rehearse(ctx context.Context, name string, o *loadtest) (p reh
 			fmt.Fprintf(c.err, "tidemark: %s may still be slow: an earlier load test ended without removing its netem: tc qdisc del dev %s root\n", device, device)
 		}
 	}
-	p = rehearsal.Plan{Seed: o.seed, Version: Version(), Netem: o.netem, Note: func(s string) { fmt.Fprintln(c.err, "tidemark: "+s) }}
+	p = rehearsal.Plan{Seed: o.seed, Versions: map[string]string{"tidemark": Version()}, Netem: o.netem, Note: func(s string) { fmt.Fprintln(c.err, "tidemark: "+s) }}
 	if p.Scenario, err = scenario.Open(name, o.options); err != nil {
 		return p, err
 	}
@@ -245,8 +245,9 @@ func (c *command) rehearse(ctx context.Context, name string, o *loadtest) (p reh
 		return p, err
 	}
 	if client, err := c.daemon(); err == nil {
-		if _, err := client.Status(ctx); err == nil {
+		if now, err := client.Status(ctx); err == nil {
 			p.Daemon = told{client}
+			p.Versions["daemon"] = now.Version
 			scenario := p.Scenario.Name
 			p.Progress = func(g rehearsal.Progress) {
 				ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)

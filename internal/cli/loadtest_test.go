@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -204,6 +205,31 @@ func TestLoadTestExitCodes(t *testing.T) {
 	} {
 		if code, _, errOut := main(t, append([]string{"loadtest"}, tt.args...)...); code != 3 || !strings.Contains(errOut, tt.want) {
 			t.Errorf("%v: exit %d, %q; want 3 and %q in it", tt.args, code, errOut, tt.want)
+		}
+	}
+}
+
+// The list names each scenario that is built in, with a word about it, and says the same to programs.
+func TestLoadTestList(t *testing.T) {
+	code, out, _ := main(t, "loadtest", "--list")
+	jsonCode, text, _ := main(t, "loadtest", "--list", "--json")
+	var all []struct{ Name, About string }
+	if err := json.Unmarshal([]byte(text), &all); err != nil || code != 0 || jsonCode != 0 {
+		t.Fatalf("exit %d and %d, %v\n%s", code, jsonCode, err, text)
+	}
+	var names []string
+	for _, s := range all {
+		names = append(names, s.Name)
+		if s.About == "" || !strings.Contains(out, s.Name+" ") || !strings.Contains(out, s.About+"\n") {
+			t.Errorf("%+v is not in\n%s", s, out)
+		}
+		if code, own, _ := main(t, "loadtest", "--show", s.Name); code != 0 || !strings.Contains(own, "name: "+s.Name) {
+			t.Errorf("--show %s: exit %d\n%s", s.Name, code, own)
+		}
+	}
+	for _, want := range []string{"peak-farmer-registration-drive", "concurrent-mobile-sync", "baseline", "soak", "stress"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("%s is not among %q", want, names)
 		}
 	}
 }

@@ -170,7 +170,7 @@ func (f *fleetSpec) setDefaults() {
 
 func (p *policySpec) setDefaults() {
 	p.Mode = mode(fleet.On)
-	p.Objective = objectiveSpec{Drain: 45 * time.Second, Settle: 8 * time.Minute}
+	p.Objective = objectiveSpec{Drain: 45 * time.Second, Settle: 7 * time.Minute}
 	p.Workers = workersDefault
 	p.Forecast = forecastSpec{Lead: 15 * time.Minute, Weeks: 2}
 }

@@ -89,6 +89,12 @@ func (j *memJournal) fail(err error) {
 	j.err = err
 }
 
+func (j *memJournal) all() []record.Tick {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.ticks)
+}
+
 func (j *memJournal) events(kind fleet.Kind) (out []fleet.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -214,6 +220,7 @@ type testWorld struct {
 	target  *testTarget
 	cpu     *testSource
 	lease   Lease
+	spool   Spool
 	loop    *Loop
 }
 
@@ -228,7 +235,7 @@ func (w *testWorld) parts() Parts {
 // start begins a daemon's life; stop ends it.
 func (w *testWorld) start(t *testing.T) {
 	t.Helper()
-	w.loop = New(Options{Journal: w.journal, Clock: w.clock, Lease: w.lease})
+	w.loop = New(Options{Journal: w.journal, Clock: w.clock, Lease: w.lease, Spool: w.spool})
 	if err := w.loop.Start([]Parts{w.parts()}); err != nil {
 		t.Fatal(err)
 	}

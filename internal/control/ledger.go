@@ -52,6 +52,13 @@ func (l *ledger) leave(name string) {
 	}
 }
 
+// fleets is how many there are, at least one.
+func (l *ledger) fleets() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(1, len(l.claims))
+}
+
 // decide gives a fleet what is left to it, lets it decide, and notes what it holds and wants then.
 func (l *ledger) decide(name string, step func(engine.Allotment) allot.Claim) {
 	l.mu.Lock()

@@ -58,13 +58,13 @@ type Lease interface {
 	Lead(ctx context.Context) (context.Context, error)
 }
 
-// Spool keeps on this host the ticks that the journal could not take, for the daemon after this one. Its methods may be called at the
-// same time, for different fleets.
+// Spool keeps on this host's disk the ticks that the journal could not take, for this daemon or the one after it. Its methods may be called
+// at the same time, for different fleets.
 type Spool interface {
 	// Keep adds one tick.
 	Keep(t record.Tick) error
-	// Forget drops what was kept of a fleet: the journal has it.
-	Forget(fleet string) error
+	// Recover has commit take what was kept of a fleet, oldest first and a part at a time, and drops it. After an error it goes on where it was.
+	Recover(ctx context.Context, fleet string, commit func(...record.Tick) error) error
 }
 
 // alone is the lease of a daemon that nobody stands by.

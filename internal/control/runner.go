@@ -75,8 +75,12 @@ type runner struct {
 // commitTimeout is long: a commit that is given up may still come to pass.
 const commitTimeout = 30 * time.Second
 
-// tooMany bounds what is kept in memory while the journal cannot be written: at 15 s a tick, four hours.
-const tooMany = 1000
+// What is kept in memory while the journal cannot be written, and there is no spool: so many ticks of a fleet, at 15 s a tick four hours, and
+// so many of all together.
+const (
+	tooMany    = 1000
+	tooManyAll = 100_000
+)
 
 func newRunner(ctx context.Context, opts Options, ledger *ledger, parts Parts, offset time.Duration) (*runner, error) {
 	r := &runner{opts: opts, ledger: ledger, offset: offset, inbox: make(chan func(*runner)), ended: make(chan struct{}), draining: map[string]bool{}}
@@ -230,7 +234,7 @@ func (r *runner) observe(ctx context.Context, now time.Time) {
 	}
 }
 
-// record commits the tick, together with those that could not be committed before it. A decision that cannot be recorded is none, and is
+// record commits the tick, after those that could not be committed before it. A decision that cannot be recorded is none, and is
 // not among what is recorded later.
 func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Event, decided bool) error {
 	state, err := json.Marshal(&r.memory)
@@ -268,11 +272,10 @@ func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Ev
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	err = r.opts.Journal.Commit(ctx, append(slices.Clone(r.backlog), t)...)
+	if err = r.catchUp(ctx); err == nil {
+		err = r.opts.Journal.Commit(ctx, append(slices.Clone(r.backlog), t)...)
+	}
 	if err == nil {
-		if r.opts.Spool != nil && r.journalErr != nil {
-			_ = r.opts.Spool.Forget(t.Fleet) // what stays is older than the state, and left out
-		}
 		r.journalErr, r.backlog = nil, nil
 		if t.Decision != nil {
 			r.stored = *t.Decision
@@ -291,15 +294,28 @@ func (r *runner) record(ctx context.Context, in *engine.Input, events []fleet.Ev
 		t.Events = slices.DeleteFunc(t.Events, func(e fleet.Event) bool { return e.Kind == fleet.EventDecision })
 	}
 	if r.opts.Spool != nil {
-		if spoolErr := r.opts.Spool.Keep(t); spoolErr != nil {
-			r.journalErr = errors.Join(err, spoolErr)
+		spoolErr := r.opts.Spool.Keep(t)
+		if spoolErr == nil {
+			return err
 		}
+		r.journalErr = errors.Join(err, spoolErr)
 	}
 	r.backlog = append(r.backlog, t)
-	if len(r.backlog) > tooMany {
-		r.backlog = slices.Delete(r.backlog, 0, 1)
+	if most := min(tooMany, tooManyAll/r.ledger.fleets()); len(r.backlog) > most {
+		r.backlog = slices.Delete(r.backlog, 0, len(r.backlog)-most)
 	}
 	return err
+}
+
+// catchUp records what was spooled while the journal could not be written, when it can be again.
+func (r *runner) catchUp(ctx context.Context) error {
+	if r.opts.Spool == nil || r.journalErr == nil {
+		return nil
+	}
+	if err := r.opts.Journal.Commit(ctx); err != nil { // nothing: does it answer at all
+		return err
+	}
+	return r.opts.Spool.Recover(ctx, r.parts.Policy.Name, func(part ...record.Tick) error { return r.opts.Journal.Commit(ctx, part...) })
 }
 
 // events turns what the tick changed into durable records.

@@ -249,7 +249,7 @@ func (s *stage) play(ctx context.Context, a *app.App) (*Summary, error) {
 	var load *outcome.Run
 	go func() {
 		var err error
-		load, err = rehearsal.Play(ctx, rehearsal.Plan{Scenario: scene, Target: target, Seed: 1, Version: s.Version, Each: s.each})
+		load, err = rehearsal.Play(ctx, rehearsal.Plan{Scenario: scene, Target: target, Seed: 1, Versions: map[string]string{"tidemark": s.Version}, Each: s.each})
 		loadDone <- err
 	}()
 	rows, looks := time.NewTicker(row), time.NewTicker(250*time.Millisecond)

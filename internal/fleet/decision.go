@@ -73,6 +73,7 @@ type Model struct {
 	Utilization float64 `json:"utilization,omitempty"` // of the workers there are, at Rate; 1 and above: the queue grows
 	Now         float64 `json:"now,omitempty"`         // response predicted with the workers there are
 	Then        float64 `json:"then,omitempty"`        // and with those proposed
+	Why         string  `json:"why,omitempty"`         // it is as many as that
 	Limit       string  `json:"limit,omitempty"`       // what keeps the proposal below what the objective needs
 	// Of a forecast: the middle and the lower end of its band, of which Rate is the upper, the weeks that it rests on, and how far ahead
 	// it looks.

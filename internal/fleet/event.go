@@ -18,6 +18,7 @@ const (
 	EventTargetLost     Kind = "target_lost"     // the target cannot be read
 	EventTargetBack     Kind = "target_back"     //
 	EventOrder          Kind = "operator"        // an operator's scale, hold, release or mode
+	EventNote           Kind = "note"            // somebody noted what happened around a fleet
 	EventStarted        Kind = "started"         // the daemon took the lead
 	EventStopped        Kind = "stopped"         // the daemon left, leaving the fleet as it was
 	EventReloaded       Kind = "reloaded"        // a new configuration is in force

@@ -168,7 +168,7 @@ func (r Reason) prediction() string {
 		s += ", " + formatSeconds(m.Then) + " then"
 	}
 	s += fmt.Sprintf(" (objective %s)", formatSeconds(r.Threshold))
-	for _, also := range []string{m.Limit, r.Note} {
+	for _, also := range []string{m.Why, m.Limit, r.Note} {
 		if also != "" {
 			s += "; " + also
 		}

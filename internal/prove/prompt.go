@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -27,14 +28,14 @@ func BePrompt() error {
 			return fmt.Errorf("ask for short time slices: %s/%s is no thread", tasks, t.Name())
 		}
 		how, err := unix.SchedGetAttr(id, 0)
-		if err == unix.ESRCH { // it has ended
+		if errors.Is(err, unix.ESRCH) { // it has ended
 			continue
 		}
 		if err == nil && how.Policy == unix.SCHED_NORMAL {
 			how.Runtime = uint64(slice)
 			err = unix.SchedSetAttr(id, how, 0)
 		}
-		if err != nil && err != unix.ESRCH {
+		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("ask for short time slices: %w", err)
 		}
 	}

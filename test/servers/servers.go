@@ -45,6 +45,18 @@ func Need(t testing.TB, program string) string {
 	return ""
 }
 
+// needRoot skips a test that is not root's; in CI it fails.
+func needRoot(t testing.TB, why string) {
+	t.Helper()
+	switch {
+	case os.Geteuid() == 0:
+	case os.Getenv("CI") == "true":
+		t.Fatal(why)
+	default:
+		t.Skip(why)
+	}
+}
+
 // FreePorts returns the first of n ports in a row of the loopback interface on which nobody listens now. They lie below those that
 // outgoing connections are given, so that none of these sits on one before the test listens, and are drawn, as other suites draw too.
 func FreePorts(t testing.TB, n int) int {

@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +48,18 @@ type Fleet struct {
 	Spoil func(t *testing.T) (mend func())
 	// Away makes what the target talks to unreachable until back is called. The workers are untouched.
 	Away func(t *testing.T) (back func())
+}
+
+// BuildWorker builds the program that targets run in tests (testdata/worker), static, and returns its path.
+func BuildWorker(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "worker")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", program, "../acttest/testdata/worker")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the worker: %v\n%s", err, out)
+	}
+	return program
 }
 
 // Conform checks that a target keeps control.Target's promises.

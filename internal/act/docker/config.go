@@ -5,8 +5,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
+	"tidemark/internal/act/copies"
+	"tidemark/internal/act/health"
 	"tidemark/internal/config"
 )
 
@@ -17,13 +18,14 @@ type Config struct {
 	Container string  `yaml:"container"` // the name of the container to copy ...
 	Compose   Compose `yaml:"compose"`   // ... or the compose service
 
-	Port    int    `yaml:"port"`    // on which the service listens, inside
-	Ports   Ports  `yaml:"ports"`   // one port of this machine for each copy, on 127.0.0.1; needed on the host's network
-	Network string `yaml:"network"` // the one in which a balancer reaches the copies; default: the only one
+	Port    int          `yaml:"port"`    // on which the service listens, inside
+	Ports   copies.Ports `yaml:"ports"`   // one port of this machine for each copy, on 127.0.0.1; needed on the host's network
+	Network string       `yaml:"network"` // the one in which a balancer reaches the copies; default: the only one
 
 	Command []string          `yaml:"command"` // instead of the template's
 	Env     map[string]string `yaml:"env"`     // beside or instead of the template's
-	Health  Health            `yaml:"health"`
+	// Health: without a path the container's own HEALTHCHECK says so, or, where there is none, that it takes a connection.
+	Health health.Config `yaml:"health"`
 }
 
 // Compose names a service of a compose project.
@@ -32,27 +34,9 @@ type Compose struct {
 	Service string `yaml:"service"`
 }
 
-// Ports is the range that copies take theirs from: copy 1 the first.
-type Ports struct {
-	First int `yaml:"first"`
-	Last  int `yaml:"last"` // default: 65535
-}
-
-// Health says when a container is fit to serve. Without a path the container's own HEALTHCHECK says so, or, where there is none, that
-// it takes a connection.
-type Health struct {
-	Path     string        `yaml:"path"`     // GET must answer 2xx
-	Interval time.Duration `yaml:"interval"` // between two checks of a serving container
-	Timeout  time.Duration `yaml:"timeout"`  // for one check
-	Failures int           `yaml:"failures"` // so many in a row and it no longer serves
-}
-
 // DefaultConfig is what holds where the operator wrote nothing.
 func DefaultConfig() Config {
-	return Config{
-		Socket: DefaultSocket,
-		Health: Health{Interval: 5 * time.Second, Timeout: 5 * time.Second, Failures: 3},
-	}
+	return Config{Socket: DefaultSocket, Health: health.DefaultConfig()}
 }
 
 var (
@@ -60,10 +44,7 @@ var (
 	containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`) // the engine's own rule
 )
 
-const (
-	maxSocketPath = 107 // bytes of sun_path, less its final zero
-	maxSlot       = 9999
-)
+const maxSocketPath = 107 // bytes of sun_path, less its final zero
 
 // Validate returns every problem at once, as config.FieldErrors.
 func (c *Config) Validate() error {
@@ -84,7 +65,7 @@ func (c *Config) Validate() error {
 			errs.Add("env", fmt.Sprintf("%q has a zero byte", k), "remove it")
 		}
 	}
-	c.Health.validate(&errs)
+	c.Health.Validate(&errs)
 	return errs.Err()
 }
 
@@ -105,44 +86,18 @@ func (c *Config) validateTemplate(errs *config.FieldErrors) {
 }
 
 func (c *Config) validatePorts(errs *config.FieldErrors) {
-	if c.Port == 0 && c.Ports == (Ports{}) {
+	if c.Port == 0 && !c.Ports.Given() {
 		errs.Add("port", "is missing", "write the port on which the service listens in its container; on the host's network, ports: {first: 9001}")
 	}
 	if c.Port < 0 || c.Port > 65535 {
 		errs.Add("port", fmt.Sprintf("%d is not a port", c.Port), "write 1 to 65535")
 	}
-	if c.Ports != (Ports{}) {
-		if c.Ports.First < 1 || c.Ports.First > 65535 {
-			errs.Add("ports.first", fmt.Sprintf("%d is not a port", c.Ports.First), "write 1 to 65535")
-		}
-		if c.Ports.Last != 0 && (c.Ports.Last < c.Ports.First || c.Ports.Last > 65535) {
-			errs.Add("ports.last", fmt.Sprintf("%d is not a port from first (%d) on", c.Ports.Last, c.Ports.First), "leave it out, or write the last port of the range")
-		}
+	if c.Ports.Given() {
+		c.Ports.Validate(errs)
 		return
 	}
 	if c.mentions("{port}") {
 		errs.Add("ports", "is missing, and command or env use {port}", "write ports: {first: 9001}, or the port itself")
-	}
-}
-
-func (h *Health) validate(errs *config.FieldErrors) {
-	if h.Path != "" && !strings.HasPrefix(h.Path, "/") {
-		errs.Add("health.path", fmt.Sprintf("%q does not begin with /", h.Path), "write a path such as /web/health, without host and port")
-	}
-	if strings.ContainsAny(h.Path, " \t\r\n#") {
-		errs.Add("health.path", fmt.Sprintf("%q has characters that a request line cannot carry", h.Path), "write them as %20 and the like")
-	}
-	const least, most = 10 * time.Millisecond, time.Hour
-	for _, d := range []struct {
-		field string
-		v     time.Duration
-	}{{"health.interval", h.Interval}, {"health.timeout", h.Timeout}} {
-		if d.v < least || d.v > most {
-			errs.Add(d.field, fmt.Sprintf("%v is not between %v and %v", d.v, least, most), "write for example 5s")
-		}
-	}
-	if h.Failures < 1 || h.Failures > 100 {
-		errs.Add("health.failures", fmt.Sprintf("%d is not between 1 and 100", h.Failures), "write 3")
 	}
 }
 
@@ -158,16 +113,4 @@ func (c *Config) mentions(placeholder string) bool {
 		}
 	}
 	return false
-}
-
-// slots is how many copies the ports allow.
-func (c *Config) slots() int {
-	if c.Ports == (Ports{}) {
-		return maxSlot
-	}
-	last := c.Ports.Last
-	if last == 0 {
-		last = 65535
-	}
-	return min(maxSlot, last-c.Ports.First+1)
 }

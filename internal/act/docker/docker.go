@@ -14,19 +14,17 @@ package docker
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"tidemark/internal/act/copies"
 	"tidemark/internal/act/health"
 	"tidemark/internal/fleet"
 )
@@ -42,22 +40,12 @@ type Target struct {
 	cfg    Config
 	opts   Options
 	engine *engine
+	watch  *health.Watch
+	meter  copies.Meter
 	turn   chan struct{} // held by the one Scale that runs
 
 	mu      sync.Mutex
-	victims map[string]bool    // ids of copies that Scale drains
-	checked map[string]checked // by id
-	used    map[string][]usage // by id, of copies: the last two looks, the later one last
-}
-
-// checked is what is known of a container's fitness.
-type checked struct {
-	life     time.Time // its State.StartedAt
-	pid      int       // 0: it was not seen from here
-	at       time.Time
-	err      error
-	failures int // in a row
-	served   bool
+	victims map[string]bool // ids of copies that Scale drains
 }
 
 // New makes a target of a valid configuration. It touches nothing: the engine may come later.
@@ -69,8 +57,7 @@ func New(cfg Config, opts Options) (*Target, error) {
 		return nil, fmt.Errorf("the fleet's name %q cannot be part of a container's: use letters, digits, _, . and -", opts.Fleet)
 	}
 	return &Target{
-		cfg: cfg, opts: opts, engine: newEngine(cfg.Socket), turn: make(chan struct{}, 1),
-		victims: map[string]bool{}, checked: map[string]checked{}, used: map[string][]usage{},
+		cfg: cfg, opts: opts, engine: newEngine(cfg.Socket), watch: health.NewWatch(cfg.Health), turn: make(chan struct{}, 1), victims: map[string]bool{},
 	}, nil
 }
 
@@ -121,7 +108,7 @@ func (t *Target) Workers(ctx context.Context) ([]fleet.Worker, error) {
 	if len(v.members) == 0 && v.template == nil {
 		return nil, t.noTemplate()
 	}
-	t.note(ctx, v.own())
+	t.meter.Note(ctx, lives(v.own()), t.cpuTime)
 	return workers, nil
 }
 
@@ -204,14 +191,26 @@ func (t *Target) describe(ctx context.Context, v *view) {
 		})
 	}
 	_ = g.Wait() // none fails
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	gone := func(id string) bool {
 		return !slices.ContainsFunc(v.members, func(m member) bool { return m.ID == id })
 	}
-	maps.DeleteFunc(t.checked, func(id string, _ checked) bool { return gone(id) })
+	t.watch.Forget(gone)
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	maps.DeleteFunc(t.victims, func(id string, _ bool) bool { return gone(id) })
-	maps.DeleteFunc(t.used, func(id string, _ []usage) bool { return gone(id) })
+}
+
+// lives are what the meter knows copies by.
+func lives(own []member) []copies.Life {
+	all := make([]copies.Life, len(own))
+	for i, m := range own {
+		all[i] = copies.Life{ID: m.ID, Started: m.State.StartedAt}
+	}
+	return all
+}
+
+func (t *Target) cpuTime(ctx context.Context, copy copies.Life) (uint64, error) {
+	return t.engine.cpuTime(ctx, copy.ID)
 }
 
 func (t *Target) worker(ctx context.Context, m *member) fleet.Worker {
@@ -236,9 +235,10 @@ func (t *Target) worker(ctx context.Context, m *member) fleet.Worker {
 	case "running":
 		w.Address, w.Detail = t.address(m)
 		w.Phase = fleet.Starting
-		w.PID = local(m.State.PID, m.ID)
+		w.PID = copies.Local(m.State.PID, m.ID)
 		if w.Address != "" {
-			serves, err := t.fit(ctx, m, w.Address, w.PID)
+			who := health.Subject{ID: m.ID, Started: m.State.StartedAt, PID: w.PID}
+			serves, err := t.watch.Serves(ctx, who, func(ctx context.Context) error { return t.check(ctx, m, w.Address) })
 			if serves {
 				w.Phase = fleet.Serving
 			}
@@ -255,15 +255,6 @@ func (t *Target) worker(ctx context.Context, m *member) fleet.Worker {
 		w.Phase = fleet.Draining
 	}
 	return w
-}
-
-// local returns a container's main process when it is one of this machine, seen from here; else 0.
-func local(pid int, id string) int {
-	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil || !strings.Contains(string(groups), id) {
-		return 0
-	}
-	return pid
 }
 
 // address is where a running container takes requests, or why that is not known.
@@ -297,46 +288,6 @@ func (t *Target) address(m *member) (address, why string) {
 	return net.JoinHostPort(end.IPAddress, strconv.Itoa(t.cfg.Port)), ""
 }
 
-// grown is the age at which a container that does not answer in time is taken for a busy one, by a daemon that has not seen
-// it before.
-const grown = time.Minute
-
-// fit reports whether a container serves, and what its last check found wrong.
-func (t *Target) fit(ctx context.Context, m *member, address string, pid int) (bool, error) {
-	t.mu.Lock()
-	c, known := t.checked[m.ID]
-	t.mu.Unlock()
-	if !known || !c.life.Equal(m.State.StartedAt) {
-		c = checked{life: m.State.StartedAt, pid: pid}
-	}
-	if pid == 0 && c.pid != 0 {
-		return false, errors.New("its process has ended, and the engine has not seen it yet")
-	}
-	now := time.Now()
-	if c.served && now.Sub(c.at) < t.cfg.Health.Interval {
-		return true, c.err
-	}
-	err := t.check(ctx, m, address)
-	if ctx.Err() != nil {
-		return c.served, cmp.Or(c.err, err) // nothing was learnt
-	}
-	c.at = now
-	if err == nil {
-		c.err, c.failures, c.served = nil, 0, true
-	} else {
-		c.served = c.served || !known && errors.Is(err, health.ErrNoAnswer) && now.Sub(m.State.StartedAt) > grown
-		c.failures++
-		c.err = fmt.Errorf("health check: %w", err)
-		if c.failures >= t.cfg.Health.Failures {
-			c.served = false
-		}
-	}
-	t.mu.Lock()
-	t.checked[m.ID] = c
-	t.mu.Unlock()
-	return c.served, c.err
-}
-
 // check asks once: by the path that the operator wrote, by the container's own HEALTHCHECK, or for a connection.
 func (t *Target) check(ctx context.Context, m *member, address string) error {
 	if h := m.State.Health; t.cfg.Health.Path == "" && h != nil && h.Status != "none" {
@@ -354,30 +305,3 @@ func (t *Target) check(ctx context.Context, m *member, address string) error {
 
 // name is that of the copy in a slot.
 func (t *Target) name(slot int) string { return t.opts.Fleet + "-" + strconv.Itoa(slot) }
-
-// port is that of this machine for a slot; 0 when copies have none.
-func (t *Target) port(slot int) int {
-	if t.cfg.Ports == (Ports{}) {
-		return 0
-	}
-	return t.cfg.Ports.First + slot - 1
-}
-
-// MainProcess returns the pid, on this machine, of a running container's main process.
-func MainProcess(ctx context.Context, socket, name string) (int, error) {
-	e := newEngine(socket)
-	defer e.close()
-	c, err := e.inspect(ctx, name)
-	switch {
-	case err != nil:
-		return 0, err
-	case c == nil:
-		return 0, fmt.Errorf("there is no container %s: docker ps -a lists those that are", name)
-	case c.State.Status != "running":
-		return 0, fmt.Errorf("the container %s does not run: it is %s", name, c.State.Status)
-	}
-	if pid := local(c.State.PID, c.ID); pid != 0 {
-		return pid, nil
-	}
-	return 0, fmt.Errorf("the container %s has no process that can be seen from here: run the daemon on the container's machine, and not in a container", name)
-}

@@ -21,6 +21,8 @@ import (
 	"go.uber.org/goleak"
 
 	"tidemark/internal/act/acttest"
+	"tidemark/internal/act/copies"
+	"tidemark/internal/act/health"
 	"tidemark/internal/fleet"
 	"tidemark/test/servers"
 )
@@ -57,13 +59,7 @@ const image = "worker:1"
 func startEngine(t *testing.T) *servers.Docker {
 	t.Helper()
 	d := servers.StartDocker(t)
-	program := filepath.Join(t.TempDir(), "worker")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", program, "./testdata/worker")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the worker: %v\n%s", err, out)
-	}
-	d.Import(t, image, program, `CMD ["/worker"]`)
+	d.Import(t, image, acttest.BuildWorker(t), `CMD ["/worker"]`)
 	return d
 }
 
@@ -73,7 +69,7 @@ func hostFleet(t *testing.T, d *servers.Docker, change func(map[string]any)) (cf
 	ctl = t.TempDir()
 	template := map[string]any{
 		"Image":       image,
-		"Env":         []string{"PORT=1", "KEPT=yes"},
+		"Env":         []string{"PORT=1", "KEPT=yes", "SPOIL=/ctl/spoil"},
 		"StopTimeout": 20,
 		"Labels":      map[string]string{"app": "registry"},
 		"HostConfig":  map[string]any{"NetworkMode": "host", "Binds": []string{ctl + ":/ctl:ro"}, "Memory": 64 << 20, "SecurityOpt": []string{"seccomp=unconfined"}}, // soon started
@@ -86,9 +82,9 @@ func hostFleet(t *testing.T, d *servers.Docker, change func(map[string]any)) (cf
 	cfg = DefaultConfig()
 	cfg.Socket, cfg.Container = d.Socket, "template"
 	first := servers.FreePorts(t, 8)
-	cfg.Ports = Ports{First: first, Last: first + 7}
+	cfg.Ports = copies.Ports{First: first, Last: first + 7}
 	cfg.Env = map[string]string{"PORT": "{port}"}
-	cfg.Health = Health{Path: "/health", Interval: 200 * time.Millisecond, Timeout: 5 * time.Second, Failures: 3}
+	cfg.Health = health.Config{Path: "/health", Interval: 200 * time.Millisecond, Timeout: 5 * time.Second, Failures: 3}
 	return cfg, ctl
 }
 
@@ -158,7 +154,7 @@ func conformance(t *testing.T, d *servers.Docker) {
 				if err := syscall.Kill(w.PID, syscall.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
-				for end := time.Now().Add(time.Minute); local(w.PID, "") != 0; time.Sleep(time.Millisecond) {
+				for end := time.Now().Add(time.Minute); copies.Local(w.PID, "") != 0; time.Sleep(time.Millisecond) {
 					if time.Now().After(end) {
 						t.Fatal("the worker does not die")
 					}
@@ -322,7 +318,7 @@ func firstTrouble(t *testing.T, target *Target) error {
 func publishedPorts(t *testing.T, d *servers.Docker) {
 	cfg := networked(t, d)
 	first := servers.FreePorts(t, 2)
-	cfg.Ports = Ports{First: first, Last: first + 1}
+	cfg.Ports = copies.Ports{First: first, Last: first + 1}
 	for i, w := range scaled(t, open(t, cfg), 2) {
 		if want := fmt.Sprint("127.0.0.1:", first+i); w.Address != want {
 			t.Errorf("want the address %s, have %+v", want, w)

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// engine speaks the Docker Engine API over its unix socket. It is small because the target needs ten calls, and because a copy
+// engine speaks the Docker Engine API over its unix socket. It is small because a dozen calls are all that is needed, and because a copy
 // is made of the template's own JSON: fields that this program does not know are carried over, which a typed client would drop.
 type engine struct {
 	client *http.Client
@@ -65,7 +65,7 @@ func refused(err error, statuses ...int) bool {
 	return false
 }
 
-// call sends body as JSON and reads the answer into what into points to, each unless it is nil.
+// call sends body as JSON and reads the answer into what into points to, each unless it is nil; into bytes as it is, else from JSON.
 func (e *engine) call(ctx context.Context, method, path string, query url.Values, body, into any) error {
 	version, err := e.agreed(ctx)
 	if err != nil {
@@ -164,7 +164,11 @@ func (e *engine) ask(ctx context.Context, method, path string, query url.Values,
 		}
 		return r
 	}
-	if into == nil {
+	switch into := into.(type) {
+	case nil:
+		return nil
+	case *[]byte: // an output, as it is
+		*into = answer
 		return nil
 	}
 	if err := json.Unmarshal(answer, into); err != nil {

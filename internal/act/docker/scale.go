@@ -222,13 +222,13 @@ func (s *scaling) grow(ctx context.Context, v *view, missing int) error {
 	}
 	var slots []int
 	for slot := 1; len(slots) < missing; slot++ {
-		if slot > s.cfg.slots() {
+		if slot > s.cfg.Ports.Slots() {
 			if len(slots) > 0 || s.stopping(v) {
 				break // what fits first; the slots of those that leave will be free
 			}
 			return fmt.Errorf("%d workers are asked for, and the ports from %d on do not suffice: widen ports, or free those that others use", s.n, s.cfg.Ports.First)
 		}
-		if !used[slot] && free(s.port(slot)) {
+		if !used[slot] && free(s.cfg.Ports.At(slot)) {
 			slots = append(slots, slot)
 		}
 	}
@@ -363,11 +363,14 @@ func (s *scaling) order(ctx context.Context, own []member, want int) ([]member, 
 			idle++
 		}
 	}
-	var busy map[string]uint64
+	busy := map[string]uint64{}
 	if want > 0 && idle < len(own)-want {
-		var err error
-		if busy, err = s.utilisation(ctx, own); err != nil {
+		used, err := s.meter.Utilisation(ctx, lives(own), s.cpuTime)
+		if err != nil {
 			return nil, fmt.Errorf("see which copy is the least utilised: %w", err)
+		}
+		for i, m := range own {
+			busy[m.ID] = used[i]
 		}
 	}
 	rank := func(m member) int {

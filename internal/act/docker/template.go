@@ -50,7 +50,7 @@ func (t *Target) newTemplate(c *container) (*template, error) {
 	switch {
 	case strings.HasPrefix(mode, "container:"):
 		return nil, fmt.Errorf("the template %s %w", c.name(), errShared)
-	case mode == "host" && t.cfg.Ports == (Ports{}):
+	case mode == "host" && !t.cfg.Ports.Given():
 		return nil, fmt.Errorf("the template %s is on the host's network, where each copy needs a port of its own: write ports: {first: 9001}, and tell the program its own by command or env with {port}", c.name())
 	case mode == "host" && !t.cfg.mentions("{port}"):
 		return nil, fmt.Errorf("the template %s is on the host's network, and neither command nor env has {port}: every copy would listen on the same port", c.name())
@@ -94,7 +94,7 @@ func (t *Target) body(ctx context.Context, from *template, slot int) (map[string
 	if err != nil {
 		return nil, err
 	}
-	port := t.port(slot)
+	port := t.cfg.Ports.At(slot)
 	fill := strings.NewReplacer("{slot}", strconv.Itoa(slot), "{port}", strconv.Itoa(port))
 	env, err := t.env(config["Env"], fill)
 	if err != nil {

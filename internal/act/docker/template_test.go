@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tidemark/internal/act/copies"
 )
 
 // recorded is an engine of which only its version and one image are known.
@@ -168,7 +170,7 @@ func TestTemplatesThatCannotBeCopied(t *testing.T) {
 	}{
 		{"container:abc", func(*Config) {}, "uses the network of another container"},
 		{"host", func(*Config) {}, "write ports"},
-		{"host", func(c *Config) { c.Ports = Ports{First: 9001} }, "neither command nor env has {port}"},
+		{"host", func(c *Config) { c.Ports = copies.Ports{First: 9001} }, "neither command nor env has {port}"},
 		{"dfr_default", func(c *Config) { c.Port = 0 }, "write port"},
 	} {
 		target := recorded(t, "1.50", "sha256:aaaa")

@@ -64,6 +64,6 @@ var flavours = map[string]flavour{
 
 // replaces reports whether a child was executed anew to take the master's place: then its environment names the old one.
 func replaces(child, master process) bool {
-	env, err := readProc(fmt.Sprintf("/proc/%d/environ", child.pid))
+	env, err := child.environ()
 	return err == nil && bytes.Contains(append([]byte{0}, env...), fmt.Appendf(nil, "\x00GUNICORN_PID=%d\x00", master.pid))
 }

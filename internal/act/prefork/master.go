@@ -1,7 +1,6 @@
 package prefork
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"tidemark/internal/act/docker"
 )
 
 // view is a master and its HTTP workers at one moment, by age.
@@ -21,6 +18,17 @@ type view struct {
 	master  process
 	workers []process
 	ended   int // children that the master has not reaped yet: it may be about to replace them
+
+	inside bool      // pids are those of the container, and boot is when its machine started
+	boot   time.Time // only when inside
+}
+
+// local is a process's pid on this machine, or 0.
+func (v view) local(p process) int {
+	if v.inside {
+		return 0
+	}
+	return p.pid
 }
 
 // worker finds a worker by what it is, not by its pid alone.
@@ -46,31 +54,40 @@ func (v view) remain(earlier []process) int {
 
 // look finds the master and counts its workers anew.
 func (t *Target) look() (view, error) {
+	if t.container != nil {
+		return t.lookAtContainer()
+	}
 	master, err := t.findMaster()
 	if err != nil {
 		return view{}, err
 	}
+	return t.seenFromHere(master)
+}
+
+func (t *Target) seenFromHere(master process) (view, error) {
 	all, err := children(master.pid)
 	if err != nil {
 		return view{}, fmt.Errorf("list the workers of the %s master %d: %w", t.cfg.Flavour, master.pid, err)
 	}
 	v := view{master: master}
-	for _, child := range all {
-		switch {
-		case child.dead():
-			v.ended++
-		case t.flavour.worker(master, child):
-			v.workers = append(v.workers, child)
-		}
-	}
+	v.sort(all, t.flavour)
 	return v, nil
 }
 
-// findMaster reads the pid file, or asks the engine, and makes sure that the process it names is the master.
-func (t *Target) findMaster() (process, error) {
-	if t.cfg.Container != "" {
-		return t.inContainer()
+// sort tells the workers from the master's other children.
+func (v *view) sort(children []process, f flavour) {
+	for _, child := range children {
+		switch {
+		case child.dead():
+			v.ended++
+		case f.worker(v.master, child):
+			v.workers = append(v.workers, child)
+		}
 	}
+}
+
+// findMaster reads the pid file, and makes sure that the process it names is the master.
+func (t *Target) findMaster() (process, error) {
 	text, err := os.ReadFile(t.cfg.PIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return process{}, fmt.Errorf("there is no pid file %s: is %s running, and was it started to write this file? (Odoo: pidfile or --pidfile; gunicorn: --pid)", t.cfg.PIDFile, t.cfg.Flavour)
@@ -94,36 +111,6 @@ func (t *Target) findMaster() (process, error) {
 	}
 	return p, nil
 }
-
-// inContainer finds the master that is a container's main process. The kernel shows it and its workers here under pids of this
-// machine, by which they are signalled. The engine is asked only when the process that it named before has gone.
-func (t *Target) inContainer() (process, error) {
-	t.mu.Lock()
-	known := t.main
-	t.mu.Unlock()
-	p, err := readProcess(known.pid)
-	if err != nil || p.ident != known || p.dead() {
-		ctx, cancel := context.WithTimeout(context.Background(), engineTimeout)
-		defer cancel()
-		pid, err := docker.MainProcess(ctx, t.cfg.Socket, t.cfg.Container)
-		if err != nil {
-			return process{}, err
-		}
-		if p, err = readProcess(pid); err != nil {
-			return process{}, err
-		}
-	}
-	if err := t.master(p, "the container "+t.cfg.Container, "correct container or match; with an init (docker run --init) the master is not the main process"); err != nil {
-		return process{}, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.main = p.ident
-	return p, nil
-}
-
-// engineTimeout is how long the engine may take to say where a container's main process is.
-const engineTimeout = 10 * time.Second
 
 // master makes sure that a process is one: that it looks like one, and handles the signals. whose says who named it.
 func (t *Target) master(p process, whose, mend string) error {
@@ -178,11 +165,11 @@ var errChanged = errors.New("the processes changed before the signal was sent")
 // the master or a worker of v, as long as the master is the same, and SIGTTOU only while there are more than n workers. It
 // returns what it saw.
 func (t *Target) signal(v view, to ident, sig syscall.Signal, n int) (view, error) {
-	handle, err := os.FindProcess(to.pid)
+	deliver, release, err := t.hold(v, to)
 	if err != nil {
-		return view{}, fmt.Errorf("take hold of process %d: %w", to.pid, err)
+		return view{}, err
 	}
-	defer func() { _ = handle.Release() }()
+	defer release()
 	now, err := t.look()
 	if err != nil {
 		return view{}, err
@@ -206,12 +193,32 @@ func (t *Target) signal(v view, to ident, sig syscall.Signal, n int) (view, erro
 	default:
 		return now, fmt.Errorf("signal %d is none of those that change the number of workers", int(sig))
 	}
-	err = handle.Signal(sig)
-	if errors.Is(err, os.ErrProcessDone) {
-		return now, errChanged
+	return now, deliver(sig)
+}
+
+// hold takes hold of a process of v, and returns how it is signalled.
+func (t *Target) hold(v view, to ident) (deliver func(syscall.Signal) error, release func(), err error) {
+	if v.inside {
+		return func(sig syscall.Signal) error { return t.signalInside(v, to, sig) }, func() {}, nil
 	}
+	handle, err := os.FindProcess(to.pid)
 	if err != nil {
-		return now, fmt.Errorf("signal process %d (run as its user or as root): %w", to.pid, err)
+		return nil, nil, fmt.Errorf("take hold of process %d: %w", to.pid, err)
 	}
-	return now, nil
+	deliver = func(sig syscall.Signal) error {
+		err := handle.Signal(sig)
+		switch {
+		case errors.Is(err, os.ErrProcessDone):
+			return errChanged
+		case errors.Is(err, fs.ErrPermission) && t.container != nil && to == v.master.ident:
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.inside = true // the engine may do what this program may not
+			return errChanged
+		case err != nil:
+			return fmt.Errorf("signal process %d (run as its user or as root): %w", to.pid, err)
+		}
+		return nil
+	}
+	return deliver, func() { _ = handle.Release() }, nil
 }

@@ -50,6 +50,7 @@ var roles = map[string]func(){
 	"cron":      runCronWorker,
 	"gevent":    idle,
 	"bystander": func() { _, _ = io.Copy(io.Discard, os.Stdin) },
+	"daemon":    runDaemon,
 }
 
 const (

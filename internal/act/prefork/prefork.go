@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"tidemark/internal/act/docker"
 	"tidemark/internal/act/sockets"
 	"tidemark/internal/fleet"
 )
@@ -38,9 +39,12 @@ type Target struct {
 	flavour flavour
 	turn    chan struct{} // held by the one Scale that runs
 
-	mu   sync.Mutex
-	step *step
-	main ident // of the container's main process, once it was found
+	container *docker.Inside // nil without one
+
+	mu     sync.Mutex
+	step   *step
+	main   ident // of the container's main process, once it was found here
+	inside bool  // the container's processes may not be signalled from here
 }
 
 // step is a lowered target that no worker has left for yet.
@@ -58,7 +62,19 @@ func New(cfg Config) (*Target, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Target{cfg: cfg, flavour: flavours[cfg.Flavour], turn: make(chan struct{}, 1)}, nil
+	t := &Target{cfg: cfg, flavour: flavours[cfg.Flavour], turn: make(chan struct{}, 1)}
+	if cfg.Container != "" {
+		t.container = docker.NewInside(cfg.Socket, cfg.Container)
+	}
+	return t, nil
+}
+
+// Close lets go of the connections to the engine. The master stays as it is.
+func (t *Target) Close() error {
+	if t.container == nil {
+		return nil
+	}
+	return t.container.Close()
 }
 
 // Workers lists the HTTP workers as they are now. A master that is away is an error; one that has no worker yet has none.
@@ -68,19 +84,18 @@ func (t *Target) Workers(context.Context) ([]fleet.Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	boot, err := bootTime()
-	if err != nil {
-		return nil, fmt.Errorf("read when this machine started: %w", err)
+	boot := v.boot
+	if !v.inside {
+		if boot, err = bootTime(); err != nil {
+			return nil, err
+		}
 	}
 	leaving := t.leaving(v)
 	load, loadErr := t.load(v)
 	workers := make([]fleet.Worker, 0, len(v.workers))
 	for _, p := range v.workers {
 		held, known := load.Held[p.pid]
-		phase, err := t.phase(p, held)
-		if err != nil {
-			return nil, err
-		}
+		phase := t.phase(p, held)
 		if p.ident == leaving {
 			phase = fleet.Draining
 		}
@@ -95,7 +110,7 @@ func (t *Target) Workers(context.Context) ([]fleet.Worker, error) {
 		}
 		workers = append(workers, fleet.Worker{
 			ID:      p.id(),
-			PID:     p.pid,
+			PID:     v.local(p),
 			Started: boot.Add(time.Duration(p.start) * tick),
 			Phase:   phase,
 			Detail:  detail,
@@ -105,19 +120,18 @@ func (t *Target) Workers(context.Context) ([]fleet.Worker, error) {
 }
 
 // phase of a worker that nobody asked to leave.
-func (t *Target) phase(p process, held int) (fleet.Phase, error) {
-	age, err := p.age()
-	if err != nil {
-		return fleet.Gone, err
+func (t *Target) phase(p process, held int) fleet.Phase {
+	if held > 0 || p.age >= t.cfg.Settle && t.flavour.ready(p) {
+		return fleet.Serving
 	}
-	if held > 0 || age >= t.cfg.Settle && t.flavour.ready(p) {
-		return fleet.Serving, nil
-	}
-	return fleet.Starting, nil
+	return fleet.Starting
 }
 
 // load reads who is busy. The master goes first: its network namespace counts.
 func (t *Target) load(v view) (sockets.Load, error) {
+	if v.inside {
+		return sockets.Load{}, errors.New("the processes in the container cannot be seen from here")
+	}
 	pids := []int{v.master.pid}
 	for _, w := range v.workers {
 		pids = append(pids, w.pid)
@@ -233,7 +247,7 @@ func (t *Target) release(ctx context.Context, v view, s *step, drain fleet.Drain
 			return err
 		}
 		if drain != nil {
-			if err := drain(ctx, fleet.Worker{ID: victim.id(), PID: victim.pid, Phase: fleet.Serving}); err != nil {
+			if err := drain(ctx, fleet.Worker{ID: victim.id(), PID: v.local(victim), Phase: fleet.Serving}); err != nil {
 				return fmt.Errorf("drain worker %d: %w", victim.pid, err)
 			}
 		}
@@ -265,8 +279,7 @@ func (t *Target) victim(ctx context.Context, v view, s *step) (process, error) {
 	var best process
 	_, err := t.await(ctx, t.cfg.StepTimeout+t.cfg.Settle, func(now view) bool {
 		candidates := slices.DeleteFunc(slices.Clone(now.workers), func(p process) bool {
-			age, err := p.age()
-			return err != nil || age < t.cfg.Settle || !t.flavour.ready(p)
+			return p.age < t.cfg.Settle || !t.flavour.ready(p)
 		})
 		if len(candidates) == 0 {
 			return false
@@ -290,8 +303,7 @@ func (t *Target) serving(ctx context.Context, v view) (view, error) {
 			return true
 		}
 		return !slices.ContainsFunc(now.workers, func(p process) bool {
-			phase, err := t.phase(p, 0)
-			return err != nil || phase != fleet.Serving
+			return t.phase(p, 0) != fleet.Serving
 		})
 	})
 	if err != nil {

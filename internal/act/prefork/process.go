@@ -30,10 +30,12 @@ type process struct {
 	parent  int
 	state   byte // as ps shows it
 	nice    int
-	cpu     uint64   // ticks of user and system time
-	args    []string // its command line, or the title that it gave itself
-	caught  signals  // signals that it handles
-	pending signals  // signals that it was sent and has not taken yet
+	cpu     uint64        // ticks of user and system time
+	args    []string      // its command line, or the title that it gave itself
+	caught  signals       // signals that it handles
+	pending signals       // signals that it was sent and has not taken yet
+	age     time.Duration // when it was read, by the clock that started with the machine: a wall clock that jumps makes nobody older
+	environ func() ([]byte, error)
 }
 
 // signals is a set as /proc writes it: bit n-1 for signal n.
@@ -49,15 +51,6 @@ func (p process) title() string { return strings.Join(p.args, " ") }
 // tick is the kernel's unit of process times towards programs, on every architecture that Go runs on.
 const tick = 10 * time.Millisecond
 
-// age is by the clock that started with the machine: a wall clock that jumps makes nobody older.
-func (p process) age() (time.Duration, error) {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return 0, fmt.Errorf("read the time since boot: %w", err)
-	}
-	return time.Duration(now.Nano()) - time.Duration(p.start)*tick, nil
-}
-
 // readProcess fails with an error that matches fs.ErrNotExist when there is no such process.
 func readProcess(pid int) (process, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
@@ -67,15 +60,27 @@ func readProcess(pid int) (process, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return process{}, err
 	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return process{}, fmt.Errorf("read the time since boot: %w", err)
+	}
+	p, err := parseProcess(stat, status, cmdline, time.Duration(now.Nano()))
+	if err != nil {
+		return process{}, fmt.Errorf("process %d: %w", pid, err)
+	}
+	p.environ = func() ([]byte, error) { return readProc(dir + "/environ") }
+	return p, nil
+}
+
+// parseProcess reads three files of a process, at a time since boot.
+func parseProcess(stat, status, cmdline []byte, now time.Duration) (process, error) {
 	p, err := parseStat(stat)
 	if err == nil {
 		p.caught, p.pending, err = parseStatus(status)
 	}
-	if err != nil {
-		return process{}, fmt.Errorf("process %d: %w", pid, err)
-	}
 	p.args = parseCmdline(cmdline)
-	return p, nil
+	p.age = now - time.Duration(p.start)*tick
+	return p, err
 }
 
 // readProc reads a file of a process. A process that ends while it is read does not exist.
@@ -147,8 +152,8 @@ func parseCmdline(b []byte) []string {
 	return strings.Split(string(b), "\x00")
 }
 
-// children lists a process's children by age, with those that have ended and that it has not reaped yet. It asks twice until both answers agree: the kernel may leave one out
-// when another one ends while it lists them.
+// children lists a process's children by age, with those that have ended and that it has not reaped yet. It asks twice until both
+// answers agree: the kernel may leave one out when another one ends while it lists them.
 func children(pid int) ([]process, error) {
 	var last []int
 	for i := 0; ; i++ {
@@ -175,9 +180,7 @@ func children(pid int) ([]process, error) {
 		}
 		out = append(out, p)
 	}
-	slices.SortFunc(out, func(a, b process) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.pid, b.pid))
-	})
+	byAge(out)
 	return out, nil
 }
 
@@ -216,8 +219,13 @@ func childPIDs(pid int) ([]int, error) {
 func bootTime() (time.Time, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, fmt.Errorf("read when this machine started: %w", err)
 	}
+	return parseBoot(b)
+}
+
+// parseBoot reads /proc/stat.
+func parseBoot(b []byte) (time.Time, error) {
 	for line := range bytes.Lines(b) {
 		if value, ok := strings.CutPrefix(string(line), "btime "); ok {
 			s, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
@@ -225,4 +233,11 @@ func bootTime() (time.Time, error) {
 		}
 	}
 	return time.Time{}, errors.New("/proc/stat lacks btime")
+}
+
+// byAge sorts processes, the oldest first.
+func byAge(all []process) {
+	slices.SortFunc(all, func(a, b process) int {
+		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.pid, b.pid))
+	})
 }

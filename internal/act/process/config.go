@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tidemark/internal/act/copies"
 	"tidemark/internal/config"
 )
 
@@ -19,7 +20,7 @@ type Config struct {
 	Command []string          `yaml:"command"` // program and arguments; it must stay in the foreground
 	Dir     string            `yaml:"dir"`     // working directory; default: the daemon's own
 	Env     map[string]string `yaml:"env"`     // added to the daemon's own environment
-	Ports   Ports             `yaml:"ports"`   // one port for each copy, on 127.0.0.1 ...
+	Ports   copies.Ports      `yaml:"ports"`   // one port for each copy, on 127.0.0.1 ...
 	Socket  string            `yaml:"socket"`  // ... or one unix socket for each, with {slot} in its path
 	Health  Health            `yaml:"health"`
 
@@ -30,12 +31,6 @@ type Config struct {
 
 	LogDir string `yaml:"log_dir"` // standard output and error, <fleet>-<slot>.log; default: beside the records
 	Cgroup string `yaml:"cgroup"`  // auto: a control group of its own for each copy where the system allows it; off
-}
-
-// Ports is the range that slots take theirs from: slot 1 the first.
-type Ports struct {
-	First int `yaml:"first"`
-	Last  int `yaml:"last"` // default: 65535
 }
 
 // Health says when a copy is fit to serve.
@@ -74,7 +69,6 @@ var (
 
 const (
 	maxSocketPath = 107 // bytes of sun_path, less its final zero
-	maxSlot       = 9999
 	longest       = 24 * time.Hour
 )
 
@@ -161,10 +155,10 @@ func (c *Config) validateCommand(errs *config.FieldErrors) {
 func (c *Config) validateAddress(errs *config.FieldErrors) {
 	used := func(placeholder string) bool { return c.mentions(placeholder) }
 	switch {
-	case c.Ports == (Ports{}) && c.Socket == "":
+	case !c.Ports.Given() && c.Socket == "":
 		errs.Add("ports", "is missing", "write ports: {first: 9001}, or socket: /run/app/{slot}.sock")
 		return
-	case c.Ports != (Ports{}) && c.Socket != "":
+	case c.Ports.Given() && c.Socket != "":
 		errs.Add("socket", "is given beside ports", "remove one of the two")
 		return
 	case c.Socket != "":
@@ -174,7 +168,7 @@ func (c *Config) validateAddress(errs *config.FieldErrors) {
 		if !strings.Contains(c.Socket, "{slot}") {
 			errs.Add("socket", "has no {slot}: all copies would share it", "write for example /run/app/{slot}.sock")
 		}
-		if n := len(expand(c.Socket, maxSlot, "")); n > maxSocketPath {
+		if n := len(expand(c.Socket, copies.MaxSlot, "")); n > maxSocketPath {
 			errs.Add("socket", fmt.Sprintf("is up to %d bytes long, and the system allows %d", n, maxSocketPath), "choose a shorter path")
 		}
 		if used("{port}") {
@@ -182,12 +176,7 @@ func (c *Config) validateAddress(errs *config.FieldErrors) {
 		}
 		return
 	}
-	if c.Ports.First < 1 || c.Ports.First > 65535 {
-		errs.Add("ports.first", fmt.Sprintf("%d is not a port", c.Ports.First), "write 1 to 65535")
-	}
-	if c.Ports.Last != 0 && (c.Ports.Last < c.Ports.First || c.Ports.Last > 65535) {
-		errs.Add("ports.last", fmt.Sprintf("%d is not a port from first (%d) on", c.Ports.Last, c.Ports.First), "leave it out, or write the last port of the range")
-	}
+	c.Ports.Validate(errs)
 	if used("{socket}") {
 		errs.Add("command", "uses {socket}, and the copies have ports", "use {port}, or write socket")
 	}
@@ -224,13 +213,9 @@ func (c *Config) stopSignal() (unix.Signal, bool) {
 // slots is how many copies the addresses allow.
 func (c *Config) slots() int {
 	if c.Socket != "" {
-		return maxSlot
+		return copies.MaxSlot
 	}
-	last := c.Ports.Last
-	if last == 0 {
-		last = 65535
-	}
-	return min(maxSlot, last-c.Ports.First+1)
+	return c.Ports.Slots()
 }
 
 // address is where the copy in a slot listens: 127.0.0.1:9001 or unix:/run/app/1.sock.
@@ -238,7 +223,7 @@ func (c *Config) address(slot int) string {
 	if c.Socket != "" {
 		return "unix:" + expand(c.Socket, slot, "")
 	}
-	return "127.0.0.1:" + strconv.Itoa(c.Ports.First+slot-1)
+	return c.Ports.Address(slot)
 }
 
 // expand fills the placeholders in.

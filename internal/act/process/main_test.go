@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"tidemark/internal/act/copies"
 	"tidemark/internal/fleet"
 	"tidemark/test/servers"
 )
@@ -131,7 +132,7 @@ func fastConfig(t *testing.T, slots int, args ...string) Config {
 	// A race-enabled worker need not look for leaks or make threads for two cores.
 	c.Env = map[string]string{"GORACE": "atexit_sleep_ms=0", "GOMAXPROCS": "1"}
 	first := servers.FreePorts(t, slots)
-	c.Ports = Ports{First: first, Last: first + slots - 1}
+	c.Ports = copies.Ports{First: first, Last: first + slots - 1}
 	c.Health = Health{Path: "/health", Interval: 50 * time.Millisecond, Timeout: 5 * time.Second, Failures: 3, UnhealthyAfter: 30 * time.Second}
 	c.StopTimeout = 10 * time.Second
 	c.Restart = Restart{BackoffMin: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond}

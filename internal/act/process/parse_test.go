@@ -13,17 +13,18 @@ import (
 
 	"pgregory.net/rapid"
 
+	"tidemark/internal/act/copies"
 	"tidemark/internal/config"
 )
 
 func TestValidate(t *testing.T) {
 	good := func() Config {
 		c := DefaultConfig()
-		c.Command, c.Ports = []string{"/usr/bin/app", "--port={port}"}, Ports{First: 9001}
+		c.Command, c.Ports = []string{"/usr/bin/app", "--port={port}"}, copies.Ports{First: 9001}
 		return c
 	}
 	onSocket := func(c *Config) {
-		c.Ports, c.Socket, c.Command = Ports{}, "/run/app/{slot}.sock", []string{"app", "{socket}"}
+		c.Ports, c.Socket, c.Command = copies.Ports{}, "/run/app/{slot}.sock", []string{"app", "{socket}"}
 	}
 	for _, c := range []struct {
 		name   string
@@ -45,7 +46,7 @@ func TestValidate(t *testing.T) {
 		{"shared socket", func(c *Config) { onSocket(c); c.Socket = "/run/app.sock" }, "socket"},
 		{"relative socket", func(c *Config) { onSocket(c); c.Socket = "{slot}.sock" }, "socket"},
 		{"long socket", func(c *Config) { onSocket(c); c.Socket = "/" + strings.Repeat("x", 105) + "{slot}" }, "socket"},
-		{"port 0", func(c *Config) { c.Ports = Ports{Last: 9000} }, "ports.first"},
+		{"port 0", func(c *Config) { c.Ports = copies.Ports{Last: 9000} }, "ports.first"},
 		{"port too high", func(c *Config) { c.Ports.First = 70000 }, "ports.first"},
 		{"ports backwards", func(c *Config) { c.Ports.Last = 9000 }, "ports.last"},
 		{"env name", func(c *Config) { c.Env = map[string]string{"A=B": "x"} }, "env"},

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"tidemark/internal/act/copies"
 	"tidemark/internal/fleet"
 	"tidemark/test/servers"
 )
@@ -404,7 +405,7 @@ func TestUnixSocket(t *testing.T) {
 	dir := stateDir(t)
 	cfg := fastConfig(t, 3)
 	cfg.Command = []string{testBinary(t), "test-worker", "-listen=unix:{socket}"}
-	cfg.Ports, cfg.Socket = Ports{}, filepath.Join(dir, "w{slot}.sock")
+	cfg.Ports, cfg.Socket = copies.Ports{}, filepath.Join(dir, "w{slot}.sock")
 	cfg.Health.Path = ""
 	target := start(t, cfg, dir)
 	scale(t, target, 2)
@@ -433,7 +434,7 @@ func TestSocketTaken(t *testing.T) {
 	dir := stateDir(t)
 	cfg := fastConfig(t, 1)
 	cfg.Command = []string{testBinary(t), "test-worker", "-listen=unix:{socket}"}
-	cfg.Ports, cfg.Socket = Ports{}, filepath.Join(dir, "w{slot}.sock")
+	cfg.Ports, cfg.Socket = copies.Ports{}, filepath.Join(dir, "w{slot}.sock")
 	l, err := net.Listen("unix", filepath.Join(dir, "w1.sock"))
 	if err != nil {
 		t.Fatal(err)
@@ -453,7 +454,7 @@ func TestEarlierConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Env["RELEASE"] = "2"
-	cfg.Ports = Ports{First: servers.FreePorts(t, 2)}
+	cfg.Ports = copies.Ports{First: servers.FreePorts(t, 2)}
 	target = start(t, cfg, dir)
 	scale(t, target, 2)
 	ws := workers(t, target)

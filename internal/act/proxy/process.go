@@ -191,9 +191,6 @@ func listenPrivate(path string) (net.Listener, error) {
 // Addr is where clients are listened for.
 func (p *Process) Addr() net.Addr { return p.clients.Addr() }
 
-// Server is the data plane.
-func (p *Process) Server() *Server { return p.server }
-
 // Health says who this is.
 func (p *Process) Health() Health {
 	return Health{Nonce: p.server.nonce, PID: os.Getpid(), Address: p.Addr().String(), Digest: p.server.plan.Load().digest}

@@ -84,7 +84,7 @@ func TestStopFinishesWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBackend(t, "w1")
-	p.Server().Set(endpointsOf(b))
+	p.server.Set(endpointsOf(b))
 	busy := background(t.Context(), http.MethodGet, p.Addr().String(), "/wait", "")
 	<-b.arrived
 	ctx, stop := context.WithCancel(t.Context())
@@ -110,7 +110,7 @@ func TestTakeOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.Server().Set(endpointsOf(b))
+	first.server.Set(endpointsOf(b))
 	addr := first.Addr().String()
 	stop := make(chan struct{})
 	var n atomic.Int64

@@ -302,7 +302,7 @@ func held(workers int) policy.Fleet {
 			{Name: "queued", Unit: fleet.Number, Period: 15 * time.Second, Window: 15 * time.Second},
 		},
 		Policies: []policy.Policy{{ID: "slo", Mode: fleet.On, SLO: &policy.SLO{
-			Objective: 1, Within: 0.5, Rate: 0, Service: []int{2, 3, 4}, Busy: -1, Backlog: 5, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute,
+			Objective: 1, Within: 0.5, Rate: 0, Service: []int{2, 3, 4}, Busy: -1, Backlog: 5, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 4 * time.Minute,
 		}}},
 		Safeguards: policy.Safeguards{ActionLimit: time.Minute},
 	}

@@ -343,7 +343,7 @@ func readWindow(f []string) schedule.Window {
 }
 
 func (sc *scenario) objective(f []string) {
-	slo := &policy.SLO{Objective: sc.signal(f[1]), Within: value(f[2]), Busy: -1, Backlog: -1, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 5 * time.Minute}
+	slo := &policy.SLO{Objective: sc.signal(f[1]), Within: value(f[2]), Busy: -1, Backlog: -1, Drain: 2 * time.Minute, Boot: time.Minute, Settle: 4 * time.Minute}
 	mode := fleet.On
 	for f := f[3:]; len(f) > 0; f = f[1:] {
 		if mode.UnmarshalText([]byte(f[0])) == nil {

@@ -32,7 +32,7 @@ type SLOState struct {
 	// above the objective that the model does not explain.
 	Factor    float64   `json:"factor"`
 	Predicted Peak      `json:"predicted"` // responses predicted, over the objective's own window
-	Needs     Peak      `json:"needs"`     // over the time to settle
+	Needs     Peak      `json:"needs"`     // over the time to settle and a boot
 	Asked     time.Time `json:"asked,omitzero"`
 	Serving   int       `json:"serving"`         // at the tick before,
 	Steady    time.Time `json:"steady,omitzero"` // and since when
@@ -297,7 +297,7 @@ func (z *sizing) propose(size fleet.Size) {
 		o.Miss = pressing
 		if least := o.Need(&l); least.Size <= current {
 			a = least // not yet: what comes then comes in one step
-			a.Size = current
+			a.Size, a.Fewer = current, 0
 		}
 	}
 	z.watch(size, &a)
@@ -306,6 +306,12 @@ func (z *sizing) propose(size fleet.Size) {
 	*model = fleet.Model{
 		Quantile: o.Quantile, Rate: max(l.Rate, l.RateHigh), Measured: measured, Service: m.service.Mean(),
 		Utilization: min(a.Now.Utilization, never), Now: min(a.Now.Response, never), Then: min(a.Chosen.Response, never),
+	}
+	switch {
+	case m.Proposal.Size == a.Size:
+		model.Why = a.Fewer.String()
+	case m.Proposal.Size == int(m.Needs.max()):
+		model.Why = "as many were needed lately"
 	}
 	if l.Backlog > 0 { // and measured
 		model.Backlog = l.Backlog
@@ -433,8 +439,9 @@ func (z *sizing) watch(size fleet.Size, a *queueing.Answer) {
 // settle makes a proposal of the need: what is needed now when that is more, what was needed lately when it is less.
 func (z *sizing) settle(size fleet.Size, a *queueing.Answer) {
 	m, current := z.m, size.Workers()
-	m.Needs.push(z.now, z.slo.Settle, float64(a.Size))
-	if !m.Needs.covers(z.now, z.slo.Settle) {
+	within := z.slo.Settle + z.boot() // so much longer it takes to have back what was removed too early
+	m.Needs.push(z.now, within, float64(a.Size))
+	if !m.Needs.covers(z.now, within) {
 		z.question(doubtSettle)
 	}
 	p := &m.Proposal

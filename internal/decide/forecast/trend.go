@@ -12,8 +12,8 @@ type Trend struct {
 	windows [trendWindows]window
 	n       int // oldest first
 
-	tilt   float64 // slope, once it is known of these windows
-	tilted bool
+	fit   line // through them,
+	drawn bool // once it is asked for
 }
 
 const trendWindows = 12 // 3 minutes at 15 s
@@ -25,6 +25,16 @@ type window struct {
 }
 
 func (w window) rate() float64 { return w.requests / w.span }
+
+// line is what the windows say together.
+type line struct {
+	slope float64               // Theil and Sen's, in requests per second per second; 0 when rises and falls do not differ by more than chance
+	level float64               // at the end of the newest window, requests per second
+	back  [trendWindows]float64 // seconds from there to each window's middle
+}
+
+// at is the line's value in the middle of window i.
+func (l *line) at(i int) float64 { return l.level - l.slope*l.back[i] }
 
 // Rate is the arrival rate to reckon with, in requests per second. Unless Known the rest means nothing.
 type Rate struct {
@@ -56,7 +66,7 @@ func (t *Trend) Observe(end time.Time, span time.Duration, requests float64) {
 	}
 	t.windows[t.n] = window{end, span.Seconds(), requests}
 	t.n++
-	t.tilted = false
+	t.drawn = false
 }
 
 // Ahead extrapolates to horizon after now. It is known from three windows on, unless the newest is older than all of them
@@ -73,15 +83,14 @@ func (t *Trend) Ahead(now time.Time, horizon time.Duration) Rate {
 	if age := now.Sub(newest.end).Seconds(); age > reach || age < 0 {
 		return Rate{}
 	}
-	slope := t.slope()
-	r := Rate{Known: true, Now: t.level(slope)}
-	noise := t.noise(slope, r.Now)
+	l := t.line()
+	r, noise := Rate{Known: true, Now: l.level}, t.noise(l)
 	if above := newest.rate() - r.Now; above > 3*noise/math.Sqrt(newest.span) {
 		r.Surge = true
 		r.Now = newest.rate()
 	}
 	ahead := min(max(now.Add(horizon).Sub(newest.end).Seconds(), 0), reach)
-	r.Expected = min(max(r.Now+slope*ahead, 0), 2*r.Now)
+	r.Expected = min(max(r.Now+l.slope*ahead, 0), 2*r.Now)
 	// The level is known from all windows, or when it has just changed from one.
 	known := reach
 	if r.Surge {
@@ -97,11 +106,10 @@ func (t *Trend) Dispersion() float64 {
 	if t.n < 8 {
 		return math.NaN()
 	}
-	slope := t.slope()
-	level := t.level(slope)
+	l := t.line()
 	sum, total := 0.0, 0.0
-	for _, w := range t.windows[:t.n] {
-		expected := t.line(w, level, slope) * w.span
+	for i, w := range t.windows[:t.n] {
+		expected := l.at(i) * w.span
 		sum += (w.requests - expected) * (w.requests - expected)
 		total += w.requests
 	}
@@ -111,26 +119,38 @@ func (t *Trend) Dispersion() float64 {
 	return sum / total * float64(t.n) / float64(t.n-2)
 }
 
-// slope is Theil and Sen's, in requests per second per second; 0 when rises and falls do not differ by more than chance.
-func (t *Trend) slope() float64 {
-	if !t.tilted {
-		t.tilt, t.tilted = t.slant(), true
+// line draws it once for each window that comes.
+func (t *Trend) line() *line {
+	l := &t.fit
+	if t.drawn {
+		return l
 	}
-	return t.tilt
+	t.drawn = true
+	newest := t.windows[t.n-1].end
+	for i, w := range t.windows[:t.n] {
+		l.back[i] = newest.Sub(w.end).Seconds() + w.span/2
+	}
+	l.slope = t.slope(newest)
+	var room [trendWindows]float64 // what each window says that the level is
+	for i, w := range t.windows[:t.n] {
+		room[i] = w.rate() + l.slope*l.back[i]
+	}
+	slices.Sort(room[:t.n])
+	l.level = max(middle(room[:t.n]), 0)
+	return l
 }
 
-func (t *Trend) slant() float64 {
+func (t *Trend) slope(newest time.Time) float64 {
 	var room [trendWindows * (trendWindows - 1) / 2]float64
-	var rates [trendWindows]float64
-	var ages [trendWindows]time.Duration // of the ends, before the newest
-	for i := range t.windows[:t.n] {
-		rates[i], ages[i] = t.windows[i].rate(), t.windows[t.n-1].end.Sub(t.windows[i].end)
+	var rates, ages [trendWindows]float64 // of the ends, before the newest
+	for i, w := range t.windows[:t.n] {
+		rates[i], ages[i] = w.rate(), newest.Sub(w.end).Seconds()
 	}
 	slopes := room[:0]
 	rises := 0
 	for i := range t.n {
 		for j := i + 1; j < t.n; j++ {
-			s := (rates[j] - rates[i]) / (ages[i] - ages[j]).Seconds()
+			s := (rates[j] - rates[i]) / (ages[i] - ages[j])
 			switch {
 			case s > 0:
 				rises++
@@ -148,32 +168,16 @@ func (t *Trend) slant() float64 {
 	return middle(slopes)
 }
 
-// level is the line's value at the end of the newest window: the median of what each window says it is.
-func (t *Trend) level(slope float64) float64 {
-	var room [trendWindows]float64
-	for i, w := range t.windows[:t.n] {
-		room[i] = w.rate() - t.line(w, 0, slope)
-	}
-	slices.Sort(room[:t.n])
-	return max(middle(room[:t.n]), 0)
-}
-
-// line is the line's value in the middle of a window.
-func (t *Trend) line(w window, level, slope float64) float64 {
-	before := t.windows[t.n-1].end.Sub(w.end).Seconds() + w.span/2
-	return level - slope*before
-}
-
 // noise is how much the rate scatters around the line, in requests per root second: that of Poisson arrivals, or the scatter
 // as measured (by the median, which a surge does not move) when it is more.
-func (t *Trend) noise(slope, level float64) float64 {
+func (t *Trend) noise(l *line) float64 {
 	var room [trendWindows]float64
 	for i, w := range t.windows[:t.n] {
-		room[i] = math.Abs(w.rate()-t.line(w, level, slope)) * math.Sqrt(w.span)
+		room[i] = math.Abs(w.rate()-l.at(i)) * math.Sqrt(w.span)
 	}
 	slices.Sort(room[:t.n])
 	span := t.windows[t.n-1].span
-	return max(1.4826*middle(room[:t.n]), math.Sqrt(level), 1/math.Sqrt(span))
+	return max(1.4826*middle(room[:t.n]), math.Sqrt(l.level), 1/math.Sqrt(span))
 }
 
 func middle(sorted []float64) float64 {

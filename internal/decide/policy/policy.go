@@ -96,7 +96,7 @@ type SLO struct {
 	Backlog   int     // index: requests that wait for a worker now; -1: not measured
 	Drain     time.Duration
 	Boot      time.Duration // from a decision to a new worker serving, as long as none has been timed
-	Settle    time.Duration // it scales in to the largest need within it, and not before it has been watched for as long
+	Settle    time.Duration // it scales in to the largest need within it and a boot, and not before it has been watched for as long
 	// Contention and Coherence are queueing.Law's; both 0: workers share nothing.
 	Contention, Coherence float64
 }

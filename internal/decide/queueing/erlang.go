@@ -2,15 +2,6 @@ package queueing
 
 import "math"
 
-// ErlangB is the probability that an arrival finds c workers all busy when nobody queues (Erlang's loss formula), for a load
-// of a erlangs. It is NaN unless c >= 0 and a is finite and >= 0. It costs c steps.
-func ErlangB(c int, a float64) float64 {
-	if c < 0 || !finite(a) || a < 0 {
-		return math.NaN()
-	}
-	return 1 / blocking{}.at(c, a).inverse
-}
-
 // ErlangC is the probability that an arrival has to wait for one of c workers, for a load of a erlangs. It is 1 when the
 // workers are too few for the load, and NaN unless c >= 1 and a is finite and >= 0.
 func ErlangC(c int, a float64) float64 {
@@ -47,31 +38,6 @@ func (b blocking) at(c int, a float64) blocking {
 func (b blocking) delay(a float64) float64 {
 	rho := a / float64(b.workers)
 	return 1 / (rho + (1-rho)*b.inverse)
-}
-
-// SquareRoot is the size that square-root staffing gives for a load of a erlangs of which the share delay (0..1) may have to
-// wait: a + beta sqrt(a), with beta from Halfin and Whitt's limit. It is independent of the recursion above and so a check
-// on it: rounded up it is Erlang C's size or one or two less. NaN for what makes no sense.
-func SquareRoot(a, delay float64) float64 {
-	if !finite(a) || a < 0 || !(delay > 0 && delay < 1) {
-		return math.NaN()
-	}
-	low, high := 0.0, 40.0
-	for range 60 {
-		beta := (low + high) / 2
-		if halfinWhitt(beta) > delay {
-			low = beta
-		} else {
-			high = beta
-		}
-	}
-	return a + low*math.Sqrt(a)
-}
-
-// halfinWhitt is the probability of delay in a large pool with a + beta sqrt(a) workers: 1/(1 + beta Phi(beta)/phi(beta)).
-func halfinWhitt(beta float64) float64 {
-	density := math.Exp(-beta*beta/2) / math.Sqrt(2*math.Pi)
-	return density / (density + beta*math.Erfc(-beta/math.Sqrt2)/2)
 }
 
 // Law is Gunther's universal scalability law: n workers that share a database do as much as

@@ -42,6 +42,7 @@ type Load struct {
 type Answer struct {
 	Unknown Cause // why there is no answer; 0 when there is one
 	Size    int   // within the bounds
+	Fewer   Lack  // what one fewer would lack; 0: it is the least of the bounds
 	Limit   Limit // what keeps Size below what the objective needs
 	Doubt   Doubt // what makes the prediction uncertain: never scale in on it
 	// Unattainable: the service alone takes longer than the objective, or so nearly that waiting would have to vanish. Workers
@@ -49,14 +50,10 @@ type Answer struct {
 	Unattainable bool
 	Now          Prediction // for the workers there are, starting ones included
 	Chosen       Prediction // for Size
-	Fewer        Prediction // for one fewer than Size
 }
 
 // Known reports whether there is an answer.
 func (a *Answer) Known() bool { return a.Unknown == 0 }
-
-// Certain reports whether there is an answer good enough to scale in on.
-func (a *Answer) Certain() bool { return a.Known() && a.Doubt == 0 }
 
 // Prediction is what a fleet of some size would do with the load.
 type Prediction struct {
@@ -81,6 +78,22 @@ const (
 var causes = [...]string{"", "no objective", "no arrival rate", "no service time", "no fleet size"}
 
 func (c Cause) String() string { return causes[c] }
+
+// Lack is what a fleet that is too small would not do.
+type Lack uint8
+
+const (
+	LacksWork     Lack = iota + 1 // what comes is more than it can do
+	LacksDrain                    // what waits would not be gone in time
+	LacksQuantile                 // it would miss the objective on average
+	LacksChance                   // it would miss it by chance in too many windows
+)
+
+var lacks = [...]string{
+	"", "fewer could not do the work", "fewer would not work off what waits in time", "fewer would miss the objective", "fewer would miss it by chance too often",
+}
+
+func (l Lack) String() string { return lacks[l] }
 
 // Limit says what kept a fleet smaller than its objective needs.
 type Limit uint8
@@ -135,15 +148,14 @@ func (o *Objective) Need(l *Load) Answer {
 		top, limit = max(peak, least), AtPeak
 	}
 	a := Answer{Size: s.search(least, top), Unattainable: s.within > o.Within, Doubt: s.doubt()}
+	if a.Size > o.Bounds.Min {
+		a.Fewer = s.lack
+	}
 	now := l.Serving + l.Starting
 	a.Chosen = s.predict(a.Size)
 	a.Now = a.Chosen
 	if now != a.Size {
 		a.Now = s.predict(now)
-	}
-	a.Fewer = a.Now
-	if now != a.Size-1 {
-		a.Fewer = s.predict(a.Size - 1)
 	}
 	if a.Size == top && !s.meets(top) {
 		a.Limit = limit
@@ -162,6 +174,8 @@ type sizing struct {
 	own, within float64
 	// backlog is what waits now, soon what will when those that start serve, and later when new ones do.
 	backlog, soon, later float64
+	// lack is that of the largest size that was found too small.
+	lack Lack
 	// alone is the share of the requests whose service alone takes longer than within.
 	alone float64
 }
@@ -207,7 +221,9 @@ func positive(v float64) bool { return v > 0 && finite(v) }
 // search finds the smallest size in least..top that meets the objective, or top. Larger sizes meet what smaller ones do, so it
 // gallops from the present size, where the answer mostly is.
 func (s *sizing) search(least, top int) int {
-	least = min(max(least, int(s.load)+1), top)
+	if works := int(s.load) + 1; works > least {
+		least, s.lack = min(works, top), LacksWork
+	}
 	low, high := least-1, top // low is too small, high is the answer unless something smaller is
 	for at, step := min(max(s.l.Serving+s.l.Starting, least), top), 1; low < at && at < high; step *= 2 {
 		if s.meets(at) {
@@ -228,18 +244,32 @@ func (s *sizing) search(least, top int) int {
 	return high
 }
 
-// meets reports whether n workers do.
+// meets reports whether n workers do, and otherwise notes what they lack.
 func (s *sizing) meets(n int) bool {
+	lack := s.lacks(n)
+	if lack != 0 {
+		s.lack = lack
+	}
+	return lack == 0
+}
+
+func (s *sizing) lacks(n int) Lack {
 	if float64(n) <= s.load {
-		return false
+		return LacksWork
 	}
 	queue := s.queue(n)
 	if s.clears(n, queue) > s.o.Drain && s.ahead(n, queue) > s.within-s.own {
-		return false
+		return LacksDrain
 	}
 	delay, decay := s.waiting(n)
 	late := s.l.Service.overrun(s.within, delay, decay)
-	return late <= 1-s.o.Quantile && s.seldom(n, late, decay)
+	switch {
+	case !(late <= 1-s.o.Quantile):
+		return LacksQuantile
+	case !s.seldom(n, late, decay):
+		return LacksChance
+	}
+	return 0
 }
 
 // seldom reports whether chance makes at most the share Miss of the windows exceed the objective, when the share late of all requests does. Those that wait

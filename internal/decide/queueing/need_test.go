@@ -33,24 +33,26 @@ func TestNeedAtTheKnee(t *testing.T) {
 			l := load(tt.workers, utilization*float64(tt.workers)/mean)
 			return o.Need(&l)
 		}
-		if a := at(tt.utilization - 0.02); !a.Certain() || a.Size > tt.workers || a.Now.Response > 0.5 {
+		if a := at(tt.utilization - 0.02); !(a.Known() && a.Doubt == 0) || a.Size > tt.workers || a.Now.Response > 0.5 {
 			t.Errorf("%d workers at %g: %+v", tt.workers, tt.utilization-0.02, a)
 		}
-		if a := at(tt.utilization + 0.025); !a.Certain() || a.Size <= tt.workers || a.Now.Response <= 0.5 {
+		if a := at(tt.utilization + 0.025); !(a.Known() && a.Doubt == 0) || a.Size <= tt.workers || a.Now.Response <= 0.5 {
 			t.Errorf("%d workers at %g: %+v", tt.workers, tt.utilization+0.025, a)
 		}
 	}
 }
 
-func TestNeedSaysWhatOneFewerWouldDo(t *testing.T) {
+func TestNeedSaysWhatFleetsWouldDo(t *testing.T) {
 	o := objective()
 	l := load(10, 55)
 	a := o.Need(&l)
-	if a.Size != 7 || a.Now.Workers != 10 || a.Chosen.Workers != 7 || a.Fewer.Workers != 6 {
+	if a.Size != 7 || a.Now.Workers != 10 || a.Chosen.Workers != 7 {
 		t.Fatalf("%+v", a)
 	}
-	if !(a.Now.Response < a.Chosen.Response && a.Chosen.Response <= 0.5 && a.Fewer.Response > 0.5) {
-		t.Errorf("%+v", a)
+	fewer := load(6, 55)
+	b := o.Need(&fewer)
+	if !(a.Now.Response < a.Chosen.Response && a.Chosen.Response <= 0.5 && b.Now.Response > 0.5) {
+		t.Errorf("%+v; of one fewer %+v", a, b)
 	}
 	near(t, "utilisation", a.Chosen.Utilization, 5.5/7, 1e-9)
 }
@@ -119,7 +121,7 @@ func TestNeedLimits(t *testing.T) {
 	}
 	o.Law = Law{}
 	l = load(4, 0)
-	if a := o.Need(&l); !a.Certain() || a.Size != 2 || a.Limit != 0 {
+	if a := o.Need(&l); !(a.Known() && a.Doubt == 0) || a.Size != 2 || a.Limit != 0 {
 		t.Errorf("nobody comes: %+v", a)
 	}
 	l = load(0, 10)
@@ -138,8 +140,10 @@ func TestNeedUnattainable(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	o.Within = l.Service.Quantile(o.Quantile) * 1.05
-	if a := o.Need(&l); a.Unattainable || a.Chosen.Response > o.Within || a.Fewer.Response <= o.Within {
-		t.Errorf("little room, but some: %+v", a)
+	a = o.Need(&l)
+	fewer := load(a.Size-1, 40)
+	if b := o.Need(&fewer); a.Unattainable || a.Chosen.Response > o.Within || b.Now.Response <= o.Within {
+		t.Errorf("little room, but some: %+v; of one fewer %+v", a, b)
 	}
 }
 
@@ -167,7 +171,7 @@ func TestNeedDoubts(t *testing.T) {
 		o, l := good()
 		tt.spoil(&o, &l)
 		a := o.Need(&l)
-		if !a.Known() || a.Doubt != tt.want || a.Certain() != (tt.want == 0) {
+		if !a.Known() || a.Doubt != tt.want {
 			t.Errorf("%s: doubt %q, want %q", tt.name, a.Doubt, tt.want)
 		}
 	}
@@ -183,7 +187,7 @@ func TestNeedIsTotal(t *testing.T) {
 		t.Helper()
 		o, l := objective(), load(6, 40)
 		spoil(&o, &l)
-		if a := o.Need(&l); a.Unknown != want || a.Size != 0 || a.Certain() {
+		if a := o.Need(&l); a.Unknown != want || a.Size != 0 || a.Known() {
 			t.Errorf("%s: %+v, want %q", what, a, want)
 		}
 	}
@@ -265,10 +269,13 @@ func TestNeedIsTheSmallest(t *testing.T) {
 		if a.Size != want || (a.Limit != 0) == s.meets(want) {
 			t.Fatalf("need %d (limit %q), the smallest that meets is %d", a.Size, a.Limit, want)
 		}
-		if a.Chosen.Workers != a.Size || a.Fewer.Workers != a.Size-1 || a.Now.Workers != l.Serving+l.Starting {
+		if lack := s.lacks(a.Size - 1); a.Size > o.Bounds.Min && a.Fewer != lack || a.Size == o.Bounds.Min && a.Fewer != 0 {
+			t.Fatalf("%d workers, as of one fewer %q, which %q", a.Size, a.Fewer, lack)
+		}
+		if a.Chosen.Workers != a.Size || a.Now.Workers != l.Serving+l.Starting {
 			t.Fatalf("predictions for others: %+v", a)
 		}
-		for _, p := range []Prediction{a.Now, a.Chosen, a.Fewer} {
+		for _, p := range []Prediction{a.Now, a.Chosen} {
 			if math.IsNaN(p.Response) || p.Response <= 0 || p.Drain < 0 || math.IsNaN(p.Drain) || (p.Workers > 0 && !finite(p.Response)) {
 				t.Fatalf("prediction %+v", p)
 			}
@@ -371,7 +378,7 @@ func FuzzNeed(f *testing.F) {
 		switch got := o.Need(&l); {
 		case got.Known() && (got.Size < o.Bounds.Min || got.Size > o.Bounds.Max):
 			t.Errorf("%d is outside %v", got.Size, o.Bounds)
-		case got.Known() && (math.IsNaN(got.Now.Response) || math.IsNaN(got.Chosen.Response) || math.IsNaN(got.Fewer.Response)):
+		case got.Known() && (math.IsNaN(got.Now.Response) || math.IsNaN(got.Chosen.Response)):
 			t.Errorf("a prediction that is no number: %+v", got)
 		case !got.Known() && (got.Size != 0 || got.Unknown.String() == ""):
 			t.Errorf("unknown with a size: %+v", got)

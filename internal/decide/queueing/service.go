@@ -80,7 +80,11 @@ func (s *Service) Quantile(q float64) float64 {
 	if !s.Known() || !(q > 0 && q < 1) {
 		return math.NaN()
 	}
-	return s.response(q, 0, 0)
+	k := 0
+	for k < cells-1 && beyond[k+1] > 1-q {
+		k++
+	}
+	return s.edge[k] + min((beyond[k]-(1-q))/share[k], 1)*(s.edge[k+1]-s.edge[k])
 }
 
 // response is the q quantile (0 < q < 1) of the service time plus a wait that is 0 with probability 1-delay and otherwise

@@ -93,11 +93,3 @@ func (c *Config) Distribution() bool { return false }
 
 // PerWorker: what the figure is of is the operator's to say, by the signal's per_worker.
 func (c *Config) PerWorker() bool { return false }
-
-// accept is the Accept header: what can be read.
-func (c *Config) accept() string {
-	if c.JSON != "" {
-		return "application/json, */*;q=0.1"
-	}
-	return "text/plain;version=0.0.4, */*;q=0.1"
-}

@@ -16,14 +16,22 @@ type Pages struct {
 
 // request is what makes two pages one.
 type request struct {
-	server      httpget.Config
-	url, accept string
-	limit       int64
+	server httpget.Config
+	url    string
+	json   bool // and else Prometheus' text format
+	limit  int64
+}
+
+func (r request) accept() string {
+	if r.json {
+		return "application/json, */*;q=0.1"
+	}
+	return "text/plain;version=0.0.4, */*;q=0.1"
 }
 
 // Source makes a source from a valid configuration.
 func (p *Pages) Source(cfg Config) *Source {
-	r := request{cfg.Server, cfg.URL, cfg.accept(), cfg.MaxBody}
+	r := request{cfg.Server, cfg.URL, cfg.JSON != "", cfg.MaxBody}
 	if p.pages == nil {
 		p.pages = map[request]*page{}
 	}
@@ -48,22 +56,27 @@ type page struct {
 	err     error
 }
 
-// fetched is a page's text, and when it was there, by the monotonic clock.
+// fetched is what a page shows, in one of the two formats, and when it was there, by the monotonic clock.
 type fetched struct {
-	text []byte
-	at   time.Time
+	metrics  metrics
+	document any
+	at       time.Time
 }
 
-// at is the page at the tick now; who comes first fetches it. A failure holds for the tick too, so that a server that hangs
-// is waited for once; that a reader was told to stop is no failure of the page.
-func (p *page) at(ctx context.Context, now time.Time) (fetched, error) {
+// still is how long a page is good for others than who fetched it: fleets that look one after the other, each at its own tick.
+const still = time.Second
+
+// at is the page at the tick now, later than the one that the reader saw last; who comes first fetches it. A failure holds for the tick too,
+// so that a server that hangs is waited for once; that a reader was told to stop is no failure of the page.
+func (p *page) at(ctx context.Context, now, last time.Time) (fetched, error) {
 	select {
 	case p.turn <- struct{}{}:
 		defer func() { <-p.turn }()
 	case <-ctx.Done():
 		return fetched{}, ctx.Err()
 	}
-	if !p.known || !now.Equal(p.tick) {
+	same := now.Equal(p.tick) || p.err == nil && p.fetched.at.After(last) && p.now().Sub(p.fetched.at) < still
+	if !p.known || !same {
 		p.fetched, p.err = p.fetch(ctx)
 		p.tick, p.known = now, ctx.Err() == nil
 	}
@@ -71,12 +84,18 @@ func (p *page) at(ctx context.Context, now time.Time) (fetched, error) {
 }
 
 func (p *page) fetch(ctx context.Context) (fetched, error) {
-	answer, err := p.server.Get(ctx, p.url, p.accept, p.limit)
+	answer, err := p.server.Get(ctx, p.url, p.accept(), p.limit)
 	if err != nil {
 		return fetched{}, err
 	}
 	if err := answer.Err(); err != nil {
 		return fetched{}, err
 	}
-	return fetched{answer.Body, p.now()}, nil
+	page := fetched{at: p.now()}
+	if p.json {
+		page.document, err = parseJSON(answer.Body)
+	} else {
+		page.metrics, err = parseText(answer.Body)
+	}
+	return page, err
 }

@@ -41,17 +41,25 @@ func TestPointer(t *testing.T) {
 		if p.String() != c.at {
 			t.Errorf("%s is written %s", c.at, p)
 		}
-		v, err := p.number([]byte(page))
+		v, err := number(p, page)
 		if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) || c.err == "" && (err != nil || v != c.want) {
 			t.Errorf("%s: %v, %v; want %v %s", c.at, v, err, c.want, c.err)
 		}
 	}
 	p := pointer{"a"}
 	for _, page := range []string{"", "{", `{"a":1} {"a":2}`, `{"a":1}]`, `{"a":NaN}`, `{"a":01}`, "\xff"} {
-		if v, err := p.number([]byte(page)); err == nil || !strings.Contains(err.Error(), "no JSON") {
+		if v, err := number(p, page); err == nil || !strings.Contains(err.Error(), "no JSON") {
 			t.Errorf("%q: %v, %v", page, v, err)
 		}
 	}
+}
+
+func number(p pointer, page string) (float64, error) {
+	document, err := parseJSON([]byte(page))
+	if err != nil {
+		return 0, err
+	}
+	return p.number(document)
 }
 
 // Whatever a page says, there is a finite figure or an error, and what is found is what was asked for.
@@ -64,7 +72,11 @@ func FuzzText(f *testing.F) {
 		if label != "" {
 			labels = map[string]string{label: value}
 		}
-		all, _, err := find(page, metric, labels)
+		found, err := parseText(page)
+		if err != nil {
+			return
+		}
+		all, _, err := found.find(metric, labels)
 		if err != nil || check(all, true) != nil {
 			return
 		}
@@ -88,7 +100,7 @@ func FuzzPointer(f *testing.F) {
 		if p.String() != at {
 			t.Errorf("%q is written %q", at, p)
 		}
-		if v, err := p.number([]byte(page)); err == nil && (math.IsNaN(v) || math.IsInf(v, 0)) {
+		if v, err := number(p, page); err == nil && (math.IsNaN(v) || math.IsInf(v, 0)) {
 			t.Errorf("%q in %q is %v", at, page, v)
 		}
 	})

@@ -46,17 +46,21 @@ func (p pointer) String() string {
 	return b.String()
 }
 
-// number finds a number in a document.
-func (p pointer) number(page []byte) (float64, error) {
-	var at any
+// parseJSON reads a page that is one JSON document.
+func parseJSON(page []byte) (document any, err error) {
 	d := json.NewDecoder(bytes.NewReader(page))
 	d.UseNumber()
-	if err := d.Decode(&at); err != nil {
-		return 0, fmt.Errorf("the page is no JSON: %w", err)
+	if err := d.Decode(&document); err != nil {
+		return nil, fmt.Errorf("the page is no JSON: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return 0, errors.New("the page is no JSON: something follows the document")
+		return nil, errors.New("the page is no JSON: something follows the document")
 	}
+	return document, nil
+}
+
+// number finds a number in a document, which several sources read at once.
+func (p pointer) number(at any) (float64, error) {
 	for i, name := range p {
 		here := p[:i].String()
 		switch v := at.(type) {

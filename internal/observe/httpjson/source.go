@@ -16,6 +16,7 @@ type Source struct {
 	page    *page
 	pointer pointer
 
+	seen time.Time // the latest page
 	// Of rates: what was counted at the reading before, by series. It is forgotten when a reading fails: a rate over an outage is
 	// not that of now.
 	last map[string]float64
@@ -44,11 +45,12 @@ func (s *Source) Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, er
 }
 
 func (s *Source) figure(ctx context.Context, now time.Time) (float64, fleet.Quality, error) {
-	page, err := s.page.at(ctx, now)
+	page, err := s.page.at(ctx, now, s.seen)
 	if err != nil {
 		return 0, fleet.Missing, err
 	}
-	all, err := s.series(page.text)
+	s.seen = page.at
+	all, err := s.series(page)
 	if err != nil {
 		return 0, fleet.Missing, err
 	}
@@ -76,12 +78,12 @@ func total(all []series) float64 {
 }
 
 // series are those that the figure is made of.
-func (s *Source) series(text []byte) ([]series, error) {
+func (s *Source) series(page fetched) ([]series, error) {
 	if s.cfg.JSON != "" {
-		v, err := s.pointer.number(text)
+		v, err := s.pointer.number(page.document)
 		return []series{{value: v}}, err
 	}
-	all, kind, err := find(text, s.cfg.Metric, s.cfg.Labels)
+	all, kind, err := page.metrics.find(s.cfg.Metric, s.cfg.Labels)
 	if err != nil {
 		return nil, err
 	}

@@ -178,7 +178,7 @@ func TestRate(t *testing.T) {
 	// No series is left of those before, or no time has passed.
 	s.show("n{r=\"z\"} 5\n")
 	s.sparse(src)
-	s.pages.pages[request{src.cfg.Server, src.cfg.URL, src.cfg.accept(), src.cfg.MaxBody}].now = func() time.Time { return src.at }
+	s.pages.pages[request{src.cfg.Server, src.cfg.URL, false, src.cfg.MaxBody}].now = func() time.Time { return src.at }
 	s.sparse(src)
 }
 
@@ -221,6 +221,19 @@ func TestOneRequestATick(t *testing.T) {
 	// Another page, another reader's limits: another request.
 	s.expect(s.source(func(c *Config) { c.Metric, c.MaxBody = "active_mobile_sync_sessions", 1<<20 }), 17)
 	if n := s.srv.Asked(); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
+	// Fleets that look one after the other share a page for a while, and nobody is shown the same one twice.
+	sessions := func(c *Config) { c.Metric = "active_mobile_sync_sessions" }
+	two := s.source(sessions)
+	s.expect(s.source(sessions), 17)
+	for range 2 {
+		s.now = s.now.Add(still - 1)
+		if r, err := two.Read(t.Context(), fleet.Scene{Now: s.now}); err != nil || r.Value != 17 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	if n := s.srv.Asked(); n != 4 {
 		t.Errorf("asked %d times", n)
 	}
 	// A failure holds for its tick, but not that a reader had to stop.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
@@ -29,14 +30,21 @@ const (
 	unknown kind = ""
 )
 
-// find reads a page in Prometheus' text format (version 0.0.4) and returns the series of a metric that have all the labels, in
-// the order of their names.
-func find(page []byte, metric string, labels map[string]string) ([]series, kind, error) {
+// metrics are those of a page, by name; a histogram or a summary is one. They are read by several sources at once.
+type metrics map[string]*dto.MetricFamily
+
+// parseText reads a page in Prometheus' text format (version 0.0.4).
+func parseText(page []byte) (metrics, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
 	if err != nil {
-		return nil, unknown, fmt.Errorf("the page is not in Prometheus' text format: %w", err)
+		return nil, fmt.Errorf("the page is not in Prometheus' text format: %w", err)
 	}
+	return families, nil
+}
+
+// find returns the series of a metric that have all the labels, in the order of their names.
+func (m metrics) find(metric string, labels map[string]string) ([]series, kind, error) {
 	part := func(suffix string) string { // of a histogram or a summary
 		name, ok := strings.CutSuffix(metric, suffix)
 		if !ok {
@@ -45,11 +53,11 @@ func find(page []byte, metric string, labels map[string]string) ([]series, kind,
 		return name
 	}
 	for _, name := range []string{metric, part("_sum"), part("_count"), part("_bucket")} {
-		family := families[name]
+		family := m[name]
 		if family == nil {
 			continue
 		}
-		all, err := expfmt.ExtractSamples(&expfmt.DecodeOptions{}, family)
+		all, err := expfmt.ExtractSamples(&expfmt.DecodeOptions{}, chosen(family, labels))
 		if err != nil {
 			return nil, unknown, fmt.Errorf("read the metric %s: %w", name, err)
 		}
@@ -59,13 +67,32 @@ func find(page []byte, metric string, labels map[string]string) ([]series, kind,
 				out = append(out, series{name: s.Metric.String(), value: float64(s.Value), at: stamp(s.Timestamp)})
 			}
 		}
-		if t := family.GetType().String(); len(all) > 0 && name == metric && t == "HISTOGRAM" {
+		if name == metric && family.GetType() == dto.MetricType_HISTOGRAM {
 			return nil, unknown, fmt.Errorf("%s is a histogram: write %s_count, %s_sum or %s_bucket", metric, metric, metric, metric)
 		}
 		slices.SortFunc(out, func(a, b series) int { return strings.Compare(a.name, b.name) })
 		return out, kindOf(family.GetType().String(), name != metric), nil
 	}
 	return nil, unknown, fmt.Errorf("the page has no metric %s", metric)
+}
+
+// chosen is the part of a family that can have all the labels: of a large one it is little. The labels of buckets and quantiles are seen in
+// the samples only.
+func chosen(family *dto.MetricFamily, labels map[string]string) *dto.MetricFamily {
+	out := &dto.MetricFamily{Name: family.Name, Type: family.Type}
+	for _, m := range family.Metric {
+		fits := 0
+		for name, value := range labels {
+			at := slices.IndexFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetName() == name })
+			if at < 0 && (value == "" || name == model.BucketLabel || name == model.QuantileLabel) || at >= 0 && m.Label[at].GetValue() == value {
+				fits++
+			}
+		}
+		if fits == len(labels) {
+			out.Metric = append(out.Metric, m)
+		}
+	}
+	return out
 }
 
 // kindOf: the parts of a histogram or a summary only rise.

@@ -328,7 +328,9 @@ func TestARealProxy(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	p.Server().Set([]proxy.Endpoint{{ID: "w1", Address: worker.Listener.Addr().String()}})
+	if _, err := proxy.NewClient(socket).Set(t.Context(), []proxy.Endpoint{{ID: "w1", Address: worker.Listener.Addr().String()}}); err != nil {
+		t.Fatal(err)
+	}
 	client := NewClient(socket)
 	tick := func(s *Source, at int) fleet.Reading {
 		t.Helper()

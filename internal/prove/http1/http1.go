@@ -3,6 +3,8 @@
 // makes dozens of objects for it, which is most of what a request costs there. TLS and the chunks of a body are the standard library's.
 //
 // It keeps its connection, and sends a request again when a kept one turns out to be closed and the request may be repeated.
+// As browsers and apps do, it resumes its user's last TLS session when it connects again, and says that it speaks HTTP/1.1.
+//
 // It asks for no compression of its own accord, follows no redirect, keeps no cookie, knows no proxy and no HTTP/2.
 package http1
 
@@ -56,10 +58,12 @@ func New(server *url.URL, secure *tls.Config, dial DialFunc) *Client {
 		if c.tls == nil {
 			c.tls = &tls.Config{}
 		}
+		c.tls = c.tls.Clone()
 		if c.tls.ServerName == "" {
-			c.tls = c.tls.Clone()
 			c.tls.ServerName = server.Hostname()
 		}
+		c.tls.NextProtos = []string{"http/1.1"}
+		c.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1) // one user's: others do not resume its session
 	}
 	c.answer.c = c
 	return c

@@ -205,6 +205,37 @@ func TestStaleConnections(t *testing.T) {
 	}
 }
 
+// A user's first handshake is a full one, and when it connects again it resumes its own session, as browsers and apps do: never another's.
+func TestSessionsAreResumed(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			var states []tls.ConnectionState
+			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { states = append(states, *r.TLS) }))
+			srv.TLS = &tls.Config{MaxVersion: version}
+			srv.StartTLS()
+			defer srv.Close()
+			trust := srv.Client().Transport.(*http.Transport).TLSClientConfig
+			for range 2 { // users
+				c := client(t, srv.URL, trust, nil)
+				for range 2 {
+					if _, err := ask(t.Context(), c, http.MethodGet, "/", ""); err != nil {
+						t.Fatal(err)
+					}
+					c.Close()
+				}
+			}
+			for i, s := range states {
+				if s.DidResume != (i%2 == 1) || s.NegotiatedProtocol != "http/1.1" || s.ServerName != "" {
+					t.Errorf("handshake %d: resumed %t, protocol %q, server %q", i, s.DidResume, s.NegotiatedProtocol, s.ServerName)
+				}
+			}
+			if len(states) != 4 {
+				t.Errorf("%d requests", len(states))
+			}
+		})
+	}
+}
+
 // A server that refuses a large body at its first byte is heard, whether or not it takes the rest.
 func TestEarlyAnswer(t *testing.T) {
 	srv := httptest.NewServer(messages())

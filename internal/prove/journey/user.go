@@ -29,6 +29,7 @@ type Request struct {
 	Due, Sent, End time.Time
 	Status         int // 0 when no answer came
 	Worker         string
+	Server         string // what it says of itself, when the journey is played in a hurry
 	Bytes          int64
 	Class          outcome.Class // empty: it was good
 	Interrupted    bool
@@ -311,6 +312,9 @@ func (u *User) request(ctx context.Context, i int, s *step, unmade error, due ti
 		return end(Classify(err), err)
 	}
 	r.Status, r.Worker = resp.Status, resp.Get("X-Worker")
+	if u.hasty {
+		r.Server = resp.Get("Server")
+	}
 	body, err := u.read(s, resp, r)
 	if err != nil {
 		return end(Classify(err), err)

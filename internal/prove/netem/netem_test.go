@@ -209,7 +209,7 @@ func held(t *testing.T, k *Kernel) (process *exec.Cmd, guard int) {
 		all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", process.Process.Pid))
 		for _, file := range all {
 			if text, err := os.ReadFile(file); err == nil {
-				fmt.Sscan(string(text), &guard) //nolint:errcheck // most have none
+				fmt.Sscan(string(text), &guard) // most have none
 			}
 		}
 	}

@@ -28,7 +28,7 @@ type Run struct {
 	ConfigDigest   string            `json:"config_digest,omitempty"`
 	ScenarioDigest string            `json:"scenario_digest"`
 	Machine        Machine           `json:"machine"`            // that the generator ran on
-	Versions       map[string]string `json:"versions,omitempty"` // tidemark's own, and what the target says of itself
+	Versions       map[string]string `json:"versions,omitempty"` // of tidemark and the daemon, and what the target says of itself in the header Server
 	// Cut is why the run ended before its time: empty when it did not. A run that was cut is partial.
 	Cut      string      `json:"cut,omitempty"`
 	Notes    []string    `json:"notes,omitempty"` // what a reader must know, e.g. that the daemon could not be read
@@ -190,11 +190,15 @@ type Resource struct {
 	Readings []fleet.Reading `json:"readings"`
 }
 
-// Level is one level of load of a run that looks for the knee. Scale is the factor on the scenario's rates and users.
+// Level is one level of load of a run that looks for the knee: what came of it is known when Requests is not 0.
 type Level struct {
-	Scale float64        `json:"scale"`
-	From  fleet.Duration `json:"from"`
-	To    fleet.Duration `json:"to"`
+	Rate     float64        `json:"rate"` // visits/s that were offered
+	From     fleet.Duration `json:"from"`
+	To       fleet.Duration `json:"to"`
+	Requests uint64         `json:"requests,omitempty"`
+	Failed   uint64         `json:"failed,omitempty"`
+	P95      float64        `json:"p95,omitempty"`   // seconds
+	Broke    string         `json:"broke,omitempty"` // how the service level broke; the run ends with such a level, as it was to
 }
 
 // Measure says what a criterion is about.
@@ -207,6 +211,7 @@ const (
 	ErrorRate    Measure = "error_rate"   // share 0..1 of requests, at most
 	Availability Measure = "availability" // share 0..1 of the time with requests in which at least one of a slot succeeded, at least
 	Throughput   Measure = "throughput"   // successful requests/s on average, at least
+	Knee         Measure = "knee"         // visits/s of the highest level of a staircase below that at which the service level broke, at least
 	// Of the scaling.
 	TimeToScale Measure = "time_to_scale"     // seconds from the breach to the new worker serving, at most
 	Triggers    Measure = "triggers"          // rules fired as the policy says; no limit

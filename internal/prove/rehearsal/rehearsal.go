@@ -45,11 +45,11 @@ type Plan struct {
 	Scenario *scenario.Scenario
 	Target   *url.URL
 	Seed     uint64
-	TLS      *tls.Config    // nil: the system's trust
-	Dial     http1.DialFunc // opens connections; nil: TCP
-	Netem    string         // network interface on which the kernel delays and loses packets as the scenario's network does; empty: this process does
-	Daemon   Daemon         // nil: none is asked
-	Version  string         // of this program
+	TLS      *tls.Config       // nil: the system's trust
+	Dial     http1.DialFunc    // opens connections; nil: TCP
+	Netem    string            // network interface on which the kernel delays and loses packets as the scenario's network does; empty: this process does
+	Daemon   Daemon            // nil: none is asked
+	Versions map[string]string // of this program and the daemon, by their names
 	// Each hears of each request of the crowd that ended, from many goroutines; what it is given is used again. It may be nil.
 	Each func(journey string, q *journey.Request)
 	// Progress hears how it goes, once a second. It may be nil.
@@ -140,7 +140,7 @@ type run struct {
 	users                           atomic.Int64
 
 	crowded bool          // the dry run is over, and the clean-up has not begun
-	halted  chan struct{} // closed when the run is cut: visits begin no further step
+	halted  chan struct{} // closed when the run is cut, or has found its knee: visits begin no further step
 
 	mu      sync.Mutex
 	created []string
@@ -189,10 +189,11 @@ func newRun(p Plan) (*run, error) {
 	}
 	r.reset()
 	r.out = outcome.Run{Scenario: p.Scenario.Name, Length: fleet.Duration(p.Scenario.Duration), Compress: p.Scenario.Compress(), WarmUp: fleet.Duration(p.Scenario.WarmUp),
-		Seed: p.Seed, Target: p.Target.String(), ScenarioDigest: p.Scenario.Digest(), Machine: thisMachine(), Versions: map[string]string{"tidemark": p.Version},
+		Seed: p.Seed, Target: p.Target.String(), ScenarioDigest: p.Scenario.Digest(), Machine: thisMachine(), Versions: map[string]string{},
 		Criteria: p.Scenario.Outcome(), Slot: fleet.Duration(r.slot), Notes: p.Scenario.Notes()}
+	maps.Copy(r.out.Versions, p.Versions)
 	for _, l := range p.Scenario.Levels() {
-		r.out.Levels = append(r.out.Levels, outcome.Level{Scale: l.Rate / p.Scenario.Levels()[0].Rate, From: fleet.Duration(l.From), To: fleet.Duration(l.To)})
+		r.out.Levels = append(r.out.Levels, outcome.Level{Rate: l.Rate, From: fleet.Duration(l.From), To: fleet.Duration(l.To)})
 	}
 	return r, nil
 }
@@ -254,6 +255,15 @@ func (r *run) cut(why string) {
 	defer r.mu.Unlock()
 	if r.out.Cut == "" {
 		r.out.Cut = why
+		r.halt()
+	}
+}
+
+// halt has visits begin no further step; r.mu is held.
+func (r *run) halt() {
+	select {
+	case <-r.halted:
+	default:
 		close(r.halted)
 	}
 }
@@ -354,6 +364,11 @@ func (r *run) count(name string, q *journey.Request) {
 	t.mu.Unlock()
 	if r.Each != nil && r.crowded {
 		r.Each(name, q)
+	}
+	if q.Server != "" {
+		r.mu.Lock()
+		r.out.Versions["target"] = q.Server
+		r.mu.Unlock()
 	}
 	n := r.requests.Add(1)
 	if n == uint64(r.Scenario.Limits.Requests) {
@@ -635,6 +650,9 @@ func (r *run) tick(over <-chan struct{}) {
 	for second := 0; ; second++ {
 		select {
 		case <-over:
+			if at := time.Since(r.start); at >= r.Scenario.Duration { // the last level is over too
+				r.climb(at, level)
+			}
 			return
 		case now := <-ticker.C:
 			at := now.Sub(r.start)
@@ -668,7 +686,7 @@ func (r *run) tick(over <-chan struct{}) {
 	}
 }
 
-// climb looks, at the end of each level or tenth of the run, whether it is to end.
+// climb looks, at the end of each level or tenth of the run, whether it is to end, and returns the number of the next.
 func (r *run) climb(at time.Duration, level int) int {
 	s := r.Scenario
 	now := int(10 * at / s.Duration)
@@ -686,17 +704,31 @@ func (r *run) climb(at time.Duration, level int) int {
 	r.level.Reset()
 	r.levelN, r.levelF = 0, 0
 	r.mu.Unlock()
-	where := fmt.Sprintf("after %s", at.Round(time.Second))
-	if levels := s.Levels(); len(levels) > 0 && level < len(levels) {
-		where = fmt.Sprintf("at %.3g visits/s", levels[level].Rate)
-		r.note("%s: %d requests, p95 %.0f ms, %d failed", where, n, 1000*p95, failed)
-	}
+	broke := ""
 	switch {
+	case n == 0 && r.open.Load() > 0:
+		broke = "nothing was answered"
 	case n == 0:
 	case s.Stop.P95 > 0 && p95 > s.Stop.P95.Seconds():
-		r.cut(fmt.Sprintf("stop_when: p95 was %.0f ms %s", 1000*p95, where))
+		broke = fmt.Sprintf("p95 was %.0f ms", 1000*p95)
 	case s.Stop.Errors > 0 && float64(failed) > s.Stop.Errors/100*float64(n):
-		r.cut(fmt.Sprintf("stop_when: %.1f %% of requests failed %s", 100*float64(failed)/float64(n), where))
+		broke = fmt.Sprintf("%.1f %% of requests failed", 100*float64(failed)/float64(n))
+	}
+	if level < len(r.out.Levels) { // broken or not, the run finds what it was to find
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		l := &r.out.Levels[level]
+		l.Requests, l.Failed, l.Broke = n, failed, broke
+		if n > 0 {
+			l.P95 = p95
+		}
+		if broke != "" {
+			r.halt()
+		}
+		return now
+	}
+	if broke != "" && n > 0 {
+		r.cut(fmt.Sprintf("stop_when: %s after %s", broke, at.Round(time.Second)))
 	}
 	return now
 }

@@ -29,6 +29,7 @@ import (
 	"tidemark/internal/prove/http1"
 	"tidemark/internal/prove/outcome"
 	"tidemark/internal/prove/scenario"
+	"tidemark/internal/prove/verdict"
 	"tidemark/internal/record"
 )
 
@@ -91,7 +92,11 @@ func inMemory(t *testing.T, server *http.Server, play func(t *testing.T, dial ht
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			server.Serve(m) // it ends by Close
+			if server.TLSConfig != nil {
+				server.ServeTLS(m, "", "") // it ends by Close
+				return
+			}
+			server.Serve(m) // likewise
 		}()
 		play(t, m.dial)
 		server.Close()
@@ -335,9 +340,28 @@ func TestStaircaseFindsTheKnee(t *testing.T) {
 		mine := free
 		mu.Unlock()
 		time.Sleep(time.Until(mine))
-	}, fmt.Sprintf(header, "20s")+"load: [{journey: visit, arrivals: even, steps: {first: 10, factor: 3, each: 2s}}]\nstop_when: {p95: 300ms}\n")
-	if !strings.Contains(o.Cut, "stop_when") || !strings.Contains(o.Cut, "at 90 visits/s") {
-		t.Errorf("cut %q, notes %q", o.Cut, o.Notes)
+	}, fmt.Sprintf(header, "20s")+"load: [{journey: visit, arrivals: even, steps: {first: 10, factor: 3, each: 2s}}]\nstop_when: {p95: 300ms}\ncriteria: [{measure: knee, at_least: \"20\"}]\n")
+	if o.Cut != "" || len(o.Levels) < 3 {
+		t.Fatalf("cut %q, levels %+v", o.Cut, o.Levels)
+	}
+	for i, want := range []struct {
+		rate  float64
+		broke bool
+	}{{10, false}, {30, false}, {90, true}} {
+		if l := o.Levels[i]; l.Rate != want.rate || (l.Broke != "") != want.broke || l.Requests < uint64(want.rate) || (l.P95 > 0.3) != want.broke {
+			t.Errorf("level %d: %+v", i, l)
+		}
+	}
+	if next := o.Levels[3]; next.Requests > 0 || time.Duration(o.Generator.Took) > 12*time.Second {
+		t.Errorf("the run went on after the knee: %+v, %s", next, time.Duration(o.Generator.Took))
+	}
+	// The service does 50 a second: the knee lies between 30, which it held, and 90. Whether it is above 60 cannot be said.
+	o.Generator.Limits = nil // what the machine's other work made of it
+	for limit, want := range map[float64]verdict.Status{30: verdict.Passed, 60: verdict.Undecided, 100: verdict.Failed} {
+		v := verdict.Judge([]*outcome.Run{o}, []outcome.Criterion{{Measure: outcome.Knee, Limit: limit}}, nil)
+		if r := v.Criteria[0]; v.Status != want || r.Figure == nil || r.Figure.Low != 30 || r.Figure.High != 90 || !strings.Contains(r.Why, "it broke at 90 visits/s: p95 was") {
+			t.Errorf("at least %g: %s, %+v", limit, v.Status, r)
+		}
 	}
 }
 
@@ -505,6 +529,57 @@ func TestOutcomeIsKeptWholeOrNot(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("%d files", len(left))
+	}
+}
+
+// Names that are no longer found, and a server that no longer speaks TLS: the run goes on to its end, tells which, and has failed.
+func TestNetworkFailsMidway(t *testing.T) {
+	for class, c := range map[outcome.Class]struct {
+		broken http1.DialFunc
+		words  string
+	}{
+		outcome.FailedDNS: {func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "registry.moa.example", IsNotFound: true}}
+		}, "lookup registry.moa.example: no such host"},
+		outcome.FailedTLS: {func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				theirs.Read(make([]byte, 4096))
+				io.WriteString(theirs, "HTTP/1.1 400 Bad Request\r\n\r\n")
+				theirs.Close()
+			}()
+			return ours, nil
+		}, "first record does not look like a TLS handshake"},
+	} {
+		t.Run(string(class), func(t *testing.T) {
+			trusted := httptest.NewUnstartedServer(nil)
+			trusted.StartTLS() // for its certificate
+			defer trusted.Close()
+			inMemory(t, &http.Server{TLSConfig: trusted.TLS, ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}, func(t *testing.T, dial http1.DialFunc) {
+				p := plan(t, "https://127.0.0.1", steady("20s", 10))
+				p.TLS = trusted.Client().Transport.(*http.Transport).TLSClientConfig
+				start := time.Now()
+				p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+					if time.Since(start) > 10*time.Second {
+						return c.broken(ctx, network, address)
+					}
+					return dial(ctx, network, address)
+				}
+				o, err := Play(t.Context(), p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum := total(o)
+				if n := sum.Failed[class]; o.Cut != "" || sum.Count < 198 || n < 95 || n > 101 || len(sum.Failed) != 1 || !strings.Contains(strings.Join(o.Notes, "\n"), c.words) {
+					t.Errorf("cut %q, %d requests, failed %v, notes %q", o.Cut, sum.Count, sum.Failed, o.Notes)
+				}
+				o.Generator.Limits = nil // of virtual time
+				v := verdict.Judge([]*outcome.Run{o}, []outcome.Criterion{{Measure: outcome.Availability, Limit: 0.995}}, nil)
+				if v.Status != verdict.Failed || len(v.Bottlenecks) == 0 || v.Bottlenecks[0].Resource != verdict.Network {
+					t.Errorf("%s: %+v", v.Status, v.Bottlenecks)
+				}
+			})
+		})
 	}
 }
 

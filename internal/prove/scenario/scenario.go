@@ -168,7 +168,7 @@ var measures = map[outcome.Measure]struct {
 	least bool // the limit is a lower one
 }{
 	outcome.Latency: {ofTime, false}, outcome.Duration: {ofTime, false}, outcome.Signal: {ofSignal, false}, outcome.ErrorRate: {ofShare, false},
-	outcome.Availability: {ofShare, true}, outcome.Throughput: {ofCount, true}, outcome.TimeToScale: {ofTime, false}, outcome.Triggers: {noLimit, false},
+	outcome.Availability: {ofShare, true}, outcome.Throughput: {ofCount, true}, outcome.Knee: {ofCount, true}, outcome.TimeToScale: {ofTime, false}, outcome.Triggers: {noLimit, false},
 	outcome.Improvement: {noLimit, false}, outcome.Flapping: {ofCount, false}, outcome.Returned: {ofTime, false}, outcome.GuardsHeld: {noLimit, false},
 }
 
@@ -527,6 +527,9 @@ func (s *Scenario) criterion(errs *config.FieldErrors, at string, c *Criterion) 
 	}
 	if c.Measure == Measure(outcome.Duration) && s.programs[c.Of] == nil {
 		errs.Add(at+".of", fmt.Sprintf("there is no journey %q", c.Of), "write the name of one under journeys")
+	}
+	if c.Measure == Measure(outcome.Knee) && (s.Stop == (Stop{}) || !slices.ContainsFunc(s.Load, func(l Load) bool { return l.Steps != (Steps{}) })) {
+		errs.Add(at+".measure", "there is no knee to be found", "write steps: in a load, and stop_when: with the p95 or the errors at which the service level is broken")
 	}
 	if c.Measure == Measure(outcome.Signal) && c.Of == "" {
 		errs.Add(at+".of", "is missing", "write the signal's name, such as cpu")

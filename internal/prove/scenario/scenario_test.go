@@ -99,6 +99,8 @@ load:
 		{"load:", "criteria: [{measure: error_rate, at_most: 1}]\nload:", `"1" is no percentage`},
 		{"load:", "criteria: [{measure: throughput, at_most: 1}]\nload:", "needs at_least"},
 		{"load:", "criteria: [{measure: latency, at_most: 1s}]\nload:", "have one"},
+		{"load:", "stop_when: {errors: 5%}\ncriteria: [{measure: knee, at_least: 10}]\nload:", "there is no knee to be found"},
+		{"users: 3}", "steps: {first: 1, factor: 2, each: 1m}}\ncriteria: [{measure: knee, at_least: 10}]", "there is no knee to be found"},
 		{"name: mine", "name: mine\nname: yours", "is written twice"},
 	} {
 		_, err := Parse("mine.yaml", []byte(strings.Replace(good, c.from, c.to, 1)), Options{})

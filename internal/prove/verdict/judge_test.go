@@ -189,3 +189,41 @@ func TestAvailabilityDoesNotDependOnTheSlots(t *testing.T) {
 		}
 	}
 }
+
+// The knee of several runs is bounded by all of them; where none broke it is at least the highest level.
+func TestKnee(t *testing.T) {
+	staircase := func(rates ...float64) *outcome.Run { // the last one broke when it is negative
+		run := &outcome.Run{Generator: outcome.Generator{Requests: 1}}
+		for _, rate := range rates {
+			l := outcome.Level{Rate: rate, Requests: 100}
+			if rate < 0 {
+				l.Rate, l.Broke = -rate, "p95 was 900 ms"
+			}
+			run.Levels = append(run.Levels, l)
+		}
+		return run
+	}
+	broken, five := staircase(10, 20, -40), []*outcome.Run(nil)
+	for range 5 {
+		five = append(five, broken)
+	}
+	for name, c := range map[string]struct {
+		runs  []*outcome.Run
+		limit float64
+		want  Status
+	}{
+		"held":                           {[]*outcome.Run{broken}, 20, Passed},
+		"between":                        {[]*outcome.Run{broken}, 30, Undecided},
+		"five runs know no more":         {five, 30, Undecided},
+		"beyond":                         {[]*outcome.Run{broken}, 50, Failed},
+		"the worse of two counts":        {[]*outcome.Run{broken, staircase(10, -20)}, 20, Undecided},
+		"broke at once":                  {[]*outcome.Run{staircase(-10)}, 20, Failed},
+		"never broke, and went far":      {[]*outcome.Run{staircase(10, 20)}, 20, Passed},
+		"never broke, and ended too low": {[]*outcome.Run{staircase(10, 20)}, 30, Undecided},
+		"no staircase":                   {[]*outcome.Run{staircase()}, 1, Undecided},
+	} {
+		if v := Judge(c.runs, []outcome.Criterion{{Measure: outcome.Knee, Limit: c.limit}}, nil); v.Status != c.want {
+			t.Errorf("%s: %s, not %s: %+v", name, v.Status, c.want, v.Criteria[0])
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 type measure struct {
 	unit    fleet.Unit
 	atLeast bool
+	certain bool // its bounds are not a matter of chance, so that more runs do not narrow them
 	of      func(run *outcome.Run, c outcome.Criterion, seed uint64) sample
 }
 
@@ -21,6 +23,7 @@ type sample struct {
 	Interval
 	spells  float64 // that the run held: stretches that say something of their own
 	samples int
+	why     string      // more about it
 	unit    *fleet.Unit // where the run tells it
 }
 
@@ -31,6 +34,7 @@ var measures = map[outcome.Measure]measure{
 	outcome.ErrorRate:    {of: errorRate},
 	outcome.Availability: {atLeast: true, of: availability},
 	outcome.Throughput:   {atLeast: true, of: throughput},
+	outcome.Knee:         {atLeast: true, certain: true, of: knee},
 }
 
 // judged are the slots from the end of the warm-up to the end of the load.
@@ -177,5 +181,24 @@ func throughput(run *outcome.Run, c outcome.Criterion, seed uint64) sample {
 		out.samples += int(s.Count)
 	})
 	out.Interval, out.spells = ratio(done, seconds, false, seed)
+	return out
+}
+
+// knee is the highest level below the first that broke. The knee itself lies between the two; where none broke it is not known how much
+// further it is.
+func knee(run *outcome.Run, _ outcome.Criterion, _ uint64) sample {
+	out := sample{Interval: Interval{High: math.Inf(1)}, spells: 1, why: "the service level held at every level"}
+	for _, l := range run.Levels {
+		switch {
+		case l.Broke != "":
+			out.samples += int(max(l.Requests, 1))
+			out.High = l.Rate
+			out.why = fmt.Sprintf("it broke at %.4g visits/s: %s", l.Rate, l.Broke)
+			return out
+		case l.Requests > 0:
+			out.samples += int(l.Requests)
+			out.Value, out.Low = l.Rate, l.Rate
+		}
+	}
 	return out
 }

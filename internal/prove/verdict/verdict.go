@@ -191,6 +191,9 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 		}
 		r.PerRun = append(r.PerRun, s.Interval)
 		figures = append(figures, s.Value)
+		if r.Why == "" {
+			r.Why = s.why
+		}
 		if s.spells < few {
 			few, spell = s.spells, time.Duration(float64(run.Length-run.WarmUp)/s.spells)
 		}
@@ -199,7 +202,7 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 		return r
 	}
 	all, ok := across(figures)
-	if !ok { // too few runs to bound anything by: each must hold by itself
+	if !ok || m.certain { // too few runs to bound anything by: each must hold by itself
 		for i, one := range r.PerRun {
 			if i == 0 {
 				all.Low, all.High = one.Low, one.High
@@ -210,6 +213,8 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 	r.Figure = &all
 	r.Status = compare(all, c.Limit, c.Variation, m.atLeast)
 	switch {
+	case r.Status == Undecided && c.Measure == outcome.Knee:
+		r.Why += ", and the knee may be on either side of the limit: a staircase of smaller steps would tell"
 	case r.Status == Undecided:
 		r.Why = doubt(&r, m)
 	case !ok && c.Quantile > 0 && few < enoughSpells && compare(all.twice(), c.Limit, c.Variation, m.atLeast) != r.Status:
@@ -265,6 +270,8 @@ func (r *Result) Amount(v float64) string {
 		return "?"
 	case r.Measure == outcome.ErrorRate || r.Measure == outcome.Availability:
 		return fmt.Sprintf("%.4g %%", v*100)
+	case r.Measure == outcome.Knee:
+		return fmt.Sprintf("%.4g visits/s", v)
 	case r.Measure == outcome.Throughput:
 		return fmt.Sprintf("%.4g/s", v)
 	case r.Unit == fleet.Seconds && (v >= 1 || v == 0):

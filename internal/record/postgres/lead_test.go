@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -194,14 +195,34 @@ func TestSpoolIsCaughtUp(t *testing.T) {
 	if state, _, err := j.State(t.Context(), "f"); err != nil || string(state) != "\x03" {
 		t.Errorf("state %v, %v: what was kept has none", state, err)
 	}
-	if err := spool.Keep(tick(6)); err != nil {
-		t.Fatal(err)
+	// Within one lead the daemon catches up itself, a part at a time, and goes on where it was.
+	const many = 2*spoolPart + 1
+	for n := range many {
+		if err := spool.Keep(tick(n)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := spool.Forget("f"); err != nil {
-		t.Fatal(err)
+	away := errors.New("away again")
+	var got []record.Tick
+	for _, want := range []error{away, nil, nil} {
+		err := spool.Recover(t.Context(), "f", func(part ...record.Tick) error {
+			if len(got) == spoolPart && want != nil {
+				return want
+			}
+			got = append(got, part...)
+			return nil
+		})
+		if !errors.Is(err, want) {
+			t.Fatalf("%v, want %v", err, want)
+		}
 	}
-	if kept, err := readSpool(dir + "/f" + spoolSuffix); err != nil || kept != nil {
-		t.Errorf("forgotten is %v, %v", kept, err)
+	for n := range got {
+		if !got[n].Time.Equal(tick(n).Time) {
+			t.Fatalf("tick %d is of %v", n, got[n].Time)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 || len(got) != many {
+		t.Errorf("%d ticks are recovered, of %d; %v is left, %v", len(got), many, left, err)
 	}
 }
 

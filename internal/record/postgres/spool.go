@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +21,7 @@ import (
 // and its record counts.
 type Spool struct {
 	dir   string
+	turn  chan struct{} // holds a token while a fleet catches up: one at a time, as each takes memory
 	mu    sync.Mutex
 	files map[string]*spoolFile
 }
@@ -30,12 +30,15 @@ type spoolFile struct {
 	*os.File
 	encode *gob.Encoder
 	ticks  int
+	taken  int // of them by the journal already
 }
 
 const (
 	spoolSuffix = ".ticks"
 	// maxSpool is how many ticks of a fleet are kept; later ones are not. At 15 s a tick it is two days.
 	maxSpool = 12_000
+	// spoolPart is how many are read at once.
+	spoolPart = 500
 )
 
 // OpenSpool makes the folder if it is not there.
@@ -43,7 +46,7 @@ func OpenSpool(dir string) (*Spool, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the journal's spool: %w", err)
 	}
-	return &Spool{dir: dir, files: map[string]*spoolFile{}}, nil
+	return &Spool{dir: dir, turn: make(chan struct{}, 1), files: map[string]*spoolFile{}}, nil
 }
 
 // Keep adds one tick; it is on the disk when Keep returns.
@@ -69,16 +72,38 @@ func (s *Spool) Keep(t record.Tick) error {
 	return nil
 }
 
-// Forget drops what was kept of a fleet: the journal has it.
-func (s *Spool) Forget(fleet string) error {
+// Recover has commit take what was kept of a fleet since this daemon leads, oldest first and a part at a time, and drops it. After an error it
+// goes on where it was.
+func (s *Spool) Recover(ctx context.Context, fleet string, commit func(...record.Tick) error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	f := s.files[fleet]
+	s.mu.Unlock()
 	if f == nil {
 		return nil
 	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("spool: other fleets are catching up: %w", ctx.Err())
+	}
+	err := readSpool(f.Name(), f.taken, func(part []record.Tick) error {
+		err := commit(part...)
+		if err == nil {
+			f.taken += len(part)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
 	delete(s.files, fleet)
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	s.mu.Unlock()
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
 }
 
 // close leaves the files for the next daemon.
@@ -105,35 +130,39 @@ func (s *Spool) catchUp(ctx context.Context, j *tables.Journal, log func(string)
 			continue
 		}
 		path := filepath.Join(s.dir, e.Name())
-		ticks, err := readSpool(path)
-		if err != nil { // the lead does not wait for history
-			log(err.Error() + "; it is moved aside to " + path + ".damaged")
-			if err := os.Rename(path, path+".damaged"); err != nil {
-				return taken, left, fmt.Errorf("spool: %w", err)
-			}
-			continue
-		}
-		all := len(ticks)
-		err = j.Do(ctx, func(ctx context.Context, w *tables.Writer) error {
-			last, err := lastTick(ctx, w, fleet)
-			if err != nil {
-				return err
-			}
-			for len(ticks) > 0 && ticks[0].Time.UnixNano() <= last {
-				ticks = ticks[1:]
-			}
-			for i := range ticks {
-				if err := w.Put(ctx, &ticks[i]); err != nil {
+		newer := false // than what is recorded
+		err := readSpool(path, 0, func(part []record.Tick) error {
+			all := len(part)
+			err := j.Do(ctx, func(ctx context.Context, w *tables.Writer) error {
+				last, err := lastTick(ctx, w, fleet)
+				if err != nil {
 					return err
 				}
+				for !newer && len(part) > 0 {
+					if newer = part[0].Time.UnixNano() > last; !newer {
+						part = part[1:]
+					}
+				}
+				for i := range part {
+					if err := w.Put(ctx, &part[i]); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err == nil {
+				taken, left = taken+len(part), left+all-len(part)
 			}
-			return nil
+			return err
 		})
-		if err != nil {
-			return taken, left, err
+		switch {
+		case errors.Is(err, errSpool): // the lead does not wait for history
+			log(err.Error() + "; it is moved aside to " + path + ".damaged")
+			err = os.Rename(path, path+".damaged")
+		case err == nil:
+			err = os.Remove(path)
 		}
-		taken, left = taken+len(ticks), left+all-len(ticks)
-		if err := os.Remove(path); err != nil {
+		if err != nil {
 			return taken, left, fmt.Errorf("spool: %w", err)
 		}
 	}
@@ -150,25 +179,37 @@ func lastTick(ctx context.Context, w *tables.Writer, fleet string) (int64, error
 	return last.Int64, err
 }
 
-// readSpool reads what is whole: the last tick may have been cut short with the power.
-func readSpool(path string) (ticks []record.Tick, err error) {
+// errSpool: a file of the spool is damaged.
+var errSpool = errors.New("spool")
+
+// readSpool hands on what is whole in a file, a part at a time and without the first so many: the last tick may have been cut short with the
+// power.
+func readSpool(path string, skip int, each func(part []record.Tick) error) error {
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
+		return fmt.Errorf("spool: %w", err)
 	}
 	defer func() { _ = f.Close() }() // only read
 	decode := gob.NewDecoder(f)
-	for {
+	var part []record.Tick
+	for end := false; !end; {
 		var t record.Tick
 		switch err := decode.Decode(&t); {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return ticks, nil
+			end = true
 		case err != nil:
-			return nil, fmt.Errorf("spool: %s cannot be read: %w", path, err)
+			return fmt.Errorf("%w: %s cannot be read: %w", errSpool, path, err)
+		case skip > 0:
+			skip--
+		default:
+			part = append(part, t)
 		}
-		ticks = append(ticks, t)
+		if len(part) == spoolPart || end && len(part) > 0 {
+			if err := each(part); err != nil {
+				return err
+			}
+			part = nil
+		}
 	}
+	return nil
 }

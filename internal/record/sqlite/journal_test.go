@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -194,12 +195,10 @@ func TestDamageIsReportedAndNeverHidden(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 
-	aside, err := Quarantine(path, begin)
-	if err != nil || aside != path+".damaged-20270301T060000Z" {
-		t.Fatalf("Quarantine: %q, %v", aside, err)
-	}
-	if contents(t, aside) == "" {
-		t.Error("what was moved aside is not there")
+	for _, suffix := range []string{"", "-wal", "-shm"} { // as the error says
+		if err := os.Rename(path+suffix, path+".aside"+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
 	}
 	fresh := mustOpen(t, path, record.Retention{})
 	if err := fresh.Commit(ctx, number("f", 1)); err != nil {

@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // Migrations are applied in the order of their names; the number of those applied is the file's user_version.
@@ -141,19 +140,4 @@ func migrate(ctx context.Context, conn *sql.Conn, version int) error {
 		}
 	}
 	return nil
-}
-
-// Quarantine moves a damaged journal with its companions aside and returns where the file is now. Nothing may have it open.
-// It is never done unasked: cooldowns and holds are in there.
-func Quarantine(path string, now time.Time) (string, error) {
-	to := path + ".damaged-" + now.UTC().Format("20060102T150405Z")
-	if _, err := os.Lstat(to); err == nil {
-		return "", fmt.Errorf("journal: %s is there already", to)
-	}
-	for _, suffix := range []string{"-wal", "-shm", ""} { // the file last: until it has moved, nothing new is made in its place
-		if err := os.Rename(path+suffix, to+suffix); err != nil && (suffix == "" || !errors.Is(err, fs.ErrNotExist)) {
-			return "", fmt.Errorf("journal: move aside: %w", err)
-		}
-	}
-	return to, syncFolder(path)
 }

@@ -117,6 +117,9 @@ func overTime(name string, run *outcome.Run, v *verdict.Verdict, zone *time.Loca
 	for _, c := range charts(run, v, zone) {
 		s.Blocks = append(s.Blocks, c)
 	}
+	if len(run.Levels) > 0 {
+		s.Blocks = append(s.Blocks, staircase(run))
+	}
 	s.Blocks = append(s.Blocks, steps(run))
 	for _, n := range append(slices.Clone(run.Notes), run.Cleanup...) {
 		s.Blocks = append(s.Blocks, Note{Plain, n})
@@ -245,7 +248,7 @@ func ofFleet(f *outcome.Fleet, x chart.Axis, marks []chart.Mark) (out []*chart.C
 		if !measured {
 			continue
 		}
-		c := &chart.Chart{Title: f.Name + ": " + s.Signal, X: x, Y: chart.Axis{Unit: s.Unit}, Series: []chart.Series{{Name: s.Signal, Points: points}}, Height: 110}
+		c := &chart.Chart{Title: f.Name + ": " + s.Signal, X: x, Y: chart.Axis{Unit: s.Unit}, Series: []chart.Series{{Name: s.Signal, Points: points}}, Marks: marks, Height: 110}
 		for _, r := range f.Rules {
 			if r.Signal == s.Signal {
 				c.Thresholds = append(c.Thresholds, chart.Threshold{Name: r.Policy + " " + r.Condition(), Value: r.Threshold})
@@ -291,6 +294,22 @@ func steps(run *outcome.Run) Table {
 			row = append(row, Cell{Text: fleet.Seconds.Format(h.Quantile(q))})
 		}
 		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+// staircase is the table of the levels that were reached.
+func staircase(run *outcome.Run) Table {
+	t := Table{Caption: "The staircase to the knee", Columns: []Column{{Name: "Offered", Numeric: true}, {Name: "Requests", Numeric: true}, {Name: "Failed", Numeric: true}, {Name: "p95", Numeric: true}, {Name: "Service level"}}}
+	for _, l := range run.Levels {
+		if l.Requests == 0 && l.Broke == "" {
+			break // it was not reached
+		}
+		held := Cell{Text: "held", Tone: Good}
+		if l.Broke != "" {
+			held = Cell{Text: "broke", More: l.Broke, Tone: Bad}
+		}
+		t.Rows = append(t.Rows, Row{{Text: fmt.Sprintf("%.4g visits/s", l.Rate)}, {Text: fmt.Sprint(l.Requests)}, {Text: fmt.Sprint(l.Failed)}, {Text: fleet.Seconds.Format(l.P95)}, held})
 	}
 	return t
 }

@@ -2,6 +2,9 @@ package report
 
 import (
 	"encoding/xml"
+	"errors"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +43,7 @@ func played() ([]*outcome.Run, *verdict.Verdict) {
 		step.Slots = append(step.Slots, slot)
 		f.Sizes = append(f.Sizes, outcome.Sized{Time: start.Add(time.Duration(at) * time.Second), Size: fleet.Size{Known: true, Serving: 2 + at/60}})
 	}
+	run.Levels = []outcome.Level{{Rate: 20, Requests: 1000, P95: 0.3}, {Rate: 30, Requests: 200, P95: 0.9, Broke: "p95 was 900 ms"}, {Rate: 45}}
 	run.Steps, run.Fleets = []outcome.Step{step}, []outcome.Fleet{f}
 	run.Events = []fleet.Event{
 		{Time: start.Add(50 * time.Second), Fleet: "odoo", Kind: fleet.EventDecision, From: 2, To: 3, Decision: &fleet.Decision{From: 2, To: 3}},
@@ -65,13 +69,13 @@ func TestLoadTestPage(t *testing.T) {
 	for _, want := range []string{
 		"INVALID", "partial: a &amp; b", "peak &lt;drive&gt;", "Response time", "Percentiles of all requests", "Throughput and errors", "odoo: workers that serve", "odoo: cpu", "odoo: pool_waiting", "odoo: queue",
 		"2 -&gt; 3 serves, 40s after the breach", "guard database holds", "cpu-policy &gt;= 70 %", "warm-up", "vm, linux/amd64", "cccccccccccccccc", "5555555555555555", "staging", "Version of tidemark", "compressed 60 times",
-		"120 http_5xx", "What was short", "Re-test.", "2 farmers &lt; 3", "passed within variation", "undecided", "not exercised", "FAILED",
+		"120 http_5xx", "What was short", "Re-test.", "The staircase to the knee", "30 visits/s", "p95 was 900 ms", "2 farmers &lt; 3", "passed within variation", "undecided", "not exercised", "FAILED",
 	} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
-	for _, not := range []string{"<script", "<link", "src=", "https://", "url(", "NaN", "%!"} {
+	for _, not := range []string{"45 visits/s", "<script", "<link", "src=", "https://", "url(", "NaN", "%!"} {
 		if strings.Contains(html, not) {
 			t.Errorf("the page contains %q", not)
 		}
@@ -109,8 +113,58 @@ func TestJUnit(t *testing.T) {
 			t.Errorf("%+v", c.Failure)
 		}
 	}
+	vocabulary(t, b.String())
 	s := got.Suite
 	if len(s.Cases) != len(want) || s.Tests != 6 || s.Failures != 1 || s.Errors != 2 || s.Skipped != 1 || got.Tests != s.Tests || got.Errors != s.Errors || s.Time != 120 || s.Timestamp != "2027-03-01T18:00:00" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// vocabulary checks a file against the schema that Jenkins publishes (junit-10.xsd): GitLab, GitHub's actions and Azure read the same or less.
+func vocabulary(t *testing.T, text string) {
+	t.Helper()
+	type element struct{ within, must, may string }
+	schema := map[string]element{
+		"testsuites": {"", "", "name time tests failures disabled errors"},
+		"testsuite":  {"testsuites", "name", "tests failures errors group time skipped timestamp hostname id package file log url version"},
+		"testcase":   {"testsuite", "name", "time classname group"},
+		"failure":    {"testcase", "", "type message"},
+		"error":      {"testcase", "", "type message"},
+		"skipped":    {"testcase", "", "type message"},
+		"system-out": {"testcase", "", ""},
+	}
+	var open []string
+	for d := xml.NewDecoder(strings.NewReader(text)); ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch e := token.(type) {
+		case xml.StartElement:
+			within := ""
+			if len(open) > 0 {
+				within = open[len(open)-1]
+			}
+			known, ok := schema[e.Name.Local]
+			if !ok || known.within != within {
+				t.Errorf("<%s> within <%s>", e.Name.Local, within)
+			}
+			must := strings.Fields(known.must)
+			for _, a := range e.Attr {
+				if !slices.Contains(strings.Fields(known.must+" "+known.may), a.Name.Local) {
+					t.Errorf("<%s %s>", e.Name.Local, a.Name.Local)
+				}
+				must = slices.DeleteFunc(must, func(m string) bool { return m == a.Name.Local && a.Value != "" })
+			}
+			if len(must) > 0 {
+				t.Errorf("<%s> lacks %q", e.Name.Local, must)
+			}
+			open = append(open, e.Name.Local)
+		case xml.EndElement:
+			open = open[:len(open)-1]
+		}
 	}
 }

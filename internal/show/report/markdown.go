@@ -55,6 +55,8 @@ func (m *markdown) block(b Block) {
 	switch x := b.(type) {
 	case Text:
 		m.line("%s", plain(string(x)))
+	case Code:
+		m.line("    %s", strings.ReplaceAll(strings.TrimSuffix(string(x), "\n"), "\n", "\n    "))
 	case Note:
 		m.line("> %s", plain(x.Text))
 	case Tiles:

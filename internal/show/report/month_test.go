@@ -7,6 +7,7 @@ import (
 	"flag"
 	"math"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,8 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tidemark/internal/config"
+	"tidemark/internal/foresee"
 	"tidemark/internal/foresee/month"
 	"tidemark/internal/foresee/month/monthtest"
+	"tidemark/internal/foresee/tune"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew; read them before they are kept")
@@ -200,5 +203,69 @@ func TestMonthCSV(t *testing.T) {
 		if f := by[figure]; f["value"] != want[0] || f["unit"] != want[1] || f["verdict"] != want[2] {
 			t.Errorf("%s: %v", figure, f)
 		}
+	}
+}
+
+// What 'tidemark tune' last recommended stands in the month's report, as long as it is of use; what cannot be read keeps nobody from it.
+func TestMonthHasWhatTuneRecommends(t *testing.T) {
+	figures := func(cost, violations float64) *tune.Figures {
+		return &tune.Figures{Cost: foresee.Figure{Mean: cost}, Violations: foresee.Figure{Mean: violations}}
+	}
+	outcome := tune.Outcome{Made: time.Date(2027, 3, 20, 2, 0, 0, 0, time.UTC), Result: &tune.Result{
+		File: "tidemark.yaml", Fleet: monthtest.Config("Pacific/Rarotonga").Fleets[0].Name, Tried: 412, Present: tune.Policy{HoldOut: figures(1.52, 2.25)},
+		Recommended: &tune.Policy{HoldOut: figures(1.18, 0.05), Changes: []tune.Change{{Line: 31, What: "threshold of cpu, to scale out", From: "70%", To: "62%", Reason: "minutes that miss the objective"}}},
+		Diff:        "-          - {signal: cpu, threshold: 70%}\n+          - {signal: cpu, threshold: 62%}\n",
+	}}
+	page := func(o *tune.Outcome, text string) (*month.Report, string) {
+		t.Helper()
+		dir := t.TempDir()
+		reports := filepath.Join(dir, config.ReportsFolder)
+		if err := os.Mkdir(reports, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if o != nil {
+			if err := tune.Save(reports, *o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if text != "" {
+			if err := os.WriteFile(filepath.Join(reports, "tune-"+outcome.Fleet+".json"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := march(t, func(c *config.Config) { c.StateDir = dir })
+		var b bytes.Buffer
+		if err := Month(r, "tidemark.yaml").Markdown(&b); err != nil {
+			t.Fatal(err)
+		}
+		return r, b.String()
+	}
+	_, got := page(&outcome, "")
+	for _, want := range []string{"tried 412 policies for " + outcome.Fleet + " on 19 March 2027", "1.52 times the least that could be, and misses the objective in 2.25 %", "1.18 times", "| threshold of cpu, to scale out | 70%  | 62% |", "    +          - {signal: cpu, threshold: 62%}\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	none := outcome
+	same := *outcome.Result
+	same.Recommended, same.Diff = nil, ""
+	none.Result = &same
+	if _, got := page(&none, ""); !strings.Contains(got, "None was better than the present one, which costs 1.52 times") {
+		t.Error("that nothing is recommended is not said")
+	}
+	for name, made := range map[string]time.Time{"after the month": time.Date(2027, 4, 2, 0, 0, 0, 0, time.UTC), "long before": time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)} {
+		o := outcome
+		o.Made = made
+		if r, got := page(&o, ""); len(r.Tuned) > 0 || strings.Contains(got, "412") {
+			t.Errorf("what was recommended %s stands in it", name)
+		}
+	}
+	stopped := same
+	stopped.Interrupted = true
+	if r, _ := page(&tune.Outcome{Made: outcome.Made, Result: &stopped}, ""); len(r.Tuned) > 0 {
+		t.Error("an outcome that was interrupted is kept")
+	}
+	if _, got := page(nil, "{}"); !strings.Contains(got, "what was recommended last is not known: read ") {
+		t.Error("a file that is none keeps silent")
 	}
 }

@@ -38,6 +38,7 @@ var eventWords = map[fleet.Kind]func(e *fleet.Event) string{
 	fleet.EventTargetLost:    func(e *fleet.Event) string { return "the target cannot be read" + because(e) },
 	fleet.EventTargetBack:    func(e *fleet.Event) string { return "the target can be read again, after " + elapsed(e) },
 	fleet.EventOrder:         orderWords,
+	fleet.EventNote:          func(e *fleet.Event) string { return fmt.Sprintf("%s noted: “%s”", e.By, e.Note) },
 	fleet.EventStarted:       func(e *fleet.Event) string { return "the daemon took the lead" + because(e) },
 	fleet.EventStopped:       func(e *fleet.Event) string { return "the daemon stopped; the fleets stay as they are" + because(e) },
 	fleet.EventReloaded:      func(e *fleet.Event) string { return "the configuration was read again" + because(e) },

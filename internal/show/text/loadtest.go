@@ -56,6 +56,16 @@ func Outcome(w io.Writer, o *outcome.Run) {
 		})
 	}
 	t.Flush() //nolint:errcheck // as all of this
+	for _, l := range o.Levels {
+		if l.Requests == 0 && l.Broke == "" {
+			break // it was not reached
+		}
+		fmt.Fprintf(w, "At %.4g visits/s: %d requests, %d failed, p95 %s.", l.Rate, l.Requests, l.Failed, fleet.Seconds.Format(l.P95))
+		if l.Broke != "" {
+			fmt.Fprintf(w, " BROKE: %s.", l.Broke)
+		}
+		fmt.Fprintln(w)
+	}
 	g := &o.Generator
 	fmt.Fprintf(w, "Generator: %d requests, %d started late, %d dropped, lag p50 %.1f, p99 %.1f, at most %.1f ms, CPU %s of %s.\n",
 		g.Requests, g.Late, g.Dropped, 1000*g.LagP50, 1000*g.LagP99, 1000*g.LagMax, time.Duration(g.CPU).Round(time.Millisecond), time.Duration(g.Took).Round(time.Millisecond))

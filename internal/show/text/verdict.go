@@ -79,7 +79,7 @@ func Asked(r *verdict.Result) string {
 		if r.Limit == 0 {
 			return "by the end"
 		}
-	case outcome.Latency, outcome.Duration, outcome.Signal, outcome.ErrorRate, outcome.Availability, outcome.Throughput, outcome.TimeToScale, outcome.Flapping:
+	case outcome.Latency, outcome.Duration, outcome.Signal, outcome.ErrorRate, outcome.Availability, outcome.Throughput, outcome.Knee, outcome.TimeToScale, outcome.Flapping:
 	}
 	side, sign := "at most", "+"
 	if r.AtLeast {

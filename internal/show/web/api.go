@@ -80,6 +80,8 @@ type Backend interface {
 	// Explain answers for a moment; the zero time is now. It returns control.ErrNoFleet for a fleet never heard of.
 	Explain(ctx context.Context, name string, at time.Time) (*Explanation, error)
 	Order(ctx context.Context, name string, o engine.Order) (*control.Status, error)
+	// Annotate records a note about a fleet. It returns control.ErrNoFleet for one that is not configured.
+	Annotate(ctx context.Context, name string, n Note) error
 	Alerts() Alerts
 	// TestAlerts sends a test message through each channel, and records who wanted it.
 	TestAlerts(ctx context.Context, by Caller) ([]tell.Tried, error)
@@ -106,6 +108,14 @@ type Backend interface {
 	Healthy() error
 	// Workers are those of a fleet's last tick, with what they take now.
 	Workers(ctx context.Context, st *control.Status) []Worker
+}
+
+// Note is what somebody wants to be seen on a fleet's timeline: an annotation.
+type Note struct {
+	By   string `json:"by,omitempty"` // who is signed in, in any case
+	Note string `json:"note"`
+	// Origin is from where it came, for the record.
+	Origin string `json:"-"`
 }
 
 // ErrNoAlert: nothing of that key is raised.

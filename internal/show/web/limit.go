@@ -42,3 +42,11 @@ func (c *counted) Close() error {
 	c.leave()
 	return c.Conn.Close()
 }
+
+// CloseWrite says that nothing more comes, so that what was said arrives before the connection ends.
+func (c *counted) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil // it has no such thing
+}

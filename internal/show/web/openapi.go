@@ -76,7 +76,11 @@ func (s schemas) fields(t reflect.Type, properties object, required *[]string) {
 		f := t.Field(i)
 		tag, given := f.Tag.Lookup("json")
 		if f.Anonymous && !given {
-			s.fields(f.Type, properties, required)
+			of := f.Type
+			if of.Kind() == reflect.Pointer {
+				of = of.Elem()
+			}
+			s.fields(of, properties, required)
 			continue
 		}
 		name, options, _ := strings.Cut(tag, ",")

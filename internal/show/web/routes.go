@@ -130,6 +130,7 @@ func init() {
 		{get, "/api/v1/fleets/{fleet}/policies", Viewer, "What is written about the fleet, beside what is in force.", nil, nil, Policies{}, "", asks((*API).policies)},
 		{get, "/api/v1/fleets/{fleet}/what-if", Viewer, "What the policy would have decided with other numbers, by the readings that the journal has of the last days. Nothing is changed.", []string{"days", "set"}, nil, WhatIf{}, "", asks((*API).whatIf)},
 		{post, "/api/v1/fleets/{fleet}/orders", Operator, "An operator's word: hold, scale, release, mode or mode_as_configured. It is recorded with who gave it and why.", nil, OrderRequest{}, control.Status{}, "", asks((*API).order)},
+		{post, "/api/v1/fleets/{fleet}/notes", Operator, "Note what happened around the fleet: a market day, an update of the application. It is recorded, and seen on the timeline.", nil, Note{}, Note{}, "", asks((*API).annotate)},
 		{get, "/api/v1/daemons", Viewer, "The other daemons of the configuration, as each was last heard. While one is away, what it said last is of the past.", nil, nil, []Daemon{}, "", asks((*API).daemons)},
 		{get, "/api/v1/reports", Viewer, "The months that can be reckoned, and the reports that are kept.", nil, nil, Reports{}, "", asks((*API).reports)},
 		{get, "/api/v1/reports/months/{month}", Viewer, "A month, such as 2027-03, as the journal has it: availability, service levels, scaling, cost.", nil, nil, month.Report{}, "", asks((*API).month)},
@@ -362,6 +363,31 @@ func Order(ctx context.Context, b Backend, of string, req OrderRequest) (*contro
 		o.Until = o.At.Add(time.Duration(*req.For))
 	}
 	return b.Order(ctx, of, o)
+}
+
+func (a *API) annotate(w http.ResponseWriter, r *http.Request) (any, error) {
+	var n Note
+	if err := read(w, r, &n); err != nil {
+		return nil, err
+	}
+	return n, Annotate(r.Context(), a.b, r.PathValue("fleet"), n)
+}
+
+// Annotate checks a note and passes it on.
+func Annotate(ctx context.Context, b Backend, of string, n Note) error {
+	by := CallerOf(ctx)
+	var err error
+	if n.By, err = by.sign(n.By); err != nil {
+		return err
+	}
+	if strings.TrimSpace(n.Note) == "" {
+		return bad("note: say what happened")
+	}
+	if err := signed(n.By, n.Note); err != nil {
+		return err
+	}
+	n.Origin = by.Origin
+	return b.Annotate(ctx, of, n)
 }
 
 // Bounds of what a person says, in letters.

@@ -107,6 +107,7 @@ func New(api *web.API, b web.Backend, gate *access.Gate) *Site {
 	}
 	s.handle(http.MethodGet, "/reports/{month}", web.Viewer, s.month)
 	s.handle(http.MethodPost, "/fleets/{fleet}/order", web.Operator, s.order)
+	s.handle(http.MethodPost, "/fleets/{fleet}/note", web.Operator, s.note)
 	s.handle(http.MethodPost, "/alerts/acknowledge", web.Operator, s.acknowledge)
 	s.handle(http.MethodGet, signInPath, web.Anybody, s.askSignIn)
 	s.handle(http.MethodPost, signInPath, web.Anybody, s.signIn)

@@ -337,7 +337,7 @@ func (s *Site) decisions(ctx context.Context, r *http.Request) (*page, error) {
 
 // kinds are those that a list of events can be narrowed to.
 var kinds = []fleet.Kind{
-	fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventSizeChanged, fleet.EventOrder, fleet.EventAlarm, fleet.EventGuard,
+	fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventSizeChanged, fleet.EventOrder, fleet.EventNote, fleet.EventAlarm, fleet.EventGuard,
 	fleet.EventSignalLost, fleet.EventSignalBack, fleet.EventAlertRaised, fleet.EventAlertOver, fleet.EventAlertSeen, fleet.EventAlertTested,
 	fleet.EventSignedIn, fleet.EventSignInFailed, fleet.EventSignedOut, fleet.EventRefused, fleet.EventStarted, fleet.EventStopped, fleet.EventReloaded,
 }
@@ -479,6 +479,20 @@ func (s *Site) order(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Redirect(w, r, "/fleets/"+url.PathEscape(name), http.StatusSeeOther)
+}
+
+// note records what somebody wants to be seen on a fleet's timeline.
+func (s *Site) note(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("fleet")
+	err := form(w, r)
+	if err == nil {
+		err = web.Annotate(r.Context(), s.b, name, web.Note{Note: strings.TrimSpace(r.PostForm.Get("note"))})
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/fleets/"+url.PathEscape(name)+"#timeline", http.StatusSeeOther)
 }
 
 func (s *Site) confirmSeen(_ context.Context, r *http.Request) (*page, error) {

@@ -137,7 +137,7 @@ func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to t
 		return nil, err
 	}
 	events, err := s.b.Events(ctx, record.EventQuery{Fleet: st.Fleet, Since: from, Until: to.Add(time.Second), Limit: 2000, Kinds: []fleet.Kind{
-		fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventSizeChanged, fleet.EventOrder}})
+		fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventSizeChanged, fleet.EventOrder, fleet.EventNote, fleet.EventAlertRaised}})
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,5 @@
-// Command worker is what the containers of package docker's tests run: an HTTP server on $PORT that ends gracefully. While the
-// file /ctl/spoil exists, one that starts is unfit for good.
+// Command worker is what targets run in tests: an HTTP server on $PORT that ends gracefully. While the file $SPOIL exists, one that starts
+// is unfit for good.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	_, err := os.Stat("/ctl/spoil")
+	_, err := os.Stat(os.Getenv("SPOIL"))
 	spoiled := err == nil
 	var busy atomic.Bool
 	mux := http.NewServeMux()
