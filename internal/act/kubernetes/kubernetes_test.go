@@ -290,7 +290,7 @@ func (c *cluster) quota(t *testing.T) {
 			Status struct{ Hard map[string]string }
 		}
 		if err := c.Call(http.MethodGet, "/api/v1/namespaces/default/resourcequotas/"+name, nil, &q); err != nil || q.Status.Hard["pods"] == "" {
-			return fmt.Errorf("%+v, %v", q, err)
+			return fmt.Errorf("%+v, %w", q, err)
 		}
 		return nil
 	})
@@ -318,7 +318,7 @@ func (c *cluster) rollout(t *testing.T) {
 	servers.Eventually(t, "a pod of the new generation waits", func() error {
 		ws, err := target.Workers(t.Context())
 		if fleet.Count(ws).Starting != 1 {
-			return fmt.Errorf("%+v, %v", ws, err)
+			return fmt.Errorf("%+v, %w", ws, err)
 		}
 		return nil
 	})
@@ -356,7 +356,7 @@ func (c *cluster) custom(t *testing.T) {
 	servers.Eventually(t, "the pool's own controller, which this test is, sees the size", func() error {
 		var p struct{ Spec struct{ Size int } }
 		if err := c.Call(http.MethodGet, pools+"/pool", nil, &p); err != nil || p.Spec.Size != 3 {
-			return fmt.Errorf("%+v, %v", p, err)
+			return fmt.Errorf("%+v, %w", p, err)
 		}
 		return nil
 	})
