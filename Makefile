@@ -24,7 +24,7 @@ kube: ## the control plane that tests run: built once for each version of Kubern
 test-kube: kube ## what touches Kubernetes, on a real control plane, at length
 	$(GO) test -count=1 ./internal/kubeapi ./internal/observe/kubernetes
 	$(GO) test -count=1 -timeout 30m ./internal/act/kubernetes -rounds 100
-	$(GO) test -count=1 -run Kubernetes ./test
+	$(GO) test -count=1 -run Kubernetes ./test -lead-changes 50
 
 test-fast: ## the quick part, in under a minute
 	$(GO) vet ./...

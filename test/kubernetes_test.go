@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -22,6 +23,8 @@ import (
 	"tidemark/test/servers"
 )
 
+var leadChanges = flag.Int("lead-changes", 10, "how often the leader by a Lease is killed or cut off")
+
 type object = map[string]any
 
 // What Tidemark is deployed with, and writes for a cluster, is what a real API server takes; and the role in it is enough, and no more.
@@ -36,6 +39,19 @@ func TestKubernetes(t *testing.T) {
 		}
 		for _, f := range files {
 			k.Apply(t, "dfr", readFile(t, f), servers.DryRun)
+		}
+	})
+	t.Run("chart", func(t *testing.T) {
+		values := filepath.Join(t.TempDir(), "values.yaml")
+		for _, v := range []string{"{}", `
+scales: [{apiGroups: [argoproj.io], resources: [rollouts]}]
+secret: tidemark
+storage: {className: fast}
+imagePullSecrets: [{name: registry}]
+nodeSelector: {kubernetes.io/os: linux}
+tolerations: [{key: dedicated, operator: Exists}]`} {
+			write(t, values, v)
+			k.Apply(t, "dfr", servers.Chart(t, "../deploy/helm/tidemark", values), servers.DryRun)
 		}
 	})
 	t.Run("exports", func(t *testing.T) {
@@ -166,10 +182,9 @@ func deploy(t *testing.T, k *servers.Kube, name string) {
 	}}, nil)
 }
 
-// leads: of three that want one Lease, the leader is killed or cut off from the API server 50 times at random. Never do two act at once, and
+// leads: of three that want one Lease, the leader is killed or cut off from the API server at random. Never do two act at once, and
 // there is always one again soon.
 func leads(t *testing.T, k *servers.Kube) {
-	const changes = 50
 	times := lease.Times{Beat: 100 * time.Millisecond, Validity: time.Second, Patient: 1500 * time.Millisecond}
 	began := time.Now()
 	uptime := func() time.Duration { return time.Since(began) }
@@ -207,7 +222,7 @@ func leads(t *testing.T, k *servers.Kube) {
 	random := rand.New(rand.NewPCG(3, 4))
 	longest := time.Duration(0)
 	lost := time.Now()
-	for change := range changes {
+	for change := range *leadChanges {
 		c := <-leader
 		if change > 0 {
 			longest = max(longest, time.Since(lost))
@@ -222,8 +237,8 @@ func leads(t *testing.T, k *servers.Kube) {
 	}
 	stop()
 	wg.Wait()
-	t.Logf("%d acts, the lead lost %d times, by death or by a cut; longest without a leader %v (a leader acts until %v after its last renewal, and others wait %v)", acts.Load(), changes, longest, times.Validity, times.Patient)
-	if both.Load() > 0 || acts.Load() < changes {
+	t.Logf("%d acts, the lead lost %d times, by death or by a cut; longest without a leader %v (a leader acts until %v after its last renewal, and others wait %v)", acts.Load(), *leadChanges, longest, times.Validity, times.Patient)
+	if both.Load() > 0 || acts.Load() < int64(*leadChanges) {
 		t.Errorf("%d of %d acts were at the same time as another's", both.Load(), acts.Load())
 	}
 }

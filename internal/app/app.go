@@ -21,6 +21,7 @@ import (
 	"tidemark/internal/config"
 	"tidemark/internal/control"
 	"tidemark/internal/fleet"
+	"tidemark/internal/kubeapi/lease"
 	"tidemark/internal/observe/push"
 	"tidemark/internal/record"
 	"tidemark/internal/record/postgres"
@@ -43,7 +44,8 @@ type App struct {
 	path    string
 	lock    *os.File
 	journal journal
-	lead    *postgres.Journal // the same, when other daemons may stand by; else nil
+	lead    leader       // nil when nobody stands by
+	lease   *lease.Lease // the same, where that keeps it; else nil
 	spool   *postgres.Spool
 	loop    *control.Loop
 	watch   *watch.Watch
@@ -280,12 +282,17 @@ func (a *App) close() {
 		p.close(a.opts.Log)
 	}
 	closeAdapter(&a.shared.logs, a.opts.Log)
-	closeAdapter(&a.shared.clusters, a.opts.Log)
 	if a.journal != nil {
 		if err := a.journal.Close(); err != nil {
 			a.opts.Log("close the journal: " + err.Error())
 		}
 	}
+	if a.lease != nil {
+		if err := a.lease.Close(); err != nil {
+			a.opts.Log(err.Error())
+		}
+	}
+	closeAdapter(&a.shared.clusters, a.opts.Log)
 	if a.lock != nil {
 		a.lock.Close()
 	}
@@ -298,8 +305,8 @@ func (a *App) Reload(ctx context.Context) error {
 	if err == nil && cfg == nil {
 		err = problems
 	}
-	if err == nil && (cfg.StateDir != a.cfg.StateDir || cfg.Socket != a.cfg.Socket || cfg.Tick != a.cfg.Tick || cfg.Journal != a.cfg.Journal) {
-		err = errors.New("state_dir, socket, tick and journal change with a restart only")
+	if err == nil && (cfg.StateDir != a.cfg.StateDir || cfg.Socket != a.cfg.Socket || cfg.Tick != a.cfg.Tick || cfg.Journal != a.cfg.Journal || cfg.Lease != a.cfg.Lease) {
+		err = errors.New("state_dir, socket, tick, journal and lease change with a restart only")
 	}
 	if err != nil {
 		_ = a.tell(ctx, fleet.Event{Kind: fleet.EventReloadRefused, Note: inOneLine(err)}) // the caller hears of it anyway

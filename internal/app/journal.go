@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +19,8 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/foresee/backtest"
 	"tidemark/internal/foresee/month"
+	"tidemark/internal/kubeapi"
+	"tidemark/internal/kubeapi/lease"
 	"tidemark/internal/record"
 	"tidemark/internal/record/postgres"
 	"tidemark/internal/record/sqlite"
@@ -32,6 +36,13 @@ type journal interface {
 	ReadingsAt(ctx context.Context, fleet string, t time.Time) ([]record.Sample, error)
 	Maintain(ctx context.Context, now time.Time) error
 	Close() error
+}
+
+// leader is how the lead is kept, where other daemons may stand by.
+type leader interface {
+	control.Lease
+	// Deposed is closed when another daemon leads.
+	Deposed() <-chan struct{}
 }
 
 // History is a journal that is only read.
@@ -55,6 +66,9 @@ func JournalFile(cfg *config.Config) string { return filepath.Join(cfg.StateDir,
 // openJournal opens the journal for writing: a file at once, a shared one when the lead is this daemon's.
 func (a *App) openJournal(ctx context.Context, dir string) (err error) {
 	if !a.cfg.Journal.Shared() {
+		if err := a.awaitLease(ctx); err != nil {
+			return err
+		}
 		j, err := sqlite.Open(ctx, JournalFile(a.cfg), record.Retention(a.cfg.Retention))
 		if err != nil {
 			return err
@@ -76,16 +90,48 @@ func (a *App) openJournal(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	answer, err := a.answerStandingBy(standby)
+	answer, err := a.answerStandingBy(standby.State)
 	if err != nil {
 		return err
 	}
-	a.lead, err = standby.Lead(ctx, record.Retention(a.cfg.Retention))
+	journal, err := standby.Lead(ctx, record.Retention(a.cfg.Retention))
 	answer()
 	if err != nil {
 		return err
 	}
-	a.journal, a.spool = a.lead, spool
+	a.journal, a.lead, a.spool = journal, journal, spool
+	return nil
+}
+
+// awaitLease waits for the lead where a Lease keeps it.
+func (a *App) awaitLease(ctx context.Context) error {
+	c := a.cfg.Lease
+	if c.Name == "" {
+		return nil
+	}
+	client, err := a.shared.clusters.Client(kubeapi.Place{Kubeconfig: c.Kubeconfig, Context: c.Context, Namespace: c.Namespace})
+	if err != nil {
+		return fmt.Errorf("lease: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("find this host's name: %w", err)
+	}
+	var said atomic.Pointer[string]
+	first := "nothing is known yet"
+	said.Store(&first)
+	answer, err := a.answerStandingBy(func() string { return *said.Load() })
+	if err != nil {
+		return err
+	}
+	a.lease, err = lease.Lead(ctx, client, lease.Options{
+		Name: c.Name, Holder: fmt.Sprintf("%s_%d_%s", host, os.Getpid(), rand.Text()), Uptime: control.SystemClock{}.Uptime,
+	}, func(state string) { said.Store(&state) })
+	answer()
+	if err != nil {
+		return err
+	}
+	a.lead = a.lease
 	return nil
 }
 
@@ -93,7 +139,10 @@ func (a *App) openJournal(ctx context.Context, dir string) (err error) {
 func (a *App) loopOptions() control.Options {
 	o := control.Options{Tick: a.cfg.Tick, Journal: a.journal, Zone: a.cfg.Instance.Zone}
 	if a.lead != nil {
-		o.Lease, o.Spool = a.lead, a.spool
+		o.Lease = a.lead
+	}
+	if a.spool != nil {
+		o.Spool = a.spool
 	}
 	return o
 }
@@ -108,13 +157,13 @@ func (a *App) Deposed() <-chan struct{} {
 }
 
 // answerStandingBy tells whoever asks at the operator's socket that this daemon stands by; end ends it.
-func (a *App) answerStandingBy(s *postgres.Standby) (end func(), err error) {
+func (a *App) answerStandingBy(state func() string) (end func(), err error) {
 	l, err := ownSocket(a.cfg.Socket)
 	if err != nil {
 		return nil, err
 	}
 	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		web.Answer(w, r, nil, &web.Problem{Status: http.StatusServiceUnavailable, Detail: "this daemon stands by: " + s.State()})
+		web.Answer(w, r, nil, &web.Problem{Status: http.StatusServiceUnavailable, Detail: "this daemon stands by: " + state()})
 	})}
 	done := make(chan struct{})
 	go func() {

@@ -22,6 +22,7 @@ type Config struct {
 	Listen      Listen        // where the dashboard and its API are
 	Tick        time.Duration // between two looks at a fleet
 	Journal     Journal
+	Lease       Lease
 	Retention   Retention
 	Push        Push
 	Notify      []Adapter   // the channels, in order

@@ -34,6 +34,7 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.socket(s)
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.journal(&s.Journal, &s.Retention)
+	d.lease(&s.Lease, &s.Journal)
 	d.retention(&s.Retention)
 	d.listen(dir, s.StateDir, &s.Listen)
 	d.push(dir, &s.Push)
@@ -42,7 +43,7 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 
 	cfg := &Config{
 		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket, Listen: s.Listen, text: d.text,
-		Tick: s.Tick, Journal: s.Journal, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, Daemons: s.Daemons,
+		Tick: s.Tick, Journal: s.Journal, Lease: s.Lease, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, Daemons: s.Daemons,
 		spec: s, places: d.places, given: d.given,
 	}
 	if len(s.Fleets) == 0 && d.ok("fleets") {

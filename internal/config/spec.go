@@ -16,6 +16,7 @@ type spec struct {
 	Listen      Listen        `yaml:"listen"`
 	Tick        time.Duration `yaml:"tick"`
 	Journal     Journal       `yaml:"journal"`
+	Lease       Lease         `yaml:"lease"`
 	Retention   Retention     `yaml:"retention"`
 	Push        Push          `yaml:"push"`
 	Notify      notifySpecs   `yaml:"notify"`

@@ -251,37 +251,6 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	return resp, nil
 }
 
-// Change is one that a watch tells of.
-type Change struct {
-	Type   string          `json:"type"` // ADDED, MODIFIED, DELETED, BOOKMARK or ERROR
-	Object json.RawMessage `json:"object"`
-}
-
-// Watch tells each change of the objects at a path since a version, until the server ends it, as it does every few minutes, or ctx does.
-func (c *Client) Watch(ctx context.Context, path, version string, each func(Change) error) error {
-	resp, err := c.ask(ctx, http.MethodGet, path, url.Values{"watch": {"1"}, "resourceVersion": {version}, "allowWatchBookmarks": {"true"}}, JSON, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }() // a watch is not read to its end
-	if resp.StatusCode >= 400 {
-		answer, _ := io.ReadAll(io.LimitReader(resp.Body, mostBytes)) // the status says enough
-		return refusal(resp, answer)
-	}
-	changes := json.NewDecoder(resp.Body)
-	for {
-		var change Change
-		if err := changes.Decode(&change); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("watch the Kubernetes API server: %w", err)
-		}
-		if err := each(change); err != nil {
-			return err
-		}
-	}
-}
-
 func refusal(resp *http.Response, answer []byte) error {
 	var status struct{ Reason, Message string }
 	if json.Unmarshal(answer, &status) != nil || status.Message == "" {

@@ -2,7 +2,6 @@ package kubeapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -274,84 +273,6 @@ func (c *Client) Autoscalers(ctx context.Context) ([]Autoscaler, error) {
 		return nil, fmt.Errorf("list the HorizontalPodAutoscalers: %w", err)
 	}
 	return scalers, nil
-}
-
-// ScalingPolicy is our own custom resource: a fleet.
-type ScalingPolicy struct {
-	APIVersion string          `json:"apiVersion"`
-	Kind       string          `json:"kind"`
-	Meta       Meta            `json:"metadata"`
-	Spec       json.RawMessage `json:"spec"`
-	Status     PolicyStatus    `json:"status"`
-}
-
-// PolicyStatus is what became of a ScalingPolicy.
-type PolicyStatus struct {
-	Generation int64       `json:"observedGeneration,omitempty"`
-	Mode       string      `json:"mode,omitempty"`
-	Size       int         `json:"size"`               // workers that serve
-	Wanted     int         `json:"wanted,omitempty"`   // by the last decision
-	Decision   string      `json:"decision,omitempty"` // in a line
-	Why        []string    `json:"why,omitempty"`      // a sentence each
-	Conditions []Condition `json:"conditions,omitempty"`
-}
-
-// What ScalingPolicies are called.
-const (
-	PolicyGroup   = "tidemark.dev"
-	PolicyVersion = PolicyGroup + "/v1alpha1"
-	PolicyKind    = "ScalingPolicy"
-)
-
-func (c *Client) policies() string {
-	return "/apis/" + PolicyVersion + "/" + in(c.namespace) + "scalingpolicies"
-}
-
-// Policies lists the ScalingPolicies, and the version to watch from.
-func (c *Client) Policies(ctx context.Context) (all []ScalingPolicy, version string, err error) {
-	var found struct {
-		Metadata struct {
-			ResourceVersion string `json:"resourceVersion"`
-		} `json:"metadata"`
-		Items []ScalingPolicy `json:"items"`
-	}
-	if err := c.Get(ctx, c.policies(), nil, &found); err != nil {
-		return nil, "", fmt.Errorf("list the ScalingPolicies: %w", err)
-	}
-	return found.Items, found.Metadata.ResourceVersion, nil
-}
-
-// WatchPolicies tells each change of a ScalingPolicy.
-func (c *Client) WatchPolicies(ctx context.Context, version string, each func(Change) error) error {
-	return c.Watch(ctx, c.policies(), version, each)
-}
-
-// WriteStatus writes what became of a ScalingPolicy; one that is gone needs none.
-func (c *Client) WriteStatus(ctx context.Context, name string, s PolicyStatus) error {
-	err := c.Send(ctx, http.MethodPatch, c.policies()+"/"+url.PathEscape(name)+"/status", nil, MergePatch, map[string]any{"status": s}, nil)
-	if err != nil && !Refused(err, http.StatusNotFound) {
-		return fmt.Errorf("write the status of ScalingPolicy %s: %w", name, err)
-	}
-	return nil
-}
-
-// Happened records an event of a ScalingPolicy, as kubectl describe shows it.
-func (c *Client) Happened(ctx context.Context, of *Meta, at time.Time, reason, message string, trouble bool) error {
-	kind := "Normal"
-	if trouble {
-		kind = "Warning"
-	}
-	const longest = 1024 // bytes of a message that the server takes
-	event := map[string]any{
-		"apiVersion": "v1", "kind": "Event", "metadata": map[string]any{"generateName": of.Name + ".", "namespace": c.namespace},
-		"involvedObject": map[string]any{"apiVersion": PolicyVersion, "kind": PolicyKind, "name": of.Name, "namespace": c.namespace, "uid": of.UID},
-		"type":           kind, "reason": reason, "message": message[:min(len(message), longest)], "firstTimestamp": at.UTC().Format(time.RFC3339), "lastTimestamp": at.UTC().Format(time.RFC3339),
-		"count": 1, "source": map[string]any{"component": "tidemark"},
-	}
-	if err := c.Send(ctx, http.MethodPost, "/api/v1/"+in(c.namespace)+"events", nil, JSON, event, nil); err != nil {
-		return fmt.Errorf("record an event of ScalingPolicy %s: %w", of.Name, err)
-	}
-	return nil
 }
 
 // Usage is what a pod's containers take together, as the cluster's metrics server measured it.

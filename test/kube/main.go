@@ -1,17 +1,22 @@
 // Command control is the control plane that the tests of this module run: kube-apiserver, kube-controller-manager, kube-scheduler
-// and kwok in one program, named by its first argument, so that what they share is compiled and linked once.
+// and kwok in one program, named by its first argument, so that what they share is compiled and linked once. Beside them, Helm's engine.
 package main
 
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
 	"k8s.io/component-base/cli"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
@@ -35,8 +40,17 @@ func main() {
 		fmt.Print(strings.Join([]string{node.DefaultNodeInit, heartbeat.DefaultNodeHeartbeat, pod.DefaultPodReady, pod.DefaultPodComplete, pod.DefaultPodDelete}, "\n---\n"))
 		return
 	}
+	if len(os.Args) == 4 && os.Args[1] == "chart" {
+		text, err := render(os.Args[2], os.Args[3])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Print(text)
+		return
+	}
 	if len(os.Args) < 2 || programs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: control kube-apiserver|kube-controller-manager|kube-scheduler|kwok [flags], control stages")
+		fmt.Fprintln(os.Stderr, "usage: control kube-apiserver|kube-controller-manager|kube-scheduler|kwok [flags], control stages, control chart FOLDER VALUES")
 		os.Exit(2)
 	}
 	name := os.Args[1]
@@ -61,4 +75,29 @@ func newKwok() *cobra.Command {
 	command.Version = ""    // its flag would be that of Kubernetes' programs
 	command.PersistentFlags().AddFlagSet(flags)
 	return command
+}
+
+// render is what helm template does: the chart in a folder, with the values of a file, by Helm's own engine.
+func render(folder, values string) (string, error) {
+	chart, err := loader.Load(folder)
+	if err != nil {
+		return "", err
+	}
+	own, err := chartutil.ReadValuesFile(values)
+	if err != nil {
+		return "", err
+	}
+	all, err := chartutil.ToRenderValues(chart, own, chartutil.ReleaseOptions{Name: "shore", Namespace: "dfr", IsInstall: true}, nil)
+	if err != nil {
+		return "", err
+	}
+	files, err := engine.Render(chart, all)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		out.WriteString("---\n" + files[name] + "\n")
+	}
+	return out.String(), nil
 }

@@ -252,6 +252,23 @@ func (k *Kube) Must(method, path string, body, into any) {
 	}
 }
 
+// Chart is what Helm makes of a chart and a file of values.
+func Chart(t testing.TB, folder, values string) []byte {
+	t.Helper()
+	text, err := exec.Command(controlPlane(t), "chart", folder, values).Output()
+	if err != nil {
+		t.Fatalf("render %s: %v\n%s", folder, err, stderr(err))
+	}
+	return text
+}
+
+func stderr(err error) []byte {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.Stderr
+	}
+	return nil
+}
+
 // How Apply applies: to see whether the API server takes it, or for good.
 const (
 	Real   = ""

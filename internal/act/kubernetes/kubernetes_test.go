@@ -146,7 +146,7 @@ func (c *cluster) harness(kind string) acttest.Harness {
 // scale moves a target and returns the IDs of its workers, which all serve.
 func scale(t *testing.T, target *Target, n int) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := target.Scale(ctx, n, func(context.Context, fleet.Worker) error { return nil }); err != nil {
 		t.Fatalf("scale to %d: %v", n, err)
@@ -176,11 +176,11 @@ func (c *cluster) rightVictims(t *testing.T) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		for n := 10; ; n = 70 - n {
+		for n := 5; ; n = 20 - n {
 			select {
 			case <-stop:
 				return
-			case <-time.After(200 * time.Millisecond):
+			case <-time.After(2 * time.Second):
 				_ = c.Call(http.MethodPatch, apps+"deployments/"+other+"/scale", object{"spec": object{"replicas": n}}, nil) // it is only load
 			}
 		}
@@ -290,7 +290,7 @@ func (c *cluster) quota(t *testing.T) {
 			Status struct{ Hard map[string]string }
 		}
 		if err := c.Call(http.MethodGet, "/api/v1/namespaces/default/resourcequotas/"+name, nil, &q); err != nil || q.Status.Hard["pods"] == "" {
-			return fmt.Errorf("%+v, %v", q, err)
+			return fmt.Errorf("%+v, %w", q, err)
 		}
 		return nil
 	})
@@ -318,7 +318,7 @@ func (c *cluster) rollout(t *testing.T) {
 	servers.Eventually(t, "a pod of the new generation waits", func() error {
 		ws, err := target.Workers(t.Context())
 		if fleet.Count(ws).Starting != 1 {
-			return fmt.Errorf("%+v, %v", ws, err)
+			return fmt.Errorf("%+v, %w", ws, err)
 		}
 		return nil
 	})
@@ -356,7 +356,7 @@ func (c *cluster) custom(t *testing.T) {
 	servers.Eventually(t, "the pool's own controller, which this test is, sees the size", func() error {
 		var p struct{ Spec struct{ Size int } }
 		if err := c.Call(http.MethodGet, pools+"/pool", nil, &p); err != nil || p.Spec.Size != 3 {
-			return fmt.Errorf("%+v, %v", p, err)
+			return fmt.Errorf("%+v, %w", p, err)
 		}
 		return nil
 	})

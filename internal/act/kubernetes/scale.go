@@ -19,6 +19,9 @@ import (
 const (
 	firstLook, lastLook = 50 * time.Millisecond, time.Second // between two looks at the cluster; it doubles
 	telling             = 10 * time.Second                   // for what is told to the cluster whole or not at all
+	// noticing is how long marks are given to reach the ReplicaSets' controller before the size does. It hears of pods and of sizes on two
+	// ways, and nothing tells what it has heard: under load the size came first. Nobody is in a hurry to scale in.
+	noticing = 2 * time.Second
 
 	// deletionCost tells a ReplicaSet which of its ready pods goes first: that of the least cost. Ours is the least there is.
 	deletionCost = "controller.kubernetes.io/pod-deletion-cost"
@@ -174,7 +177,11 @@ func (s *scaling) resize(ctx context.Context, v *view, n int) error {
 // shrink lowers the size by as many as may leave now.
 func (s *scaling) shrink(ctx context.Context, v *view) (acted bool, err error) {
 	alive := v.alive()
-	if len(alive) > v.scale.Spec.Replicas {
+	switch {
+	case generations(alive) > 1:
+		s.waitsFor = "a rollout is under way: which pod leaves is chosen when it is over"
+		return false, nil
+	case len(alive) > v.scale.Spec.Replicas:
 		s.waitsFor = "an earlier step down is under way"
 		return false, nil
 	}
@@ -198,21 +205,13 @@ func (s *scaling) shrink(ctx context.Context, v *view) (acted bool, err error) {
 
 // order sorts pods by what is lost least with them: what is out of service already, what does not serve, the least utilised, the young.
 func (s *scaling) order(ctx context.Context, v *view, alive []kubeapi.Pod) ([]kubeapi.Pod, error) {
-	sets := map[string]bool{}
-	for i := range alive {
-		owner := alive[i].Meta.Controller()
-		if sets[owner.UID] = true; owner.Kind == "StatefulSet" {
-			slices.SortFunc(alive, func(a, b kubeapi.Pod) int { return cmp.Compare(ordinal(b), ordinal(a)) })
-			return alive, nil
-		}
+	if len(alive) > 0 && alive[0].Meta.Controller().Kind == "StatefulSet" {
+		slices.SortFunc(alive, func(a, b kubeapi.Pod) int { return cmp.Compare(ordinal(b), ordinal(a)) })
+		return alive, nil
 	}
 	idle := len(alive) - serving(alive)
 	var used map[string]kubeapi.Usage
 	if s.n > 0 && idle < len(alive)-s.n {
-		if len(sets) > 1 {
-			s.waitsFor = "a rollout is under way: which pod leaves is chosen when it is over"
-			return nil, nil
-		}
 		var err error
 		used, err = s.client.Usages(ctx, v.scale.Status.Selector)
 		if err != nil && !errors.Is(err, kubeapi.ErrNoMetrics) { // where nothing is measured, the youngest leaves
@@ -238,6 +237,15 @@ func (s *scaling) order(ctx context.Context, v *view, alive []kubeapi.Pod) ([]ku
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(load(a), load(b)), b.Meta.Created.Compare(a.Meta.Created), cmp.Compare(a.Meta.Name, b.Meta.Name))
 	})
 	return alive, nil
+}
+
+// generations is how many controllers made the pods: while a Deployment is rolled out there are two.
+func generations(pods []kubeapi.Pod) int {
+	made := map[string]bool{}
+	for i := range pods {
+		made[pods[i].Meta.Controller().UID] = true
+	}
+	return len(made)
 }
 
 // ordinal is the number at the end of a StatefulSet's pod's name.
@@ -333,12 +341,22 @@ func (s *scaling) release(ctx context.Context, victims []kubeapi.Pod) error {
 		}
 		s.drained[p.Meta.UID] = true
 	}
+	if len(victims) == 0 || victims[0].Meta.Controller().Kind == "StatefulSet" {
+		return nil // which does not ask
+	}
 	for i := range victims {
 		if err := s.mark(ctx, &victims[i], strconv.Itoa(leastCost)); err != nil {
 			return err
 		}
 	}
-	return nil
+	timer := time.NewTimer(noticing)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the marks to be noticed: %w", ctx.Err())
+	case <-timer.C:
+		return nil
+	}
 }
 
 // mark writes what a pod's end costs; nil as nothing said. A pod that is gone by now is as wanted.
