@@ -84,7 +84,11 @@ type Source struct {
 // to compare with or to measure; or a missing one and why.
 func (s *Source) Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, error) {
 	v, q := 0.0, fleet.Missing
-	l, err := s.look(ctx, scene.Now)
+	var l *look
+	err := ctx.Err()
+	if err == nil {
+		l, err = s.look(ctx, scene.Now)
+	}
 	if err == nil {
 		v, q, err = fields[s.cfg.Field].figure(s, l)
 	}
