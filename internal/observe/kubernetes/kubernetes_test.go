@@ -31,7 +31,7 @@ func deploy(t *testing.T, k *servers.Kube, name string, n int) {
 	servers.Eventually(t, fmt.Sprint(n, " pods are ready"), func() error {
 		var d struct{ Status struct{ ReadyReplicas int } }
 		if err := k.Call(http.MethodGet, deployments+"/"+name, nil, &d); err != nil || d.Status.ReadyReplicas != n {
-			return fmt.Errorf("%+v, %v", d, err)
+			return fmt.Errorf("%+v, %w", d, err)
 		}
 		return nil
 	})
@@ -129,7 +129,7 @@ func TestOnACluster(t *testing.T) {
 		servers.Eventually(t, "two pods find no node", func() error {
 			r, err := read(t, source(Unscheduled))
 			if r.Value != 2 {
-				return fmt.Errorf("%+v, %v", r, err)
+				return fmt.Errorf("%+v, %w", r, err)
 			}
 			return nil
 		})
