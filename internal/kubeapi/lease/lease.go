@@ -1,9 +1,8 @@
 // Package lease keeps the lead of several daemons by a Lease of Kubernetes (coordination.k8s.io/v1): one acts, the others stand by.
 //
-// A leader renews the Lease every beat. It acts only until validity after the last renewal that succeeded began, by a clock that counts on
-// while the process or the machine stands still. Whoever stands by takes the Lease when it has seen, by its own clock, no renewal for
-// patient, which is longer: the leader before it has stopped acting by then. No two clocks are ever compared; the times in the Lease are
-// for people. Every write says which version of the Lease it is of, so of two that take it at once, one does.
+// A leader renews the Lease every beat; until when it may act after that, package lead says. Whoever stands by takes the Lease when it has
+// seen no renewal for patient. The times in the Lease are for people. Every write says which version of the Lease it is of, so of two that
+// take it at once, one does.
 package lease
 
 import (
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"tidemark/internal/kubeapi"
+	"tidemark/internal/lead"
 )
 
 // Times of the lead. The zero value means the usual.
@@ -50,14 +50,9 @@ type Lease struct {
 	turn   sync.Mutex // of who writes
 	object object     // as it was written last
 
-	mu      sync.Mutex
-	until   time.Duration
-	err     error // why the lead is gone for good
-	deposed chan struct{}
-	acting  map[*leading]struct{}
-	timer   *time.Timer
-	stop    context.CancelFunc
-	wg      sync.WaitGroup
+	term *lead.Term
+	stop context.CancelFunc
+	wg   sync.WaitGroup
 }
 
 // object is the Lease at the API server.
@@ -81,7 +76,7 @@ func microTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.
 func Lead(ctx context.Context, client *kubeapi.Client, opts Options, state func(string)) (*Lease, error) {
 	t := &opts.Times
 	t.Beat, t.Validity, t.Patient = cmp.Or(t.Beat, usual.Beat), cmp.Or(t.Validity, usual.Validity), cmp.Or(t.Patient, usual.Patient)
-	l := &Lease{client: client, opts: opts, deposed: make(chan struct{}), acting: map[*leading]struct{}{}}
+	l := &Lease{client: client, opts: opts}
 	seen, since := "none", time.Duration(0) // the version of the Lease that was seen last, and since when
 	ticker := time.NewTicker(t.Beat / 2)
 	defer ticker.Stop()
@@ -155,8 +150,8 @@ func (l *Lease) put(ctx context.Context, o object) error {
 }
 
 func (l *Lease) begin(began time.Duration) {
-	l.timer = time.AfterFunc(l.opts.Times.Validity, l.lapse)
-	l.extend(began)
+	l.term = lead.NewTerm(l.opts.Times.Validity, l.opts.Uptime, errLapsed)
+	l.term.Extend(began)
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	l.wg.Go(func() {
@@ -166,7 +161,7 @@ func (l *Lease) begin(began time.Duration) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-l.deposed:
+			case <-l.term.Deposed():
 				return
 			case <-ticker.C:
 				_ = l.renew(ctx) // until the lead lapses it is tried again; who wants to act hears of it
@@ -179,7 +174,7 @@ func (l *Lease) begin(began time.Duration) {
 func (l *Lease) renew(ctx context.Context) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
-	if err := l.gone(); err != nil {
+	if err := l.term.Gone(); err != nil {
 		return err
 	}
 	began := l.opts.Uptime()
@@ -190,8 +185,8 @@ func (l *Lease) renew(ctx context.Context) error {
 			return err
 		}
 		if now.Spec.Holder != l.opts.Holder || now.Meta.UID != l.object.Meta.UID {
-			l.depose(fmt.Errorf("%w: the Lease %s is held by %q", ErrDeposed, l.opts.Name, now.Spec.Holder))
-			return l.gone()
+			l.term.Depose(fmt.Errorf("%w: the Lease %s is held by %q", ErrDeposed, l.opts.Name, now.Spec.Holder))
+			return l.term.Gone()
 		}
 		began = l.opts.Uptime() // an answer to an earlier renewal was lost
 		err = l.write(ctx, now)
@@ -199,113 +194,32 @@ func (l *Lease) renew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("renew the Lease %s: %w", l.opts.Name, err)
 	}
-	l.extend(began)
+	l.term.Extend(began)
 	return nil
-}
-
-func (l *Lease) extend(began time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.until = max(l.until, began+l.opts.Times.Validity)
-	l.timer.Reset(l.until - l.opts.Uptime())
-}
-
-// lapse ends what is under way when the time is over.
-func (l *Lease) lapse() {
-	if l.Held() != nil {
-		l.cut()
-	}
-}
-
-func (l *Lease) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.acting {
-		c.cancel()
-	}
-	clear(l.acting)
-}
-
-func (l *Lease) depose(why error) {
-	l.mu.Lock()
-	if l.err == nil {
-		l.err = why
-		close(l.deposed)
-	}
-	l.mu.Unlock()
-	l.cut()
-}
-
-func (l *Lease) gone() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.err
 }
 
 // Deposed is closed when the lead is gone for good: what runs here is to be stopped.
-func (l *Lease) Deposed() <-chan struct{} { return l.deposed }
+func (l *Lease) Deposed() <-chan struct{} { return l.term.Deposed() }
 
 // Held returns nil while nobody else can have the lead, and else why that is not known. It asks nobody.
-func (l *Lease) Held() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.err != nil:
-		return l.err
-	case l.opts.Uptime() >= l.until:
-		return errLapsed
-	}
-	return nil
-}
+func (l *Lease) Held() error { return l.term.Held() }
 
 // Lead renews the Lease and returns a context for what is done now: it ends when the lead can no longer be vouched for.
 func (l *Lease) Lead(ctx context.Context) (context.Context, error) {
 	if err := l.renew(ctx); err != nil {
 		return nil, err
 	}
-	c := &leading{lease: l}
-	c.Context, c.cancel = context.WithCancel(ctx)
-	l.mu.Lock()
-	l.acting[c] = struct{}{}
-	l.mu.Unlock()
-	context.AfterFunc(c.Context, func() {
-		l.mu.Lock()
-		delete(l.acting, c)
-		l.mu.Unlock()
-	})
-	return c, nil
-}
-
-// leading is a context that ends when the lead can no longer be vouched for. Who asks it is told so also in the moment in which a process
-// that was stopped goes on, before any timer has fired.
-type leading struct {
-	context.Context
-	cancel context.CancelFunc
-	lease  *Lease
-}
-
-func (c *leading) Err() error {
-	if c.Context.Err() == nil && c.lease.Held() != nil {
-		c.cancel()
-	}
-	return c.Context.Err()
-}
-
-// Done is asked before something is begun, and when another context is made of this one.
-func (c *leading) Done() <-chan struct{} {
-	_ = c.Err() // which ends it
-	return c.Context.Done()
+	return l.term.During(ctx), nil
 }
 
 // Close gives the lead up, so that another daemon need not wait.
 func (l *Lease) Close() error {
 	l.stop()
 	l.wg.Wait()
-	l.timer.Stop()
-	if l.gone() != nil {
+	if l.term.Gone() != nil {
 		return nil
 	}
-	l.depose(fmt.Errorf("%w: the lead was given up", ErrDeposed))
+	l.term.Depose(fmt.Errorf("%w: the lead was given up", ErrDeposed))
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	o := l.object

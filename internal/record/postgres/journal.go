@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"tidemark/internal/lead"
 	"tidemark/internal/record"
 	"tidemark/internal/record/tables"
 )
@@ -151,17 +152,16 @@ func (s *Standby) look(ctx context.Context, conn **pgx.Conn) (now seen, err erro
 func (s *Standby) take(ctx context.Context, from seen, keep record.Retention) (*Journal, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	w := &writer{settings: writing(s.settings), schema: s.config.Schema, lease: newLease(s.opts.Uptime), readers: newReader(s.settings, patience)}
-	w.Dialect = w.readers.Dialect
+	w := newWriter(s.settings, s.config.Schema, s.opts.Uptime)
 	taken, err := w.take(ctx, from, s.opts.Holder)
 	if err != nil || !taken {
-		w.lease.end()
+		w.term.Depose(errGivenUp)
 		w.drop()
 		_ = w.readers.Close() // nothing was asked
 		return nil, err
 	}
 	s.opts.Log(fmt.Sprintf("standby: this daemon leads, generation %d", w.generation))
-	j := &Journal{Journal: tables.New(w, &w.readers.Reader, keep), lease: w.lease, Generation: w.generation, spool: s.opts.Spool, ended: make(chan struct{})}
+	j := &Journal{Journal: tables.New(w, &w.readers.Reader, keep), term: w.term, Generation: w.generation, spool: s.opts.Spool, ended: make(chan struct{})}
 	go j.beat()
 	if err := s.catchUp(j); err != nil {
 		return nil, errors.Join(err, j.Close())
@@ -185,7 +185,7 @@ func (s *Standby) catchUp(j *Journal) error {
 // more: each commit's error is record.ErrDeposed.
 type Journal struct {
 	*tables.Journal
-	*lease
+	term       *lead.Term
 	Generation int64
 	spool      *Spool
 	ended      chan struct{} // closed when beat has ended
@@ -198,7 +198,7 @@ func (j *Journal) beat() {
 	defer ticker.Stop()
 	for {
 		select {
-		case <-j.deposed:
+		case <-j.term.Deposed():
 			return
 		case <-ticker.C:
 			_ = j.Commit(context.Background()) // nothing but the proof; if it cannot be, that shows when something is done
@@ -211,11 +211,14 @@ func (j *Journal) Lead(ctx context.Context) (context.Context, error) {
 	if err := j.Commit(ctx); err != nil {
 		return nil, err
 	}
-	return j.during(ctx), j.Held()
+	return j.term.During(ctx), j.term.Held()
 }
 
+// Held returns nil while nobody else can have the lead, and else why that is not known. It asks nobody.
+func (j *Journal) Held() error { return j.term.Held() }
+
 // Deposed is closed when the lead is gone for good.
-func (j *Journal) Deposed() <-chan struct{} { return j.deposed }
+func (j *Journal) Deposed() <-chan struct{} { return j.term.Deposed() }
 
 // Close gives the lead up after the transaction that runs. Commits that still wait get tables.ErrClosed.
 func (j *Journal) Close() error {

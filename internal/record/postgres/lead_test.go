@@ -255,8 +255,7 @@ func TestCommitOfUnknownEnd(t *testing.T) {
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := &writer{settings: writing(s.settings), schema: c.Schema, lease: newLease(uptime), readers: newReader(s.settings, patience)}
-	w.Dialect = w.readers.Dialect
+	w := newWriter(s.settings, c.Schema, uptime)
 	t.Cleanup(func() { _ = w.Close() })
 	if taken, err := w.take(t.Context(), seen{}, "test"); err != nil || !taken {
 		t.Fatalf("take: %v, %v", taken, err)

@@ -3,7 +3,7 @@
 //
 // The lead is an advisory lock of the writer's session and a generation in the table lead. Whoever takes the lead raises the generation;
 // each transaction of a leader raises a count where the generation is its own, so that the database itself refuses a leader of the past,
-// in the transaction in which it would write. What a leader may do outside of the database rests on time: see lease.
+// in the transaction in which it would write. What a leader may do outside of the database rests on time: see package lead.
 //
 // The connection is a direct one. Behind a pool of transactions there are no sessions, and so no locks of a session.
 package postgres

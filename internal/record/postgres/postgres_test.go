@@ -26,7 +26,7 @@ func fresh(pg *servers.PG) Config {
 	return Config{DSN: pg.URL("postgres"), Schema: fmt.Sprint("journal_", schemas.Add(1))}
 }
 
-func lead(ctx context.Context, c Config, keep record.Retention) (*Journal, error) {
+func elect(ctx context.Context, c Config, keep record.Retention) (*Journal, error) {
 	s, err := Stand(c, Options{Holder: fmt.Sprint("test ", os.Getpid()), Uptime: uptime, Log: func(string) {}})
 	if err != nil {
 		return nil, err
@@ -43,6 +43,6 @@ func TestConform(t *testing.T) {
 	}
 	recordtest.Conform(t, func(t testing.TB) recordtest.Open {
 		c := fresh(pg)
-		return func(keep record.Retention) (recordtest.Journal, error) { return lead(context.Background(), c, keep) }
+		return func(keep record.Retention) (recordtest.Journal, error) { return elect(context.Background(), c, keep) }
 	})
 }

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"tidemark/internal/lead"
 	"tidemark/internal/record"
 	"tidemark/internal/record/tables"
 )
@@ -23,11 +25,21 @@ type writer struct {
 	settings   *pgx.ConnConfig
 	schema     string
 	db         *sql.DB
-	lease      *lease
+	uptime     func() time.Duration
+	term       *lead.Term
 	readers    *Reader
 	generation int64
 	written    int64 // the number of the last transaction
 	unsure     int64 // that of one whose end is not known; 0: none
+}
+
+func newWriter(settings *pgx.ConnConfig, schema string, uptime func() time.Duration) *writer {
+	w := &writer{
+		settings: writing(settings), schema: schema, uptime: uptime,
+		term: lead.NewTerm(validity, uptime, errLapsed), readers: newReader(settings, patience),
+	}
+	w.Dialect = w.readers.Dialect
+	return w
 }
 
 // writing are the settings of the session. The server ends one that says nothing, or nothing more in a transaction, and one whose client's
@@ -95,7 +107,7 @@ func (w *writer) overtaken() error {
 // take takes the lead from the generation and count that were seen last; false: another has the lock, or was quicker, or the leader is
 // there after all.
 func (w *writer) take(ctx context.Context, from seen, holder string) (bool, error) {
-	began := w.lease.uptime()
+	began := w.uptime()
 	if err := w.open(ctx); err != nil {
 		return false, err
 	}
@@ -111,29 +123,29 @@ func (w *writer) take(ctx context.Context, from seen, holder string) (bool, erro
 		return false, nil
 	}
 	if err == nil {
-		w.lease.extend(began)
+		w.term.Extend(began)
 	}
 	return err == nil, err
 }
 
 // Transact runs work in one transaction of this generation, all of it or nothing.
 func (w *writer) Transact(ctx context.Context, work func(context.Context, *tables.Writer) error) error {
-	if err := w.lease.gone(); err != nil {
+	if err := w.term.Gone(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	began := w.lease.uptime()
+	began := w.uptime()
 	err := w.begin(ctx)
 	if err == nil {
 		err = w.try(ctx, work)
 	}
 	switch {
 	case err == nil:
-		w.lease.extend(began)
+		w.term.Extend(began)
 	case errors.Is(err, record.ErrDeposed):
 		w.drop()
-		w.lease.depose(err)
+		w.term.Depose(err)
 	default:
 		w.Forget()
 		var refused *pgconn.PgError
@@ -204,12 +216,12 @@ func (w *writer) drop() {
 
 // Close resigns, so that the next leader need not wait.
 func (w *writer) Close() error {
-	if w.lease.gone() == nil && w.db != nil {
+	if w.term.Gone() == nil && w.db != nil {
 		_ = w.Transact(context.Background(), func(ctx context.Context, t *tables.Writer) error { // whoever does not hear of it waits
 			return t.Exec(ctx, "UPDATE lead SET resigned = TRUE")
 		})
 	}
-	w.lease.end()
+	w.term.Depose(errGivenUp)
 	w.drop()
 	return w.readers.Close()
 }
