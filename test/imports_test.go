@@ -31,7 +31,7 @@ var vendors = map[string]string{
 	"github.com/jackc/pgx":                "internal/observe/pgbouncer internal/observe/postgres internal/record/postgres registry/store/postgres",
 	"github.com/coreos/go-oidc":           "internal/show/web/access",
 	"golang.org/x/oauth2":                 "internal/show/web/access",
-	"github.com/klauspost/compress":       "registry/coding",
+	"github.com/klauspost/compress":       "registry/coding internal/show/web",
 	"github.com/coreos/go-systemd":        "internal/act/systemd",
 	"github.com/godbus/dbus":              "internal/act/systemd",
 	"k8s.io":                              "internal/kubeapi",

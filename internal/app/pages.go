@@ -81,13 +81,16 @@ func (a *App) openPages(cfg config.Listen) (*pageServer, error) {
 		},
 	})
 	s := &pageServer{cfg: cfg, site: dashboard.New(a.api, a, gate), inside: &room{}}
-	s.inside.handler = web.Guard(gate.Handler(s.site), cfg.Open())
+	handler, err := web.Compressed(gate.Handler(s.site))
+	if err != nil {
+		return nil, err
+	}
+	s.inside.handler = web.Guard(handler, cfg.Open())
 	s.inside.ctx, s.inside.leave = context.WithCancel(context.Background())
 	if a.pages != nil && a.pages.cfg.Address == cfg.Address && a.pages.cfg.TLS == cfg.TLS {
 		s.outside = a.pages.outside
 		return s, nil
 	}
-	var err error
 	if s.outside, err = a.openDoor(cfg, s.inside); err != nil {
 		return nil, err
 	}

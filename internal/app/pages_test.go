@@ -225,6 +225,11 @@ func TestDescription(t *testing.T) {
 	if again := ask(t, http.MethodGet, base+"/api/v1/fleets/f/policies", nil, "If-None-Match", status.header.Get("Etag")); status.header.Get("Etag") == "" || again.code != http.StatusNotModified {
 		t.Errorf("ETag %q: %d", status.header.Get("Etag"), again.code)
 	}
+	whole, packed := ask(t, http.MethodGet, base+"/fleets/f", nil), ask(t, http.MethodGet, base+"/fleets/f", nil, "Accept-Encoding", "gzip")
+	t.Logf("a page of %d bytes comes as %d", len(whole.body), len(packed.body))
+	if packed.header.Get("Content-Encoding") != "gzip" || 3*len(packed.body) > len(whole.body) {
+		t.Errorf("a page of %d bytes comes as %d, encoded %q", len(whole.body), len(packed.body), packed.header.Get("Content-Encoding"))
+	}
 	if p := ask(t, http.MethodGet, base+"/api/v1/fleets/nobody", nil); p.code != http.StatusNotFound || p.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("a fleet that is not there: %d %s %s", p.code, p.header.Get("Content-Type"), p.body)
 	}

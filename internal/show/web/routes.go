@@ -558,7 +558,7 @@ func Unchanged(w http.ResponseWriter, r *http.Request, text []byte) bool {
 	sum := fnv.New64a()
 	sum.Write(text)
 	tag := fmt.Sprintf(`"%016x"`, sum.Sum64())
-	w.Header().Set("ETag", tag)
+	w.Header().Set("ETag", "W/"+tag) // weak: of the answer as it is, and as it is compressed
 	for given := range strings.SplitSeq(r.Header.Get("If-None-Match"), ",") {
 		if strings.TrimPrefix(strings.TrimSpace(given), "W/") == tag {
 			w.WriteHeader(http.StatusNotModified)
