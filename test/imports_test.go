@@ -15,7 +15,7 @@ import (
 // rooms are the parts of the house from the top down. A package may import packages of its own room and of rooms below.
 var rooms = []string{
 	"cmd", "internal/cli", "internal/demo", "internal/app", "internal/show", "internal/prove", "internal/foresee", "internal/doctor", "internal/control",
-	"internal/observe", "internal/act", "internal/record", "internal/tell", "internal/atomicfile", "internal/kubeapi", "internal/lead", "internal/config", "internal/decide", "internal/fleet",
+	"internal/observe", "internal/act", "internal/record", "internal/tell", "internal/atomicfile", "internal/kubeapi", "internal/lead", "internal/lines", "internal/config", "internal/decide", "internal/fleet",
 }
 
 // vendors: each library has the one package, or folder, that may import it.

@@ -1,10 +1,8 @@
 package load
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +13,7 @@ import (
 
 	"tidemark/internal/decide/signal"
 	"tidemark/internal/fleet"
+	"tidemark/internal/lines"
 	"tidemark/internal/observe/accesslog"
 )
 
@@ -66,29 +65,16 @@ func ReadLog(name string, from io.Reader, o LogOptions) (*Log, error) {
 		o.Disorder = 10 * time.Minute
 	}
 	r := reading{name: name, format: format, LogOptions: o, keeping: true, upstream: format.Has(accesslog.UpstreamTime), timed: format.Has(accesslog.RequestTime)}
-	text, err := plain(name, from)
-	if err != nil {
-		return nil, err
-	}
-	ahead := readAhead(text)
-	defer ahead.stop()
-	if err := r.lines(ahead); err != nil {
-		return nil, err
-	}
-	return r.log()
-}
-
-// plain is the text of a file that may be gzip.
-func plain(name string, from io.Reader) (io.Reader, error) {
-	b := bufio.NewReaderSize(from, 256<<10)
-	if magic, _ := b.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		return b, nil
-	}
-	z, err := gzip.NewReader(b)
+	text, _, err := lines.Plain(from)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return z, nil
+	ahead := readAhead(text)
+	defer ahead.stop()
+	if err := r.take(ahead); err != nil {
+		return nil, err
+	}
+	return r.log()
 }
 
 // reading is a log being read.
@@ -117,36 +103,26 @@ type reading struct {
 	some    uint64 // that have a service time
 }
 
-// lines takes in all lines.
-func (r *reading) lines(from io.Reader) error {
-	in := bufio.NewReaderSize(from, longestLine)
-	for {
-		line, err := in.ReadSlice('\n')
+// take takes in all lines.
+func (r *reading) take(text io.Reader) error {
+	for line, err := range lines.Of(text, longestLine) {
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, lines.ErrTooLong):
 			r.n++
 			r.wrong(line, errors.New("longer than 1 MiB"))
-			for errors.Is(err, bufio.ErrBufferFull) {
-				_, err = in.ReadSlice('\n')
-			}
-		case err == nil || errors.Is(err, io.EOF):
-			if line = bytes.TrimRight(line, "\r\n"); len(line) > 0 {
-				r.n++
-				if err := r.line(line); err != nil {
-					return err
-				}
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("%s:%d: %w", r.name, r.n+1, err)
+		case len(line) > 0:
+			r.n++
+			if err := r.line(line); err != nil {
+				return err
+			}
 		}
 		if r.n&0x3ffff == 0 && r.Progress != nil {
 			r.Progress(r.n)
 		}
 	}
+	return nil
 }
 
 func (r *reading) wrong(line []byte, why error) {

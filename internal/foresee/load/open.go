@@ -3,13 +3,13 @@ package load
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"tidemark/internal/lines"
 	"tidemark/internal/observe/accesslog"
 	"tidemark/internal/record"
 )
@@ -48,11 +48,10 @@ func (o Options) format(f io.ReadSeeker) (string, error) {
 	if o.LogFormat != "" {
 		return o.LogFormat, nil
 	}
-	text, err := plain("its start", f)
+	text, packed, err := lines.Plain(f)
 	if err != nil {
 		return "", err
 	}
-	_, packed := text.(*gzip.Reader)
 	first, _ := bufio.NewReaderSize(text, 64<<10).ReadSlice('\n') // what cannot be read now cannot be read later, and is told then
 	first = bytes.TrimRight(first, "\r\n")
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

@@ -1,9 +1,7 @@
 package external
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"tidemark/internal/lines"
 	"tidemark/internal/prove/outcome"
 )
 
@@ -105,42 +104,31 @@ func K6JSON(path string, warmUp time.Duration) (*outcome.Run, error) {
 }
 
 func readK6(name string, r io.Reader, warmUp time.Duration) (*outcome.Run, error) {
-	in := bufio.NewReaderSize(r, 1<<16)
-	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		in = bufio.NewReaderSize(z, 1<<16)
+	text, _, err := lines.Plain(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	g := gather("k6")
 	g.run.Scenario = filepath.Base(name)
 	k := reading{gathered: g}
-	for {
-		line, err := in.ReadSlice('\n')
-		if len(line) > 0 && !errors.Is(err, bufio.ErrBufferFull) {
-			g.lines++
-			if bad := k.line(line); bad != nil {
-				g.bad(g.lines, bad)
-			}
-		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull): // a line longer than anything that k6 writes
-			g.lines++
-			g.bad(g.lines, fmt.Errorf("longer than %d bytes", in.Size()))
-			for errors.Is(err, bufio.ErrBufferFull) {
-				_, err = in.ReadSlice('\n')
-			}
-		case errors.Is(err, io.EOF):
-			k.done()
-			return g.outcome(name, warmUp)
-		case err != nil: // a compressed file of a k6 that was killed ends in the middle
+	for line, err := range lines.Of(text, longestLine) {
+		g.lines++
+		if err == nil {
+			err = k.line(line)
+		} else if !errors.Is(err, lines.ErrTooLong) { // a compressed file of a k6 that was killed ends in the middle
 			g.run.Cut = fmt.Sprintf("the file ends in line %d: %v", g.lines, err)
-			k.done()
-			return g.outcome(name, warmUp)
+			break
+		}
+		if err != nil {
+			g.bad(g.lines, err)
 		}
 	}
+	k.done()
+	return g.outcome(name, warmUp)
 }
+
+// longestLine is longer than anything that k6 writes, in bytes.
+const longestLine = 64 << 10
 
 // reading holds the request whose points are being read: k6 writes the points of one request one after the other, http_reqs first.
 type reading struct {
