@@ -34,7 +34,7 @@ fleets:
       cpu:          {procfs: {field: cpu}, statistic: avg, period: 1s}
       p95:          {access_log: {path: %[3]q}, statistic: p95, period: 1s, window: 5s, min_samples: 20}
       rate:         {access_log: {path: %[3]q, field: rate}, period: 1s}
-      pool_waiting: {pgbouncer: {dsn: %[4]q, field: cl_waiting}}
+      pool_waiting: {pgbouncer: {dsn: %[4]q, field: cl_waiting}, period: 1s}
       sync_sessions: {http: {url: "http://127.0.0.1:%[5]d/metrics", metric: active_mobile_sync_sessions}, period: 1s}
     policies:
       - id: cpu
