@@ -102,7 +102,7 @@ fleets:
           - {signal: cpu, operator: ">=", threshold: 70%%, scale_change: +2, evaluation_periods: 2}
           - {signal: cpu, operator: "<=", threshold: 30%%, scale_change: -1, evaluation_periods: 2}
           - {signal: missing, operator: ">=", threshold: 100, scale_change: +1}
-    safeguards: {cooldown: {scale_up: 1s, scale_down: 1s}, step: {up: 2}, max_scaling_rate: 100 per 1s}
+    safeguards: {cooldown: {scale_up: 1s, scale_down: 10s}, step: {up: 2}, max_scaling_rate: 100 per 1s}
 `, dir, kubeconfig))
 	d := startDaemon(t, config, filepath.Join(dir, "tidemark.sock"))
 	size := func(n int) {

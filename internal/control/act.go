@@ -27,11 +27,12 @@ func (a *acting) done() <-chan error {
 func (r *runner) act() {
 	want := r.state.Action
 	if want == nil {
-		if r.acting != nil {
-			r.acting.cancel() // given up: what hangs must not act later
-		} else {
+		switch {
+		case r.acting == nil:
 			r.Started = time.Time{}
-		}
+		case r.size.Known && r.size.Workers() != r.acting.to:
+			r.acting.cancel() // given up: what hangs must not act later
+		} // else the size is there, and who left it is still being drained and stopped
 		return
 	}
 	if r.acting != nil {

@@ -116,6 +116,8 @@ type testTarget struct {
 	scale []int         // sizes asked for
 	boot  time.Duration // of a new worker
 	stuck bool          // Scale fails
+
+	leaving int // the workers from this number on are being drained; 0: none
 }
 
 func (f *testTarget) Workers(ctx context.Context) ([]fleet.Worker, error) {
@@ -132,7 +134,11 @@ func (f *testTarget) Workers(ctx context.Context) ([]fleet.Worker, error) {
 	}
 	var out []fleet.Worker
 	for i := range f.n {
-		out = append(out, fleet.Worker{ID: string(rune('a' + i)), Phase: fleet.Serving})
+		phase := fleet.Serving
+		if f.leaving > 0 && i >= f.leaving-1 {
+			phase = fleet.Draining
+		}
+		out = append(out, fleet.Worker{ID: string(rune('a' + i)), Phase: phase})
 	}
 	return out, nil
 }
@@ -145,8 +151,10 @@ func (f *testTarget) Scale(ctx context.Context, n int, drain fleet.Drain) error 
 	if stuck {
 		return errors.New("the master does not answer")
 	}
+	defer f.leave(0) // cut short, what was being drained serves on
 	for i := from; i > n; i-- {
 		if drain != nil {
+			f.leave(i)
 			if err := drain(ctx, fleet.Worker{ID: string(rune('a' + i - 1))}); err != nil {
 				return err
 			}
@@ -159,6 +167,12 @@ func (f *testTarget) Scale(ctx context.Context, n int, drain fleet.Drain) error 
 	}
 	f.set(n)
 	return nil
+}
+
+func (f *testTarget) leave(from int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leaving = from
 }
 
 func (f *testTarget) set(n int) {
