@@ -150,7 +150,7 @@ func readStat(pid int) (stat, error) {
 func parseStat(b []byte) (stat, error) {
 	i := bytes.LastIndexByte(b, ')')
 	f := bytes.Fields(b[i+1:])
-	if i < 0 || len(f) < 20 || len(f[0]) != 1 {
+	if i < 0 || len(f) < 20 || len(f[0]) != 1 || f[0][0] < 'A' || f[0][0] > 'z' {
 		return stat{}, fmt.Errorf("unexpected process status %.80q", b)
 	}
 	var err error
