@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"tidemark/internal/act/wait"
 )
 
 // Life is one life of a copy: what is started again under the same ID is another.
@@ -45,17 +47,13 @@ func (m *Meter) Utilisation(ctx context.Context, all []Life, read func(context.C
 	if err != nil {
 		return nil, err
 	}
-	wait := time.Duration(0)
+	left := time.Duration(0)
 	for i, life := range all {
-		wait = max(wait, apart-now[i].at.Sub(m.earlier(life, now[i]).at))
+		left = max(left, apart-now[i].at.Sub(m.earlier(life, now[i]).at))
 	}
-	if wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-timer.C:
+	if left > 0 {
+		if err := wait.For(ctx, left); err != nil {
+			return nil, err
 		}
 		if now, err = m.look(ctx, all, read); err != nil {
 			return nil, err

@@ -108,7 +108,7 @@ func (t *Target) Workers(ctx context.Context) ([]fleet.Worker, error) {
 	if len(v.members) == 0 && v.template == nil {
 		return nil, t.noTemplate()
 	}
-	t.meter.Note(ctx, lives(v.own()), t.cpuTime)
+	t.meter.Note(ctx, copies.Lives(v.own(), member.copy), t.cpuTime)
 	return workers, nil
 }
 
@@ -200,13 +200,9 @@ func (t *Target) describe(ctx context.Context, v *view) {
 	maps.DeleteFunc(t.victims, func(id string, _ bool) bool { return gone(id) })
 }
 
-// lives are what the meter knows copies by.
-func lives(own []member) []copies.Life {
-	all := make([]copies.Life, len(own))
-	for i, m := range own {
-		all[i] = copies.Life{ID: m.ID, Started: m.State.StartedAt}
-	}
-	return all
+// copy is the member as the choice of who leaves sees it.
+func (m member) copy() copies.Copy {
+	return copies.Copy{Life: copies.Life{ID: m.ID, Started: m.State.StartedAt}, Slot: m.slot, Made: m.Created, Serves: m.worker.Phase == fleet.Serving}
 }
 
 func (t *Target) cpuTime(ctx context.Context, copy copies.Life) (uint64, error) {

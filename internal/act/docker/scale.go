@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"tidemark/internal/act/copies"
+	"tidemark/internal/act/wait"
 	"tidemark/internal/fleet"
 )
 
@@ -67,34 +68,19 @@ func (t *Target) Scale(ctx context.Context, n int, drain fleet.Drain) error {
 }
 
 func (s *scaling) run(ctx context.Context) error {
-	state := "nothing is known yet"
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+	return wait.Until(ctx, firstLook, lastLook, func() (p wait.Progress, err error) {
 		v, err := s.look(ctx)
-		if err == nil {
-			for i := range v.members {
-				v.members[i].leaving = v.members[i].leaving || s.leaving[v.members[i].ID]
-			}
-			state = s.state(v)
-			var acted bool
-			acted, err = s.step(ctx, v)
-			if acted && s.conflicts == 0 {
-				pause = firstLook
-			}
+		if err != nil {
+			return p, err
 		}
-		if err == nil && s.settled(v) {
-			return nil
+		for i := range v.members {
+			v.members[i].leaving = v.members[i].leaving || s.leaving[v.members[i].ID]
 		}
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("%s: %w", state, ctx.Err())
-		case <-timer.C:
-		}
-	}
+		p.State = s.state(v)
+		acted, err := s.step(ctx, v)
+		p.Acted, p.Done = acted && s.conflicts == 0, s.settled(v)
+		return p, err
+	})
 }
 
 // state says in words how far the scaling is.
@@ -289,11 +275,10 @@ func (s *scaling) make(ctx context.Context, from *template, slot int) error {
 
 // shrink drains and dismisses copies until want are left.
 func (s *scaling) shrink(ctx context.Context, own []member, want int) error {
-	order, err := s.order(ctx, own, want)
-	if err != nil {
+	if err := copies.Order(ctx, &s.meter, own, want, member.copy, s.cpuTime); err != nil {
 		return err
 	}
-	for _, m := range order[:len(own)-want] {
+	for _, m := range own[:len(own)-want] {
 		if err := s.release(ctx, m); err != nil {
 			s.mark(m.ID, false)
 			return fmt.Errorf("%s goes on serving: %w", m.worker.ID, err)
@@ -352,35 +337,4 @@ func (s *scaling) dismiss(m member) {
 			s.errsMu.Unlock()
 		}
 	})
-}
-
-// order sorts copies by what is lost least with them: one that does not serve before one that does, the idle before the busy, the
-// young before the old. How busy they are is asked only when it matters.
-func (s *scaling) order(ctx context.Context, own []member, want int) ([]member, error) {
-	idle := 0
-	for _, m := range own {
-		if m.worker.Phase != fleet.Serving {
-			idle++
-		}
-	}
-	busy := map[string]uint64{}
-	if want > 0 && idle < len(own)-want {
-		used, err := s.meter.Utilisation(ctx, lives(own), s.cpuTime)
-		if err != nil {
-			return nil, fmt.Errorf("see which copy is the least utilised: %w", err)
-		}
-		for i, m := range own {
-			busy[m.ID] = used[i]
-		}
-	}
-	rank := func(m member) int {
-		if m.worker.Phase == fleet.Serving {
-			return 1
-		}
-		return 0
-	}
-	slices.SortFunc(own, func(a, b member) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(busy[a.ID], busy[b.ID]), b.Created.Compare(a.Created), cmp.Compare(b.slot, a.slot))
-	})
-	return own, nil
 }

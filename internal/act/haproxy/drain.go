@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tidemark/internal/act/sockets"
+	"tidemark/internal/act/wait"
 	"tidemark/internal/fleet"
 )
 
@@ -40,7 +41,7 @@ func (b *Balancer) drain(ctx context.Context, name, address string) error {
 		return err
 	}
 	if serves && b.cfg.Sticky.Cookie != "" {
-		if err := sleep(ctx, b.cfg.Sticky.Drain); err != nil {
+		if err := wait.For(ctx, b.cfg.Sticky.Drain); err != nil {
 			return err
 		}
 	}
@@ -58,7 +59,7 @@ func (b *Balancer) drain(ctx context.Context, name, address string) error {
 		if err != nil {
 			return err
 		}
-		if err := sleep(ctx, look); err != nil {
+		if err := wait.For(ctx, look); err != nil {
 			return fmt.Errorf("requests are still on their way: %w", err)
 		}
 	}
@@ -67,7 +68,7 @@ func (b *Balancer) drain(ctx context.Context, name, address string) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		if err := sleep(ctx, look); err != nil {
+		if err := wait.For(ctx, look); err != nil {
 			return fmt.Errorf("%d connections to %s are still open: %w", n, address, err)
 		}
 	}
@@ -93,16 +94,4 @@ func (b *Balancer) hold(name string, d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.held[name] = time.Now().Add(d)
-}
-
-// sleep waits for d or for ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

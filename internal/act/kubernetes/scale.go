@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"tidemark/internal/act/wait"
 	"tidemark/internal/fleet"
 	"tidemark/internal/kubeapi"
 )
@@ -64,34 +65,16 @@ func (s *scaling) run(ctx context.Context) error {
 	if err := s.rival(ctx); err != nil {
 		return err
 	}
-	state := "nothing is known yet"
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+	return wait.Until(ctx, firstLook, lastLook, func() (p wait.Progress, err error) {
 		v, err := s.look(ctx)
-		if err == nil {
-			s.waitsFor = ""
-			var acted bool
-			if acted, err = s.step(ctx, v); acted {
-				pause = firstLook
-			}
-			state = s.state(v)
+		if err != nil {
+			return p, err
 		}
-		if err == nil && s.settled(v) {
-			return nil
-		}
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			if err != nil && !errors.Is(err, ctx.Err()) {
-				return fmt.Errorf("%w: %w", err, ctx.Err())
-			}
-			return fmt.Errorf("%s: %w", state, ctx.Err())
-		case <-timer.C:
-		}
-	}
+		s.waitsFor = ""
+		p.Acted, err = s.step(ctx, v)
+		p.State, p.Done = s.state(v), s.settled(v)
+		return p, err
+	})
 }
 
 // rival is the error of an object that another autoscaler moves: two would undo each other's work for ever.
@@ -349,14 +332,10 @@ func (s *scaling) release(ctx context.Context, victims []kubeapi.Pod) error {
 			return err
 		}
 	}
-	timer := time.NewTimer(noticing)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the marks to be noticed: %w", ctx.Err())
-	case <-timer.C:
-		return nil
+	if err := wait.For(ctx, noticing); err != nil {
+		return fmt.Errorf("wait for the marks to be noticed: %w", err)
 	}
+	return nil
 }
 
 // mark writes what a pod's end costs; nil as nothing said. A pod that is gone by now is as wanted.

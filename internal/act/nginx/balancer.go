@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"tidemark/internal/act/wait"
 	"tidemark/internal/fleet"
 )
 
@@ -82,7 +83,7 @@ func (b *Balancer) Drain(ctx context.Context, w fleet.Worker) error {
 		return fmt.Errorf("drain %s: %w", w.ID, err)
 	}
 	for until := time.Now().Add(b.cfg.DrainWait); time.Now().Before(until) && !old.ended(); {
-		if err := sleep(ctx, look); err != nil {
+		if err := wait.For(ctx, look); err != nil {
 			return fmt.Errorf("drain %s: %w", w.ID, err)
 		}
 	}
@@ -203,16 +204,4 @@ func words(said string, err error) string {
 		return err.Error()
 	}
 	return strings.Join(lines, "; ")
-}
-
-// sleep waits for d or for ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tidemark/internal/act/sockets"
+	"tidemark/internal/act/wait"
 	"tidemark/internal/fleet"
 )
 
@@ -62,7 +63,7 @@ func (g generation) untilLeaving(ctx context.Context) error {
 		if len(serving) == 0 {
 			return nil
 		}
-		if err := sleep(ctx, look); err != nil {
+		if err := wait.For(ctx, look); err != nil {
 			return fmt.Errorf("nginx's worker %d still serves with the old upstream (see nginx's error log): %w", serving[0], err)
 		}
 	}
@@ -78,7 +79,7 @@ func untilUnused(ctx context.Context, w fleet.Worker) error {
 		if n == 0 {
 			return nil
 		}
-		if err := sleep(ctx, look); err != nil {
+		if err := wait.For(ctx, look); err != nil {
 			return fmt.Errorf("drain %s: %d connections to %s are still open: %w", w.ID, n, w.Address, err)
 		}
 	}

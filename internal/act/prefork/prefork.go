@@ -20,6 +20,7 @@ import (
 
 	"tidemark/internal/act/docker"
 	"tidemark/internal/act/sockets"
+	"tidemark/internal/act/wait"
 	"tidemark/internal/fleet"
 )
 
@@ -180,7 +181,7 @@ func (t *Target) Scale(ctx context.Context, n int, drain fleet.Drain) error {
 		}
 		// A master replaces a worker when it reaps it, or not: only then does the count tell.
 		_, _ = t.await(ctx, t.cfg.StepTimeout, func(now view) bool { return now.ended == 0 })
-		if err := pause(ctx, t.cfg.Pace); err != nil {
+		if err := wait.For(ctx, t.cfg.Pace); err != nil {
 			return fmt.Errorf("scaling the %s master %d, which has %d of %d workers: %w", t.cfg.Flavour, v.master.pid, len(v.workers), n, err)
 		}
 		// A master that restarts now is waited for; one that was away to begin with is not.
@@ -389,17 +390,5 @@ func (t *Target) await(ctx context.Context, d time.Duration, ok func(view) bool)
 		case <-ctx.Done():
 			return v, ctx.Err()
 		}
-	}
-}
-
-// pause lets the master come to rest.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -1,15 +1,14 @@
 package systemd
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
 	"tidemark/internal/act/copies"
+	"tidemark/internal/act/wait"
 	"tidemark/internal/fleet"
 )
 
@@ -44,29 +43,16 @@ func (t *Target) Scale(ctx context.Context, n int, drain fleet.Drain) error {
 		return fmt.Errorf("wait for the scaling before: %w", ctx.Err())
 	}
 	s := &scaling{Target: t, n: n, drain: drain, started: map[string]int{}}
-	state := "nothing is known yet"
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+	return wait.Until(ctx, firstLook, lastLook, func() (p wait.Progress, err error) {
 		members, err := s.look(ctx)
-		if err == nil {
-			state = s.state(members)
-			var acted bool
-			if acted, err = s.step(ctx, members); acted {
-				pause = firstLook
-			} else if err == nil && s.settled(members) {
-				return nil
-			}
+		if err != nil {
+			return p, err
 		}
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("%s: %w", state, ctx.Err())
-		case <-timer.C:
-		}
-	}
+		p.State = s.state(members)
+		p.Acted, err = s.step(ctx, members)
+		p.Done = !p.Acted && s.settled(members)
+		return p, err
+	})
 }
 
 // state says in words how far the scaling is.
@@ -191,7 +177,7 @@ func (s *scaling) hopeless(own []member) error {
 
 // shrink drains instances and has them stopped until n are left.
 func (s *scaling) shrink(ctx context.Context, own []member) error {
-	if err := s.order(ctx, own); err != nil {
+	if err := copies.Order(ctx, &s.meter, own, s.n, member.copy, s.cpuTime); err != nil {
 		return err
 	}
 	for _, m := range own[:len(own)-s.n] {
@@ -229,35 +215,4 @@ func (s *scaling) release(ctx context.Context, m member) error {
 	orders, cancel := context.WithTimeout(context.WithoutCancel(ctx), ordering) // it is either given or not
 	defer cancel()
 	return s.manager.stop(orders, m.name)
-}
-
-// order sorts instances by what is lost least with them: one that does not serve before one that does, the idle before the busy, the
-// young before the old. How busy they are is asked only when it matters.
-func (s *scaling) order(ctx context.Context, own []member) error {
-	serving := 0
-	for _, m := range own {
-		if m.worker.Phase == fleet.Serving {
-			serving++
-		}
-	}
-	busy := map[string]uint64{}
-	if s.n > 0 && serving > s.n {
-		used, err := s.meter.Utilisation(ctx, lives(own), s.cpuTime)
-		if err != nil {
-			return fmt.Errorf("see which worker is the least utilised: %w", err)
-		}
-		for i, m := range own {
-			busy[m.name] = used[i]
-		}
-	}
-	rank := func(m member) int {
-		if m.worker.Phase == fleet.Serving {
-			return 1
-		}
-		return 0
-	}
-	slices.SortFunc(own, func(a, b member) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(busy[a.name], busy[b.name]), b.started.Compare(a.started), cmp.Compare(b.slot, a.slot))
-	})
-	return nil
 }

@@ -83,7 +83,7 @@ func (t *Target) Workers(ctx context.Context) ([]fleet.Worker, error) {
 			workers, present = append(workers, m.worker), append(present, m)
 		}
 	}
-	t.meter.Note(ctx, lives(present), t.cpuTime)
+	t.meter.Note(ctx, copies.Lives(present, member.copy), t.cpuTime)
 	return workers, nil
 }
 
@@ -205,13 +205,9 @@ func figures(s service) string {
 	return strings.Join(parts, ", ")
 }
 
-// lives are what the meter knows instances by.
-func lives(all []member) []copies.Life {
-	out := make([]copies.Life, len(all))
-	for i, m := range all {
-		out[i] = copies.Life{ID: m.name, Started: m.started}
-	}
-	return out
+// copy is the member as the choice of who leaves sees it.
+func (m member) copy() copies.Copy {
+	return copies.Copy{Life: copies.Life{ID: m.name, Started: m.started}, Slot: m.slot, Made: m.started, Serves: m.worker.Phase == fleet.Serving}
 }
 
 // cpuTime is what the unit's control group has used, or, where systemd does not account for it (cgroups of version 1 without
