@@ -3,10 +3,7 @@ package haproxy
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -18,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"tidemark/internal/act/acttest"
 	"tidemark/internal/fleet"
 	"tidemark/test/servers"
 )
@@ -25,10 +23,10 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // real starts a real HAProxy whose backend has these workers.
-func real(t *testing.T, cfg Config, workers ...*backend) (*servers.Haproxy, Config) {
+func real(t *testing.T, cfg Config, workers ...fleet.Worker) (*servers.Haproxy, Config) {
 	t.Helper()
 	cfg.Backend = "dfr"
-	content, err := cfg.Render(workersOf(workers))
+	content, err := cfg.Render(workers)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,8 +37,7 @@ func real(t *testing.T, cfg Config, workers ...*backend) (*servers.Haproxy, Conf
 
 // backend is a worker of the tests' own.
 type backend struct {
-	w    fleet.Worker
-	srv  *httptest.Server
+	*acttest.Backend
 	gate chan struct{} // /wait answers when it is closed
 	seen chan string   // the paths under /wait, as they come
 }
@@ -48,99 +45,25 @@ type backend struct {
 func newBackend(t *testing.T, id string) *backend {
 	t.Helper()
 	b := &backend{gate: make(chan struct{}), seen: make(chan string, 100)}
-	b.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
+	b.Backend = acttest.NewBackend(t, id, func(r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/wait") {
 			b.seen <- r.URL.Path
 			select {
 			case <-b.gate:
 			case <-r.Context().Done():
-				return
+				return false
 			}
 		}
-		_, _ = io.WriteString(w, id)
-	}))
-	t.Cleanup(b.srv.Close)
-	b.w = fleet.Worker{ID: id, Address: b.srv.Listener.Addr().String(), Phase: fleet.Serving}
+		return true
+	})
 	return b
 }
 
-// die stops the worker at once, whatever it is doing.
-func (b *backend) die() {
-	_ = b.srv.Listener.Close()
-	b.srv.CloseClientConnections()
-}
-
-func workersOf(backends []*backend) (list []fleet.Worker) {
+func workersOf(backends ...*backend) (list []fleet.Worker) {
 	for _, b := range backends {
-		list = append(list, b.w)
+		list = append(list, b.Worker)
 	}
 	return list
-}
-
-// reply is what a client gets.
-type reply struct {
-	body, cookie string
-	status       int
-	header       http.Header
-	err          error
-}
-
-func (r reply) failed() error {
-	if r.err == nil && r.status != http.StatusOK {
-		return fmt.Errorf("status %d: %.200s", r.status, r.body)
-	}
-	return r.err
-}
-
-func ask(ctx context.Context, h *servers.Haproxy, method, path, cookie string) (r reply) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+h.Address()+path, strings.NewReader("record"))
-	if err != nil {
-		return reply{err: err}
-	}
-	if cookie != "" {
-		req.Header.Set("Cookie", cookie)
-	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-	if err != nil {
-		return reply{err: err}
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	r = reply{body: string(body), status: resp.StatusCode, header: resp.Header, err: err}
-	for _, c := range resp.Cookies() {
-		r.cookie = c.Name + "=" + c.Value
-	}
-	return r
-}
-
-// load makes requests until stop is called. What fails goes to failed, with the time at which the request began. The clients pause
-// between requests: each leaves two sockets in TIME_WAIT for a minute, and a drain reads the kernel's table with all of them in it.
-func load(h *servers.Haproxy, failed func(began time.Time, err error)) (count *atomic.Int64, stop func()) {
-	count = &atomic.Int64{}
-	end := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range 3 {
-		method := []string{http.MethodGet, http.MethodPost}[i%2]
-		wg.Go(func() {
-			pause := time.NewTicker(10 * time.Millisecond)
-			defer pause.Stop()
-			for {
-				select {
-				case <-end:
-					return
-				case <-pause.C:
-				}
-				began := time.Now()
-				if err := ask(context.Background(), h, method, "/", "").failed(); err != nil {
-					failed(began, fmt.Errorf("%s after %d requests: %w", method, count.Load(), err))
-					continue
-				}
-				count.Add(1)
-			}
-		})
-	}
-	return count, sync.OnceFunc(func() { close(end); wg.Wait() })
 }
 
 func eventually(t *testing.T, what string, cond func() bool) {
@@ -179,13 +102,13 @@ func TestServersFollowTheWorkers(t *testing.T) {
 	w1, w2, w3 := newBackend(t, "w1"), newBackend(t, "w2"), newBackend(t, "w3")
 	h, cfg := real(t, DefaultConfig())
 	b := New(cfg)
-	both := workersOf([]*backend{w1, w2})
+	both := workersOf(w1, w2)
 	must(t, b.Set(t.Context(), append(both, fleet.Worker{ID: "w4", Address: "127.0.0.1:1", Phase: fleet.Starting})))
 	seen := map[string]bool{}
 	for range 6 {
-		r := ask(t.Context(), h, http.MethodPost, "/", "")
-		must(t, r.failed())
-		seen[r.body] = true
+		r := acttest.Ask(t.Context(), h.Address(), http.MethodPost, "/", "")
+		must(t, r.Failed())
+		seen[r.Body] = true
 	}
 	if len(seen) != 2 {
 		t.Errorf("answers came from %v, want both", seen)
@@ -213,35 +136,35 @@ func TestServersFollowTheWorkers(t *testing.T) {
 	}
 
 	// Another life of a worker is another server; the same name at another address is moved.
-	next := w1.w
+	next := w1.Worker
 	next.PID = 17
-	moved := w2.w
-	moved.Address = w3.w.Address
+	moved := w2.Worker
+	moved.Address = w3.Worker.Address
 	must(t, b.Set(t.Context(), []fleet.Worker{next, moved}))
-	if got = state(t, cfg); len(got) != 2 || !strings.HasSuffix(got["w1.17"].Address, w1.w.Address) || got["w2"].Address != w3.w.Address {
+	if got = state(t, cfg); len(got) != 2 || !strings.HasSuffix(got["w1.17"].Address, w1.Worker.Address) || got["w2"].Address != w3.Worker.Address {
 		t.Errorf("servers %v", got)
 	}
 	must(t, b.Set(t.Context(), nil))
-	if r := ask(t.Context(), h, http.MethodGet, "/", ""); r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") != "5" {
+	if r := acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/", ""); r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") != "5" {
 		t.Errorf("without workers: %+v", r)
 	}
 }
 
 func TestSettingsWaitForAReload(t *testing.T) {
 	w1 := newBackend(t, "w1")
-	h, cfg := real(t, DefaultConfig(), w1)
-	must(t, New(cfg).Set(t.Context(), workersOf([]*backend{w1})))
+	h, cfg := real(t, DefaultConfig(), workersOf(w1)...)
+	must(t, New(cfg).Set(t.Context(), workersOf(w1)))
 	cfg.Queue.Timeout = 17 * time.Second
 	cfg.MaxInFlight = 3 // this one does not wait
 	var reload *ReloadNeededError
-	if err := New(cfg).Set(t.Context(), workersOf([]*backend{w1})); !errors.As(err, &reload) || !strings.Contains(err.Error(), h.File) {
+	if err := New(cfg).Set(t.Context(), workersOf(w1)); !errors.As(err, &reload) || !strings.Contains(err.Error(), h.File) {
 		t.Errorf("new settings: %v", err)
 	}
 	if got := state(t, cfg)["w1"]; got.Limit != 3 {
 		t.Errorf("w1 is %+v", got)
 	}
 	h.Reload()
-	must(t, New(cfg).Set(t.Context(), workersOf([]*backend{w1})))
+	must(t, New(cfg).Set(t.Context(), workersOf(w1)))
 	for _, c := range []struct {
 		change func(*Config)
 		want   string
@@ -251,13 +174,13 @@ func TestSettingsWaitForAReload(t *testing.T) {
 	} {
 		k := cfg
 		c.change(&k)
-		if err := New(k).Set(t.Context(), workersOf([]*backend{w1})); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := New(k).Set(t.Context(), workersOf(w1)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
 	must(t, cfg.write(nil))
 	h.Stop()
-	if err := New(cfg).Drain(t.Context(), w1.w); !errors.Is(err, ErrDown) {
+	if err := New(cfg).Drain(t.Context(), w1.Worker); !errors.Is(err, ErrDown) {
 		t.Errorf("drain of an HAProxy that is down: %v", err)
 	}
 }
@@ -266,12 +189,12 @@ func TestSettingsWaitForAReload(t *testing.T) {
 // request, a restart those of the moment in which nobody listens.
 func TestServersOutliveReloadsAndRestarts(t *testing.T) {
 	w1, w2, w3 := newBackend(t, "w1"), newBackend(t, "w2"), newBackend(t, "w3")
-	h, cfg := real(t, DefaultConfig(), w1)
+	h, cfg := real(t, DefaultConfig(), workersOf(w1)...)
 	b := New(cfg)
-	must(t, b.Set(t.Context(), workersOf([]*backend{w2, w3})))
-	w1.die()
+	must(t, b.Set(t.Context(), workersOf(w2, w3)))
+	w1.Die()
 
-	count, stop := load(h, func(_ time.Time, err error) { t.Error(err) })
+	count, stop := acttest.Load(h.Address(), func(_ time.Time, err error) { t.Error(err) })
 	defer stop()
 	more := func() {
 		t.Helper()
@@ -283,8 +206,8 @@ func TestServersOutliveReloadsAndRestarts(t *testing.T) {
 		h.Reload()
 	}
 	more()
-	must(t, b.Drain(t.Context(), w2.w)) // right after a reload, with the process before still there or not
-	w2.die()
+	must(t, b.Drain(t.Context(), w2.Worker)) // right after a reload, with the process before still there or not
+	w2.Die()
 	more()
 	stop()
 	reloaded := count.Load()
@@ -292,7 +215,7 @@ func TestServersOutliveReloadsAndRestarts(t *testing.T) {
 	for _, end := range []func(){h.Stop, h.Kill} {
 		var down, up atomic.Pointer[time.Time]
 		var lost atomic.Int64
-		count, stop := load(h, func(began time.Time, err error) {
+		count, stop := acttest.Load(h.Address(), func(began time.Time, err error) {
 			lost.Add(1)
 			switch u := up.Load(); {
 			case down.Load() == nil:
@@ -313,40 +236,40 @@ func TestServersOutliveReloadsAndRestarts(t *testing.T) {
 		stop()
 		t.Logf("a restart: %d requests answered, %d lost while nobody listened", count.Load(), lost.Load())
 	}
-	if got := state(t, cfg); len(got) != 1 || !got["w3"].at(server{Name: "w3", Address: w3.w.Address}) {
+	if got := state(t, cfg); len(got) != 1 || !got["w3"].at(server{Name: "w3", Address: w3.Worker.Address}) {
 		t.Errorf("servers %v", got)
 	}
-	must(t, b.Set(t.Context(), workersOf([]*backend{w3})))
+	must(t, b.Set(t.Context(), workersOf(w3)))
 	t.Logf("five reloads: %d requests, none lost", reloaded)
 }
 
 func TestDrainWaitsForTheRequestInFlight(t *testing.T) {
 	w1, w2 := newBackend(t, "w1"), newBackend(t, "w2")
-	h, cfg := real(t, DefaultConfig(), w1)
+	h, cfg := real(t, DefaultConfig(), workersOf(w1)...)
 	b := New(cfg)
-	both := workersOf([]*backend{w1, w2})
-	slow := make(chan reply, 1)
-	go func() { slow <- ask(t.Context(), h, http.MethodPost, "/wait", "") }()
+	both := workersOf(w1, w2)
+	slow := make(chan acttest.Reply, 1)
+	go func() { slow <- acttest.Ask(t.Context(), h.Address(), http.MethodPost, "/wait", "") }()
 	<-w1.seen
 	must(t, b.Set(t.Context(), both))
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := b.Drain(short, w1.w); !errors.Is(err, context.DeadlineExceeded) {
+	if err := b.Drain(short, w1.Worker); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a drain that may not wait: %v", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- b.Drain(t.Context(), w1.w) }()
+	go func() { done <- b.Drain(t.Context(), w1.Worker) }()
 	eventually(t, "the drain has begun", func() bool { s := state(t, cfg)["w1"]; return !s.Serving() })
 	must(t, b.Set(t.Context(), both)) // a list from before does not bring it back
 	for range 4 {
-		if r := ask(t.Context(), h, http.MethodGet, "/", ""); r.body != "w2" {
+		if r := acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/", ""); r.Body != "w2" {
 			t.Errorf("during the drain: %+v", r)
 		}
 	}
 	close(w1.gate)
 	must(t, <-done)
-	w1.die()
-	if r := <-slow; r.body != "w1" || r.err != nil {
+	w1.Die()
+	if r := <-slow; r.Body != "w1" || r.Err != nil {
 		t.Errorf("the request in flight: %+v", r)
 	}
 	must(t, b.Set(t.Context(), both))
@@ -356,10 +279,10 @@ func TestDrainWaitsForTheRequestInFlight(t *testing.T) {
 
 	// Not for ever.
 	cfg.DrainTimeout = 100 * time.Millisecond
-	go func() { slow <- ask(t.Context(), h, http.MethodGet, "/wait", "") }()
+	go func() { slow <- acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/wait", "") }()
 	<-w2.seen
-	must(t, New(cfg).Drain(t.Context(), w2.w))
-	if r := <-slow; r.failed() == nil {
+	must(t, New(cfg).Drain(t.Context(), w2.Worker))
+	if r := <-slow; r.Failed() == nil {
 		t.Errorf("a request that was closed: %+v", r)
 	}
 	if got := state(t, cfg); len(got) != 0 {
@@ -372,44 +295,44 @@ func TestStickySessionsAreKeptThroughADrain(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Sticky = Sticky{Cookie: "TIDEMARK", Drain: 700 * time.Millisecond}
 	w1, w2, w3 := newBackend(t, "w1"), newBackend(t, "w2"), newBackend(t, "w3")
-	h, cfg := real(t, cfg, w1)
+	h, cfg := real(t, cfg, workersOf(w1)...)
 	b := New(cfg)
-	must(t, b.Set(t.Context(), workersOf([]*backend{w1, w2, w3}))) // one from the file, two added
+	must(t, b.Set(t.Context(), workersOf(w1, w2, w3))) // one from the file, two added
 	cookies := map[string]string{}
 	for len(cookies) < 3 {
-		r := ask(t.Context(), h, http.MethodGet, "/", "")
-		must(t, r.failed())
-		if r.cookie == "" || r.cookie == "TIDEMARK=" {
-			t.Fatalf("no cookie of %s: %v", r.body, r.header)
+		r := acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/", "")
+		must(t, r.Failed())
+		if r.Cookie == "" || r.Cookie == "TIDEMARK=" {
+			t.Fatalf("no cookie of %s: %v", r.Body, r.Header)
 		}
-		cookies[r.body] = r.cookie
+		cookies[r.Body] = r.Cookie
 	}
 	for id, cookie := range cookies {
 		for range 3 {
-			if r := ask(t.Context(), h, http.MethodGet, "/", cookie); r.body != id {
+			if r := acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/", cookie); r.Body != id {
 				t.Errorf("the visitor of %s came to %+v", id, r)
 			}
 		}
 	}
 	h.Reload()
-	if r := ask(t.Context(), h, http.MethodGet, "/", cookies["w2"]); r.body != "w2" {
+	if r := acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/", cookies["w2"]); r.Body != "w2" {
 		t.Errorf("after a reload, the visitor of w2 came to %+v", r)
 	}
 	began := time.Now()
 	done := make(chan error, 1)
-	go func() { done <- b.Drain(t.Context(), w2.w) }()
+	go func() { done <- b.Drain(t.Context(), w2.Worker) }()
 	eventually(t, "the drain has begun", func() bool { return state(t, cfg)["w2"].Status == "DRAIN" })
 	kept, moved := 0, ""
 	for moved == "" {
-		r := ask(t.Context(), h, http.MethodPost, "/", cookies["w2"])
-		must(t, r.failed())
-		if fresh := ask(t.Context(), h, http.MethodGet, "/", ""); fresh.body == "w2" {
+		r := acttest.Ask(t.Context(), h.Address(), http.MethodPost, "/", cookies["w2"])
+		must(t, r.Failed())
+		if fresh := acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/", ""); fresh.Body == "w2" {
 			t.Error("a new visitor came to a worker that is drained")
 		}
-		if r.body == "w2" {
+		if r.Body == "w2" {
 			kept++
 		} else {
-			moved = r.cookie
+			moved = r.Cookie
 		}
 	}
 	must(t, <-done)
@@ -437,13 +360,13 @@ func TestImportantRequestsAreServedFirst(t *testing.T) {
 	}
 	w1 := newBackend(t, "w1")
 	h, cfg := real(t, cfg)
-	must(t, New(cfg).Set(t.Context(), workersOf([]*backend{w1})))
+	must(t, New(cfg).Set(t.Context(), workersOf(w1)))
 	var wg sync.WaitGroup
 	queued := uint64(0)
 	begin := func(path string) {
 		t.Helper()
 		wg.Go(func() {
-			if err := ask(t.Context(), h, http.MethodGet, path, "").failed(); err != nil {
+			if err := acttest.Ask(t.Context(), h.Address(), http.MethodGet, path, "").Failed(); err != nil {
 				t.Errorf("%s: %v", path, err)
 			}
 		})
@@ -459,8 +382,8 @@ func TestImportantRequestsAreServedFirst(t *testing.T) {
 		begin(path)
 	}
 	for path, want := range map[string]string{"/web/x": "17", "/api/farmer": "17"} {
-		r := ask(t.Context(), h, http.MethodGet, path, "")
-		if r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") != want || !strings.Contains(r.body, "it&#39;s &#39;busy&#39; &amp; &#34;full&#34;.") {
+		r := acttest.Ask(t.Context(), h.Address(), http.MethodGet, path, "")
+		if r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") != want || !strings.Contains(r.Body, "it&#39;s &#39;busy&#39; &amp; &#34;full&#34;.") {
 			t.Errorf("%s with the queue full: %+v", path, r)
 		}
 	}
@@ -485,47 +408,27 @@ func TestNoRequestWaitsLongerThanTheTimeout(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.MaxInFlight, cfg.Queue.Timeout, cfg.Queue.RetryAfter = 1, 50*time.Millisecond, 9*time.Second
 	w1 := newBackend(t, "w1")
-	h, _ := real(t, cfg, w1)
-	first := make(chan reply, 1)
-	go func() { first <- ask(t.Context(), h, http.MethodGet, "/wait", "") }()
+	h, _ := real(t, cfg, workersOf(w1)...)
+	first := make(chan acttest.Reply, 1)
+	go func() { first <- acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/wait", "") }()
 	<-w1.seen
-	if r := ask(t.Context(), h, http.MethodGet, "/", ""); r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") != "9" {
+	if r := acttest.Ask(t.Context(), h.Address(), http.MethodGet, "/", ""); r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") != "9" {
 		t.Errorf("%+v", r)
 	}
 	close(w1.gate)
-	must(t, (<-first).failed())
+	must(t, (<-first).Failed())
 }
 
-// 2 to 5 workers and back under load, a hundred drains, each worker killed the moment its drain is done: no request fails.
 func TestAHundredDrainsUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: 100 drains of a real HAProxy")
 	}
-	n := 0
-	fresh := func() *backend { n++; return newBackend(t, fmt.Sprint("w", n)) }
-	now := []*backend{fresh(), fresh()}
-	cfg := DefaultConfig()
-	cfg.MaxInFlight = 1
-	h, cfg := real(t, cfg, now...)
-	b := New(cfg)
-	count, stop := load(h, func(_ time.Time, err error) { t.Error(err) })
-	defer stop()
-	for drains := 0; drains < 100 && !t.Failed(); {
-		for len(now) < 5 {
-			now = append(now, fresh())
-		}
-		must(t, b.Set(t.Context(), workersOf(now)))
-		for len(now) > 2 {
-			before := count.Load()
-			must(t, b.Drain(t.Context(), now[0].w))
-			now[0].die()
-			now = now[1:]
-			drains++
-			eventually(t, "requests go on", func() bool { return count.Load() > before+5 || t.Failed() })
-		}
-	}
-	stop()
-	t.Logf("%d requests over 100 drains", count.Load())
+	acttest.Drains(t, func(workers []fleet.Worker) (acttest.Balancer, string) {
+		cfg := DefaultConfig()
+		cfg.MaxInFlight = 1
+		h, cfg := real(t, cfg, workers...)
+		return New(cfg), h.Address()
+	})
 }
 
 // HAProxy takes the files that are shown as an example, and all that a configuration may ask for.

@@ -3,24 +3,20 @@ package nginx
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"tidemark/internal/act/acttest"
 	"tidemark/internal/act/sockets"
 	"tidemark/internal/fleet"
 	"tidemark/test/servers"
@@ -153,104 +149,48 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// backend is a worker of the tests' own.
-type backend struct {
-	w   fleet.Worker
-	srv *httptest.Server
-}
-
-func newBackend(t *testing.T, id string) *backend {
+func newBackend(t *testing.T, id string) *acttest.Backend {
 	t.Helper()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
+	return acttest.NewBackend(t, id, func(r *http.Request) bool {
 		if r.URL.Path == "/slow" {
 			time.Sleep(300 * time.Millisecond)
 		}
-		_, _ = io.WriteString(w, id)
-	}))
-	t.Cleanup(srv.Close)
-	return &backend{fleet.Worker{ID: id, Address: srv.Listener.Addr().String(), Phase: fleet.Serving}, srv}
+		return true
+	})
 }
 
-// die stops the worker at once, whatever it is doing.
-func (b *backend) die() {
-	_ = b.srv.Listener.Close()
-	b.srv.CloseClientConnections()
-}
-
-func workersOf(backends []*backend) (list []fleet.Worker) {
+func workersOf(backends ...*acttest.Backend) (list []fleet.Worker) {
 	for _, b := range backends {
-		list = append(list, b.w)
+		list = append(list, b.Worker)
 	}
 	return list
 }
 
 func (s *server) request(ctx context.Context, method, path string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.addr+path, strings.NewReader("record"))
-	if err != nil {
-		return "", err
-	}
-	tr := &http.Transport{DisableKeepAlives: true}
-	resp, err := tr.RoundTrip(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %.200s", resp.Status, b)
-	}
-	return string(b), err
-}
-
-// load makes requests until stop is called, which reports how many were made; each failure fails the test. The clients pause
-// between requests: each leaves two sockets in TIME_WAIT for a minute, and a drain reads the kernel's table with all of them in it.
-func (s *server) load(t *testing.T) (count *atomic.Int64, stop func()) {
-	count = &atomic.Int64{}
-	end := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range 3 {
-		method := []string{http.MethodGet, http.MethodPost}[i%2]
-		wg.Go(func() {
-			pause := time.NewTicker(10 * time.Millisecond)
-			defer pause.Stop()
-			for {
-				select {
-				case <-end:
-					return
-				case <-pause.C:
-				}
-				if _, err := s.request(context.Background(), method, "/"); err != nil {
-					t.Errorf("%s after %d requests: %v", method, count.Load(), err)
-					return
-				}
-				count.Add(1)
-			}
-		})
-	}
-	return count, func() { close(end); wg.Wait() }
+	r := acttest.Ask(ctx, s.addr, method, path, "")
+	return r.Body, r.Failed()
 }
 
 func TestUpstreamFollowsTheWorkers(t *testing.T) {
 	s := newServer(t)
 	b := New(s.cfg)
-	fleetOf := []*backend{newBackend(t, "w1"), newBackend(t, "w2")}
+	fleetOf := []*acttest.Backend{newBackend(t, "w1"), newBackend(t, "w2")}
 	ctx := t.Context()
 
 	if err := b.Set(ctx, nil); !errors.Is(err, ErrEmpty) {
 		t.Errorf("no workers: %v", err)
 	}
-	if err := b.Set(ctx, workersOf(fleetOf)); err == nil || !strings.Contains(err.Error(), "does not reload") {
+	if err := b.Set(ctx, workersOf(fleetOf...)); err == nil || !strings.Contains(err.Error(), "does not reload") {
 		t.Errorf("without a running nginx: %v", err)
 	}
 	s.start(t)
 	pids := s.workers()
-	if err := b.Set(ctx, workersOf(fleetOf)); err != nil {
+	if err := b.Set(ctx, workersOf(fleetOf...)); err != nil {
 		t.Fatal(err)
 	}
 	pids = s.settled(t, pids) // in doubt it was told again
 	for _, again := range []*Balancer{b, New(s.cfg)} {
-		backwards := []fleet.Worker{fleetOf[1].w, {ID: "w3", Address: "127.0.0.1:1", Phase: fleet.Starting}, fleetOf[0].w}
+		backwards := []fleet.Worker{fleetOf[1].Worker, {ID: "w3", Address: "127.0.0.1:1", Phase: fleet.Starting}, fleetOf[0].Worker}
 		if err := again.Set(ctx, backwards); err != nil {
 			t.Fatal(err)
 		}
@@ -274,17 +214,17 @@ func TestUpstreamFollowsTheWorkers(t *testing.T) {
 	if err := os.WriteFile(s.cfg.File, []byte("upstream dfr { server 127.0.0.1:1; }\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Set(ctx, workersOf(fleetOf)); err != nil {
+	if err := b.Set(ctx, workersOf(fleetOf...)); err != nil {
 		t.Fatal(err)
 	}
 	pids = s.settled(t, pids)
 
 	// A power cut between the rename and the reload: the file is right, and nginx does not know it.
-	one := s.cfg.render([]string{fleetOf[0].w.Address})
+	one := s.cfg.render([]string{fleetOf[0].Worker.Address})
 	if err := os.WriteFile(s.cfg.File, one, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := New(s.cfg).Set(ctx, workersOf(fleetOf[:1])); err != nil {
+	if err := New(s.cfg).Set(ctx, workersOf(fleetOf[:1]...)); err != nil {
 		t.Fatal(err)
 	}
 	s.settled(t, pids)
@@ -293,36 +233,36 @@ func TestUpstreamFollowsTheWorkers(t *testing.T) {
 	s.stop(t)
 	s.start(t)
 	pids = s.workers()
-	if err := b.Set(ctx, workersOf(fleetOf[:1])); err != nil {
+	if err := b.Set(ctx, workersOf(fleetOf[:1]...)); err != nil {
 		t.Fatal(err)
 	}
 	pids = s.settled(t, pids)
-	if err := b.Set(ctx, workersOf(fleetOf[:1])); err != nil {
+	if err := b.Set(ctx, workersOf(fleetOf[:1]...)); err != nil {
 		t.Fatal(err)
 	}
 	if now := s.workers(); !slices.Equal(now, pids) {
 		t.Errorf("a new master was told twice")
 	}
-	if err := b.Drain(ctx, fleetOf[0].w); !errors.Is(err, ErrEmpty) {
+	if err := b.Drain(ctx, fleetOf[0].Worker); !errors.Is(err, ErrEmpty) {
 		t.Errorf("drain of the last: %v", err)
 	}
 }
 
 func TestARefusedUpstreamIsRolledBackWhileTrafficGoesOn(t *testing.T) {
 	s := newServer(t)
-	fleetOf := []*backend{newBackend(t, "w1"), newBackend(t, "w2")}
+	fleetOf := []*acttest.Backend{newBackend(t, "w1"), newBackend(t, "w2")}
 	b := New(s.cfg)
-	_ = b.Set(t.Context(), workersOf(fleetOf))
+	_ = b.Set(t.Context(), workersOf(fleetOf...))
 	s.start(t)
-	if err := b.Set(t.Context(), workersOf(fleetOf)); err != nil {
+	if err := b.Set(t.Context(), workersOf(fleetOf...)); err != nil {
 		t.Fatal(err)
 	}
 	good := s.upstream(t)
-	count, stop := s.load(t)
+	count, stop := acttest.Load(s.addr, func(_ time.Time, err error) { t.Error(err) })
 	bad := s.cfg
 	bad.Extra = []string{"max_fials=0"}
 	for range 3 {
-		err := New(bad).Set(t.Context(), workersOf(fleetOf))
+		err := New(bad).Set(t.Context(), workersOf(fleetOf...))
 		if err == nil || !strings.Contains(err.Error(), `invalid parameter "max_fials=0"`) {
 			t.Errorf("a bad parameter: %v", err)
 		}
@@ -339,7 +279,7 @@ func TestARefusedUpstreamIsRolledBackWhileTrafficGoesOn(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.dir, "conf.d", ".dfr-upstream.conf.state")); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Set(t.Context(), workersOf(fleetOf)); err == nil {
+	if err := b.Set(t.Context(), workersOf(fleetOf...)); err == nil {
 		t.Error("a fault elsewhere went unnoticed")
 	}
 	if got := s.upstream(t); got != good {
@@ -348,7 +288,7 @@ func TestARefusedUpstreamIsRolledBackWhileTrafficGoesOn(t *testing.T) {
 	if err := os.Remove(other); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Set(t.Context(), workersOf(fleetOf[:1])); err != nil {
+	if err := b.Set(t.Context(), workersOf(fleetOf[:1]...)); err != nil {
 		t.Errorf("after it was mended: %v", err)
 	}
 	n := count.Load()
@@ -358,7 +298,7 @@ func TestARefusedUpstreamIsRolledBackWhileTrafficGoesOn(t *testing.T) {
 	// The very first file is refused: it is taken away again.
 	fresh := newServer(t)
 	fresh.cfg.Extra = bad.Extra
-	if err := New(fresh.cfg).Set(t.Context(), workersOf(fleetOf)); err == nil || isFile(fresh.cfg.File) {
+	if err := New(fresh.cfg).Set(t.Context(), workersOf(fleetOf...)); err == nil || isFile(fresh.cfg.File) {
 		t.Errorf("%v, file there: %v", err, isFile(fresh.cfg.File))
 	}
 }
@@ -368,9 +308,9 @@ func TestDrainWaitsForTheRequestInFlight(t *testing.T) {
 	s.cfg.DrainWait = 0 // connections decide
 	w1, w2 := newBackend(t, "w1"), newBackend(t, "w2")
 	b := New(s.cfg)
-	_ = b.Set(t.Context(), workersOf([]*backend{w1}))
+	_ = b.Set(t.Context(), workersOf(w1))
 	s.start(t)
-	if err := b.Set(t.Context(), workersOf([]*backend{w1})); err != nil {
+	if err := b.Set(t.Context(), workersOf(w1)); err != nil {
 		t.Fatal(err)
 	}
 	type result struct {
@@ -389,73 +329,51 @@ func TestDrainWaitsForTheRequestInFlight(t *testing.T) {
 		}
 		return openTo(t, w1) > 0
 	})
-	if err := b.Set(t.Context(), workersOf([]*backend{w1, w2})); err != nil {
+	if err := b.Set(t.Context(), workersOf(w1, w2)); err != nil {
 		t.Fatal(err)
 	}
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := b.Drain(short, w1.w); !errors.Is(err, context.DeadlineExceeded) && err == nil {
+	if err := b.Drain(short, w1.Worker); !errors.Is(err, context.DeadlineExceeded) && err == nil {
 		t.Error("a drain that may not wait succeeded")
 	}
-	if err := b.Drain(t.Context(), w1.w); err != nil {
+	if err := b.Drain(t.Context(), w1.Worker); err != nil {
 		t.Fatal(err)
 	}
-	w1.die()
+	w1.Die()
 	if got := <-slow; got.body != "w1" || got.err != nil {
 		t.Errorf("the request in flight: %+v", got)
 	}
 	// A list from before the drain does not bring it back.
-	if err := b.Set(t.Context(), workersOf([]*backend{w1, w2})); err != nil {
+	if err := b.Set(t.Context(), workersOf(w1, w2)); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(s.upstream(t), w1.w.Address) {
+	if strings.Contains(s.upstream(t), w1.Worker.Address) {
 		t.Error("the drained worker is back")
 	}
 }
 
-func openTo(t *testing.T, b *backend) int {
+func openTo(t *testing.T, b *acttest.Backend) int {
 	t.Helper()
-	n, err := sockets.OpenTo(b.w.Address)
+	n, err := sockets.OpenTo(b.Worker.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-// 2 to 5 workers and back under load, a hundred drains, each worker killed the moment its drain is done: no request fails.
 func TestAHundredDrainsUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: 100 drains of a real nginx")
 	}
-	s := newServer(t)
-	b := New(s.cfg)
-	n := 0
-	fresh := func() *backend { n++; return newBackend(t, fmt.Sprint("w", n)) }
-	now := []*backend{fresh(), fresh()}
-	_ = b.Set(t.Context(), workersOf(now))
-	s.start(t)
-	if err := b.Set(t.Context(), workersOf(now)); err != nil {
-		t.Fatal(err)
-	}
-	count, stop := s.load(t)
-	for drains := 0; drains < 100 && !t.Failed(); {
-		for len(now) < 5 {
-			now = append(now, fresh())
-		}
-		if err := b.Set(t.Context(), workersOf(now)); err != nil {
+	acttest.Drains(t, func(workers []fleet.Worker) (acttest.Balancer, string) {
+		s := newServer(t)
+		b := New(s.cfg)
+		_ = b.Set(t.Context(), workers)
+		s.start(t)
+		if err := b.Set(t.Context(), workers); err != nil {
 			t.Fatal(err)
 		}
-		for len(now) > 2 {
-			before := count.Load()
-			if err := b.Drain(t.Context(), now[0].w); err != nil {
-				t.Fatal(err)
-			}
-			now[0].die()
-			now = now[1:]
-			drains++
-			eventually(t, "requests go on", func() bool { return count.Load() > before+5 || t.Failed() })
-		}
-	}
-	stop()
-	t.Logf("%d requests over 100 drains", count.Load())
+		return b, s.addr
+	})
 }
