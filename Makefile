@@ -45,7 +45,7 @@ bin/golangci-lint: tools/go.mod
 fuzz: ## longer fuzzing of each parser
 	scripts/fuzz 60s
 
-bench: ## the figures of docs/figures.md
+bench: ## the figures of docs/figures.md that are benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 bench-registry: ## what must hold of the registry, on the real stack (Debian; see bench/README.md)

@@ -67,7 +67,7 @@ Exit codes: 0 passed; 1 failed; 2 undecided: play it longer or more often; 3 inv
   tidemark loadtest peak-farmer-registration-drive --target http://127.0.0.1:8400 -c tidemark.yaml --out rehearsal
   tidemark loadtest concurrent-mobile-sync --target http://127.0.0.1:8400 --compress 60
   tidemark loadtest peak-farmer-registration-drive --target http://127.0.0.1:8400 --runs 5 --compare last-year --html report.html --junit report.xml
-  sudo tidemark loadtest concurrent-mobile-sync --target http://192.0.2.10:8069 --netem eth0
+  sudo tidemark loadtest ./mine.yaml --target http://192.0.2.10:8400 --netem eth0
   tidemark loadtest --jtl results.jtl --html report.html
   tidemark loadtest --show baseline > mine.yaml
   tidemark loadtest ./mine.yaml --target https://staging.moa.example --dry-run`,

@@ -28,8 +28,8 @@ func (c *command) runCommand() *cobra.Command {
 SIGHUP reads the configuration again; a bad one changes nothing. SIGTERM and Ctrl-C end the daemon and leave every
 fleet as it is: workers and proxy go on, and the next daemon takes them over.
 
-Daemons whose configurations name the same journal.postgres share it: one leads, the others stand by and take over
-within 15 seconds (docs/standby.md).`,
+Daemons whose configurations name the same journal.postgres, or the same lease, stand by for each other: one leads, and
+another takes over within 15 seconds (docs/standby.md, docs/kubernetes.md).`,
 		Example: "  tidemark run -c /etc/tidemark/tidemark.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := func(line string) { fmt.Fprintln(c.err, line) }
