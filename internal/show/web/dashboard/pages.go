@@ -233,7 +233,7 @@ func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 	for i := range st.Rules {
 		f.Rules = append(f.Rules, drawRule(&st.Rules[i], p.Zone))
 	}
-	if f.Decisions, err = s.b.Decisions(ctx, name, time.Time{}, 10); err != nil {
+	if f.Decisions, err = s.b.Decisions(ctx, name, time.Time{}, time.Time{}, 10); err != nil {
 		return nil, err
 	}
 	f.Workers = s.b.Workers(ctx, st)
@@ -325,7 +325,7 @@ func (s *Site) decisions(ctx context.Context, r *http.Request) (*page, error) {
 	if err != nil {
 		before = time.Time{} // the newest
 	}
-	if l.Decisions, err = s.b.Decisions(ctx, l.Fleet, before, perPage); err != nil {
+	if l.Decisions, err = s.b.Decisions(ctx, l.Fleet, time.Time{}, before, perPage); err != nil {
 		return nil, err
 	}
 	if n := len(l.Decisions); n == perPage {
