@@ -319,8 +319,8 @@ func deeds(run *outcome.Run, marks []chart.Mark) Table {
 func staircase(run *outcome.Run) Table {
 	t := Table{Caption: "The staircase to the knee", Columns: []Column{{Name: "Offered", Numeric: true}, {Name: "Requests", Numeric: true}, {Name: "Failed", Numeric: true}, {Name: "p95", Numeric: true}, {Name: "Service level"}}}
 	for _, l := range run.Levels {
-		if l.Requests == 0 && l.Broke == "" {
-			break // it was not reached
+		if !l.Reached() {
+			break
 		}
 		held := Cell{Text: "held", Tone: Good}
 		if l.Broke != "" {
