@@ -21,6 +21,7 @@ import (
 	"tidemark/internal/control"
 	"tidemark/internal/decide/alert"
 	"tidemark/internal/fleet"
+	"tidemark/internal/foresee/month"
 	"tidemark/internal/observe/procfs"
 	"tidemark/internal/record"
 	"tidemark/internal/show/web"
@@ -200,8 +201,8 @@ func (a *App) Daemons() []web.Daemon {
 }
 
 // Decisions asks the journal.
-func (a *App) Decisions(ctx context.Context, name string, before time.Time, limit int) ([]fleet.Decision, error) {
-	list, err := a.journal.Decisions(ctx, name, time.Time{}, before, limit)
+func (a *App) Decisions(ctx context.Context, name string, since, before time.Time, limit int) ([]fleet.Decision, error) {
+	list, err := a.journal.Decisions(ctx, name, since, before, limit)
 	if err != nil || len(list) > 0 {
 		return list, err
 	}
@@ -210,6 +211,29 @@ func (a *App) Decisions(ctx context.Context, name string, before time.Time, limi
 		err = control.ErrNoFleet
 	}
 	return nil, err
+}
+
+// Months lists the months that the journal knows of, the newest first.
+func (a *App) Months(ctx context.Context) (out []string, err error) {
+	a.mu.Lock()
+	zone := a.cfg.Instance.Zone
+	a.mu.Unlock()
+	first, err := a.journal.Events(ctx, record.EventQuery{After: 1, Limit: 1}) // oldest first
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().In(zone)
+	begin := now
+	if len(first) > 0 {
+		begin = first[0].Time
+	}
+	for at := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, zone); len(out) < mostMonths; at = at.AddDate(0, -1, 0) {
+		out = append(out, at.Format(month.Form))
+		if !begin.Before(at) {
+			break
+		}
+	}
+	return out, nil
 }
 
 // Series asks the journal.

@@ -70,7 +70,7 @@ func (b *Balancer) Set(ctx context.Context, workers []fleet.Worker) error {
 	if err := b.cfg.write(servers); err != nil {
 		return err
 	}
-	have, err := b.runtime.Stats(ctx, b.cfg.Backend)
+	have, err := b.runtime.backend(ctx, b.cfg.Backend)
 	if err != nil {
 		return b.explain(err)
 	}
@@ -150,7 +150,7 @@ func (b *Balancer) enable(ctx context.Context, servers []server) error {
 			return err
 		}
 	}
-	have, err := b.runtime.Stats(ctx, b.cfg.Backend)
+	have, err := b.runtime.backend(ctx, b.cfg.Backend)
 	if err != nil {
 		return err
 	}

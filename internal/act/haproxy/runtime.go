@@ -153,13 +153,9 @@ func (r Runtime) Stats(ctx context.Context, backend string) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, err := r.Do(ctx, "show stat "+backend+" 6 -1") // 6: the backend and its servers
+	s, err := r.backend(ctx, backend)
 	if err != nil {
 		return nil, err
-	}
-	s, err := parseStats(table)
-	if err != nil {
-		return nil, fmt.Errorf("HAProxy's figures of the backend %s: %w", backend, err)
 	}
 	for line := range strings.Lines(info) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
@@ -173,6 +169,19 @@ func (r Runtime) Stats(ctx context.Context, backend string) (*Stats, error) {
 		case "Uptime_sec":
 			s.Uptime = time.Duration(n) * time.Second
 		}
+	}
+	return s, nil
+}
+
+// backend reads a backend's figures without those of the process that answers.
+func (r Runtime) backend(ctx context.Context, name string) (*Stats, error) {
+	table, err := r.Do(ctx, "show stat "+name+" 6 -1") // 6: the backend and its servers
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseStats(table)
+	if err != nil {
+		return nil, fmt.Errorf("HAProxy's figures of the backend %s: %w", name, err)
 	}
 	return s, nil
 }

@@ -250,9 +250,15 @@ func (s *scaling) allowed(ctx context.Context, victims []kubeapi.Pod) ([]kubeapi
 	if err != nil {
 		return nil, err
 	}
+	var pods []kubeapi.Pod
+	if slices.ContainsFunc(budgets, lets) {
+		if pods, err = s.client.Pods(ctx, ""); err != nil {
+			return nil, err
+		}
+	}
 	room := make([]int, len(budgets))
 	for i := range budgets {
-		if room[i], err = s.room(ctx, &budgets[i]); err != nil {
+		if room[i], err = roomOf(budgets[i], pods); err != nil {
 			return nil, err
 		}
 	}
@@ -278,17 +284,15 @@ func (s *scaling) allowed(ctx context.Context, victims []kubeapi.Pod) ([]kubeapi
 	return victims, nil
 }
 
-// room is how many pods a budget lets go now. What its status says may be older than the last pod that left, so the pods are counted too.
-func (s *scaling) room(ctx context.Context, b *kubeapi.Budget) (int, error) {
-	if b.Status.ObservedGeneration < b.Meta.Generation {
-		return 0, nil // its controller has not seen what is written in it
-	}
-	if b.Status.Allowed == 0 {
+// lets reports whether a budget lets any pod go, by its status. One that its controller has not seen as it is written lets none.
+func lets(b kubeapi.Budget) bool {
+	return b.Status.Allowed > 0 && b.Status.ObservedGeneration >= b.Meta.Generation
+}
+
+// roomOf is how many of all pods a budget lets go now. What its status says may be older than the last pod that left, so they are counted too.
+func roomOf(b kubeapi.Budget, pods []kubeapi.Pod) (int, error) {
+	if !lets(b) {
 		return 0, nil
-	}
-	pods, err := s.client.Pods(ctx, "")
-	if err != nil {
-		return 0, err
 	}
 	healthy := 0
 	for i := range pods {

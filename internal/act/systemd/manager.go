@@ -217,6 +217,23 @@ func (m *manager) stop(ctx context.Context, u string) error {
 	return err
 }
 
+// cpuTime is what a unit's control group has used, in ns; math.MaxUint64 when it is not known.
+func (m *manager) cpuTime(ctx context.Context, name string) uint64 {
+	conn, _, err := m.open(ctx)
+	if err != nil {
+		return math.MaxUint64
+	}
+	p, err := conn.GetServicePropertyContext(ctx, name, "CPUUsageNSec")
+	if err != nil {
+		return math.MaxUint64
+	}
+	used, ok := p.Value.Value().(uint64)
+	if !ok {
+		return math.MaxUint64
+	}
+	return used
+}
+
 // processes lists the pids of a unit's processes.
 func (m *manager) processes(ctx context.Context, name string) ([]int, error) {
 	_, raw, err := m.open(ctx)

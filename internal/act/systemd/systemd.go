@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"tidemark/internal/act/copies"
 	"tidemark/internal/act/health"
@@ -213,15 +214,15 @@ func (m member) copy() copies.Copy {
 // cpuTime is what the unit's control group has used, or, where systemd does not account for it (cgroups of version 1 without
 // CPUAccounting=yes), its processes.
 func (t *Target) cpuTime(ctx context.Context, copy copies.Life) (uint64, error) {
+	if used := t.manager.cpuTime(ctx, copy.ID); used != math.MaxUint64 {
+		return used, nil
+	}
 	units, err := t.manager.list(ctx, copy.ID)
 	if err != nil {
 		return 0, err
 	}
 	if len(units) == 0 {
 		return 0, nil // it has gone
-	}
-	if used := units[0].cpu; used != math.MaxUint64 {
-		return used, nil
 	}
 	pids, err := t.manager.processes(ctx, copy.ID)
 	if err != nil {
@@ -242,7 +243,7 @@ func (t *Target) cpuTime(ctx context.Context, copy copies.Life) (uint64, error) 
 // processTicks is the CPU time that a process and the children that it has reaped have used, in ticks of 10 ms; 0 when it has ended.
 func processTicks(pid int) (uint64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) { // the latter when it ended after the file was opened
 		return 0, nil
 	}
 	if err != nil {

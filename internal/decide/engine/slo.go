@@ -202,9 +202,10 @@ func (z *sizing) measure() {
 			}
 		}
 	}
+	fade := z.fade(serviceSmooth)
 	for i, sig := range z.slo.Service {
 		if r := z.reading(sig); r.Quality == fleet.Fresh && r.Value > 0 {
-			m.Service[i], m.Measured = z.smooth(m.Service[i], r.Value), z.now
+			m.Service[i], m.Measured = smooth(m.Service[i], r.Value, fade), z.now
 		}
 	}
 	if z.slo.Busy >= 0 {
@@ -222,12 +223,19 @@ func (z *sizing) measure() {
 	}
 }
 
-// smooth makes one of a service time as it was taken for, 0: not yet, and as it is measured now.
-func (z *sizing) smooth(before, now float64) float64 {
-	if before <= 0 || z.m.Last.IsZero() {
+// fade is what stays, since the tick before, of a figure of which half is of the latest such time; 0 at the first tick.
+func (z *sizing) fade(half time.Duration) float64 {
+	if z.m.Last.IsZero() {
+		return 0
+	}
+	return math.Exp2(-max(z.now.Sub(z.m.Last), 0).Seconds() / half.Seconds())
+}
+
+// smooth makes one of a service time as it was taken for, 0: not yet, of which fade is left, and as it is measured now.
+func smooth(before, now, fade float64) float64 {
+	if before <= 0 {
 		return now
 	}
-	fade := math.Exp2(-max(z.now.Sub(z.m.Last), 0).Seconds() / serviceSmooth.Seconds())
 	return min(max(now*math.Pow(before/now, fade), now/serviceOff), now*serviceOff)
 }
 
@@ -249,10 +257,7 @@ func (z *sizing) infer() {
 	if busy.Quality != fleet.Fresh || rate.Quality != fleet.Fresh || busy.Value < 0 || rate.Value < 0 {
 		return
 	}
-	fade := 0.0
-	if !m.Last.IsZero() {
-		fade = math.Exp2(-max(z.now.Sub(m.Last), 0).Seconds() / busyMemory.Seconds())
-	}
+	fade := z.fade(busyMemory)
 	m.Busy, m.Load = fade*m.Busy+(1-fade)*busy.Value, fade*m.Load+(1-fade)*rate.Value
 	if !(m.Busy > 0 && m.Load > 0) {
 		return

@@ -127,29 +127,27 @@ func (t *Trend) line() *line {
 	}
 	t.drawn = true
 	newest := t.windows[t.n-1].end
+	var rates, ages [trendWindows]float64 // of the ends, before the newest
 	for i, w := range t.windows[:t.n] {
-		l.back[i] = newest.Sub(w.end).Seconds() + w.span/2
+		rates[i], ages[i] = w.rate(), newest.Sub(w.end).Seconds()
+		l.back[i] = ages[i] + w.span/2
 	}
-	l.slope = t.slope(newest)
+	l.slope = slope(rates[:t.n], ages[:t.n])
 	var room [trendWindows]float64 // what each window says that the level is
-	for i, w := range t.windows[:t.n] {
-		room[i] = w.rate() + l.slope*l.back[i]
+	for i, rate := range rates[:t.n] {
+		room[i] = rate + l.slope*l.back[i]
 	}
 	slices.Sort(room[:t.n])
 	l.level = max(middle(room[:t.n]), 0)
 	return l
 }
 
-func (t *Trend) slope(newest time.Time) float64 {
+func slope(rates, ages []float64) float64 {
 	var room [trendWindows * (trendWindows - 1) / 2]float64
-	var rates, ages [trendWindows]float64 // of the ends, before the newest
-	for i, w := range t.windows[:t.n] {
-		rates[i], ages[i] = w.rate(), newest.Sub(w.end).Seconds()
-	}
 	slopes := room[:0]
 	rises := 0
-	for i := range t.n {
-		for j := i + 1; j < t.n; j++ {
+	for i := range rates {
+		for j := i + 1; j < len(rates); j++ {
 			s := (rates[j] - rates[i]) / (ages[i] - ages[j])
 			switch {
 			case s > 0:
@@ -160,7 +158,7 @@ func (t *Trend) slope(newest time.Time) float64 {
 			slopes = append(slopes, s)
 		}
 	}
-	n := float64(t.n)
+	n := float64(len(rates))
 	if float64(rises)*float64(rises) < 1.96*1.96*n*(n-1)*(2*n+5)/18 {
 		return 0
 	}

@@ -63,7 +63,7 @@ func Find() (*Kernel, error) {
 			return &Kernel{tc: path, dir: "/run"}, nil
 		}
 	}
-	return nil, errors.New("netem: there is no tc on the PATH: install iproute2, or leave --netem out: the network is then imitated within this process")
+	return nil, errors.New("netem: there is no tc on the PATH: install iproute2, or " + without)
 }
 
 // Slowed is an interface that netem is in force on.
@@ -110,7 +110,7 @@ func (s *Slowed) claim(path string) (left bool, err error) {
 	left = err == nil
 	s.mark, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if errors.Is(err, os.ErrPermission) {
-		return false, fmt.Errorf("netem: it needs root: run this as root, or leave --netem out: the network is then imitated within this process (%w)", err)
+		return false, fmt.Errorf("netem: %s (%w)", asRoot, err)
 	}
 	if err != nil {
 		return false, fmt.Errorf("netem: %w", err)
@@ -158,15 +158,23 @@ func (s *Slowed) unmark() error {
 	return errors.Join(os.Remove(s.mark.Name()), s.mark.Close())
 }
 
+// What stands in the way, and what is to be done then.
+const (
+	without = "leave --netem out: the network is then imitated within this process"
+	asRoot  = "it needs root: run this as root, or " + without
+	noNetem = "this kernel has no netem: modprobe sch_netem (Debian and Ubuntu: linux-modules-extra), or " + without
+	taken   = "the interface has a queueing discipline of its own, which netem would replace: see tc qdisc show"
+)
+
 // refusals are what tc says when it cannot be done, and what is to be done then.
 var refusals = []struct{ said, fix string }{
-	{"Operation not permitted", "it needs root: run this as root, or leave --netem out: the network is then imitated within this process"},
-	{"qdisc kind is unknown", "this kernel has no netem: modprobe sch_netem (Debian and Ubuntu: linux-modules-extra), or leave --netem out: the network is then imitated within this process"},
-	{"Specified qdisc not found", "this kernel has no netem: modprobe sch_netem (Debian and Ubuntu: linux-modules-extra), or leave --netem out: the network is then imitated within this process"},
+	{"Operation not permitted", asRoot},
+	{"qdisc kind is unknown", noNetem},
+	{"Specified qdisc not found", noNetem},
 	{"Cannot find device", "there is no such network interface: see ip link"},
-	{"NLM_F_REPLACE", "the interface has a queueing discipline of its own, which netem would replace: see tc qdisc show"},
-	{"File exists", "the interface has a queueing discipline of its own, which netem would replace: see tc qdisc show"},
-	{"Exclusivity flag", "the interface has a queueing discipline of its own, which netem would replace: see tc qdisc show"},
+	{"NLM_F_REPLACE", taken},
+	{"File exists", taken},
+	{"Exclusivity flag", taken},
 }
 
 // explain makes an error of what tc has said.

@@ -190,7 +190,7 @@ type Resource struct {
 	Readings []fleet.Reading `json:"readings"`
 }
 
-// Level is one level of load of a run that looks for the knee: what came of it is known when Requests is not 0.
+// Level is one level of load of a run that looks for the knee: what came of it is known when it was Reached.
 type Level struct {
 	Rate     float64        `json:"rate"` // visits/s that were offered
 	From     fleet.Duration `json:"from"`
@@ -200,6 +200,9 @@ type Level struct {
 	P95      float64        `json:"p95,omitempty"`   // seconds
 	Broke    string         `json:"broke,omitempty"` // how the service level broke; the run ends with such a level, as it was to
 }
+
+// Reached says whether anything came of the level: a run ends at the first that breaks.
+func (l *Level) Reached() bool { return l.Requests > 0 || l.Broke != "" }
 
 // Measure says what a criterion is about.
 type Measure string

@@ -190,11 +190,8 @@ func newRun(p Plan) (*run, error) {
 	r.reset()
 	r.out = outcome.Run{Scenario: p.Scenario.Name, Length: fleet.Duration(p.Scenario.Duration), Compress: p.Scenario.Compress(), WarmUp: fleet.Duration(p.Scenario.WarmUp),
 		Seed: p.Seed, Target: p.Target.String(), ScenarioDigest: p.Scenario.Digest(), Machine: thisMachine(), Versions: map[string]string{},
-		Criteria: p.Scenario.Outcome(), Slot: fleet.Duration(r.slot), Notes: p.Scenario.Notes()}
+		Criteria: p.Scenario.Outcome(), Slot: fleet.Duration(r.slot), Notes: p.Scenario.Notes(), Levels: p.Scenario.Levels()}
 	maps.Copy(r.out.Versions, p.Versions)
-	for _, l := range p.Scenario.Levels() {
-		r.out.Levels = append(r.out.Levels, outcome.Level{Rate: l.Rate, From: fleet.Duration(l.From), To: fleet.Duration(l.To)})
-	}
 	return r, nil
 }
 
@@ -365,17 +362,15 @@ func (r *run) count(name string, q *journey.Request) {
 	if r.Each != nil && r.crowded {
 		r.Each(name, q)
 	}
-	if q.Server != "" {
-		r.mu.Lock()
-		r.out.Versions["target"] = q.Server
-		r.mu.Unlock()
-	}
 	n := r.requests.Add(1)
 	if n == uint64(r.Scenario.Limits.Requests) {
 		r.cut(fmt.Sprintf("limits.requests was reached: %d requests", n))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if q.Server != "" {
+		r.out.Versions["target"] = q.Server
+	}
 	r.lag.Record(lag.Seconds())
 	r.lagMax = max(r.lagMax, lag)
 	second := int(q.End.Sub(r.start)/time.Second) % len(r.recent)
@@ -688,10 +683,10 @@ func (r *run) tick(over <-chan struct{}) {
 
 // climb looks, at the end of each level or tenth of the run, whether it is to end, and returns the number of the next.
 func (r *run) climb(at time.Duration, level int) int {
-	s := r.Scenario
+	s, levels := r.Scenario, r.out.Levels
 	now := int(10 * at / s.Duration)
-	if levels := s.Levels(); len(levels) > 0 {
-		now = slices.IndexFunc(levels, func(l scenario.Level) bool { return at < l.To })
+	if len(levels) > 0 {
+		now = slices.IndexFunc(levels, func(l outcome.Level) bool { return at < time.Duration(l.To) })
 		if now < 0 {
 			now = len(levels)
 		}
@@ -706,7 +701,7 @@ func (r *run) climb(at time.Duration, level int) int {
 	r.mu.Unlock()
 	broke := ""
 	switch {
-	case n == 0 && r.open.Load() > 0:
+	case n == 0 && len(levels) > 0 && r.open.Load() > 0:
 		broke = "nothing was answered"
 	case n == 0:
 	case s.Stop.P95 > 0 && p95 > s.Stop.P95.Seconds():
@@ -714,10 +709,10 @@ func (r *run) climb(at time.Duration, level int) int {
 	case s.Stop.Errors > 0 && float64(failed) > s.Stop.Errors/100*float64(n):
 		broke = fmt.Sprintf("%.1f %% of requests failed", 100*float64(failed)/float64(n))
 	}
-	if level < len(r.out.Levels) { // broken or not, the run finds what it was to find
+	if level < len(levels) { // broken or not, the run finds what it was to find
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		l := &r.out.Levels[level]
+		l := &levels[level]
 		l.Requests, l.Failed, l.Broke = n, failed, broke
 		if n > 0 {
 			l.P95 = p95
@@ -727,7 +722,7 @@ func (r *run) climb(at time.Duration, level int) int {
 		}
 		return now
 	}
-	if broke != "" && n > 0 {
+	if broke != "" {
 		r.cut(fmt.Sprintf("stop_when: %s after %s", broke, at.Round(time.Second)))
 	}
 	return now

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"tidemark/internal/config"
+	"tidemark/internal/fleet"
 	"tidemark/internal/foresee/load"
 	"tidemark/internal/prove"
 	"tidemark/internal/prove/journey"
@@ -54,7 +55,7 @@ type Scenario struct {
 	rates    []prove.Rate // of Load, nil for users and replays
 	arrivals [][]Arrival  // of Load, nil for all but replays
 	notes    []string
-	levels   []Level
+	levels   []outcome.Level
 	dir      string
 	compress float64
 	digest   string
@@ -122,12 +123,6 @@ type Steps struct {
 	First  float64       `yaml:"first"` // visits/s
 	Factor float64       `yaml:"factor"`
 	Each   time.Duration `yaml:"each"`
-}
-
-// Level is a level of a staircase.
-type Level struct {
-	From, To time.Duration
-	Rate     float64
 }
 
 // Stop ends a run early: there is no use in loading what has broken. Zero fields stop nothing.
@@ -328,8 +323,8 @@ func (s *Scenario) Arrivals(i int) []Arrival { return s.arrivals[i] }
 // Notes are what was found in traces that a reader of the outcome must know.
 func (s *Scenario) Notes() []string { return s.notes }
 
-// Levels are those of a staircase, nil without one.
-func (s *Scenario) Levels() []Level { return s.levels }
+// Levels are those of a staircase, of which nothing has come yet; nil without one.
+func (s *Scenario) Levels() []outcome.Level { return slices.Clone(s.levels) }
 
 // Validate finds all problems that can be found without opening anything.
 func (s *Scenario) Validate() error {
@@ -646,7 +641,7 @@ func (s *Scenario) rate(l *Load) (prove.Rate, error) {
 	case l.Steps.Each > 0:
 		rate := l.Steps.First
 		for at := time.Duration(0); at < s.Duration; at += l.Steps.Each {
-			s.levels = append(s.levels, Level{at, min(at+l.Steps.Each, s.Duration), rate})
+			s.levels = append(s.levels, outcome.Level{Rate: rate, From: fleet.Duration(at), To: fleet.Duration(min(at+l.Steps.Each, s.Duration))})
 			rate *= l.Steps.Factor
 		}
 		levels := s.levels

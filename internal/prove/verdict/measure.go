@@ -14,7 +14,6 @@ import (
 type measure struct {
 	unit    fleet.Unit
 	atLeast bool
-	certain bool // its bounds are not a matter of chance, so that more runs do not narrow them
 	of      func(run *outcome.Run, c outcome.Criterion, seed uint64) sample
 }
 
@@ -34,7 +33,7 @@ var measures = map[outcome.Measure]measure{
 	outcome.ErrorRate:    {of: errorRate},
 	outcome.Availability: {atLeast: true, of: availability},
 	outcome.Throughput:   {atLeast: true, of: throughput},
-	outcome.Knee:         {atLeast: true, certain: true, of: knee},
+	outcome.Knee:         {atLeast: true, of: knee},
 }
 
 // judged are the slots from the end of the warm-up to the end of the load.

@@ -202,7 +202,7 @@ func measured(m measure, c outcome.Criterion, runs, baseline []*outcome.Run) Res
 		return r
 	}
 	all, ok := across(figures)
-	if !ok || m.certain { // too few runs to bound anything by: each must hold by itself
+	if !ok || c.Measure == outcome.Knee { // too few runs to bound anything by, or bounds that are no matter of chance: each must hold by itself
 		for i, one := range r.PerRun {
 			if i == 0 {
 				all.Low, all.High = one.Low, one.High

@@ -114,10 +114,11 @@ func overTime(name string, run *outcome.Run, v *verdict.Verdict, zone *time.Loca
 	if len(run.Generator.Limits) > 0 || run.Generator.Dropped > 0 {
 		s.Blocks = append(s.Blocks, Tiles{{Value: "INVALID", Name: "the generator was the limit, not the service", More: strings.Join(run.Generator.Limits, ", "), Tone: Bad}})
 	}
-	for _, c := range charts(run, v, zone) {
+	marks := scalings(run)
+	for _, c := range charts(run, v, marks, zone) {
 		s.Blocks = append(s.Blocks, c)
 	}
-	if marks := scalings(run); len(marks) > 0 {
+	if len(marks) > 0 {
 		s.Blocks = append(s.Blocks, deeds(run, marks))
 	}
 	if len(run.Levels) > 0 {
@@ -133,7 +134,7 @@ func overTime(name string, run *outcome.Run, v *verdict.Verdict, zone *time.Loca
 // charted is how many points a chart over time has at most.
 const charted = 240
 
-func charts(run *outcome.Run, v *verdict.Verdict, zone *time.Location) (out []*chart.Chart) {
+func charts(run *outcome.Run, v *verdict.Verdict, marks []chart.Mark, zone *time.Location) (out []*chart.Chart) {
 	slot := time.Duration(run.Slot)
 	if slot <= 0 || run.Length <= 0 {
 		return nil
@@ -180,7 +181,6 @@ func charts(run *outcome.Run, v *verdict.Verdict, zone *time.Location) (out []*c
 		return chart.Times(run.Started.Add(width/2), width, rates)
 	}
 	limits := limitsOf(v)
-	marks := scalings(run)
 	out = append(out, &chart.Chart{Title: "Response time", About: "from when a request was due; the marks are changes of size", X: x, Y: chart.Axis{Unit: fleet.Seconds},
 		Series: []chart.Series{quantile(0.5), quantile(0.95), quantile(0.99)}, Thresholds: limits, Marks: marks, Spans: spans, Height: 220})
 	out = append(out, &chart.Chart{Title: "Percentiles of all requests", About: "how long the given share of requests took at most", X: chart.Axis{Scale: chart.Percentile}, Y: chart.Axis{Unit: fleet.Seconds},
@@ -319,8 +319,8 @@ func deeds(run *outcome.Run, marks []chart.Mark) Table {
 func staircase(run *outcome.Run) Table {
 	t := Table{Caption: "The staircase to the knee", Columns: []Column{{Name: "Offered", Numeric: true}, {Name: "Requests", Numeric: true}, {Name: "Failed", Numeric: true}, {Name: "p95", Numeric: true}, {Name: "Service level"}}}
 	for _, l := range run.Levels {
-		if l.Requests == 0 && l.Broke == "" {
-			break // it was not reached
+		if !l.Reached() {
+			break
 		}
 		held := Cell{Text: "held", Tone: Good}
 		if l.Broke != "" {

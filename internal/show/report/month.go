@@ -89,7 +89,7 @@ func FleetMonth(r *month.Report, name, config string) []Section {
 	one.Refine = slices.DeleteFunc(slices.Clone(r.Refine), func(d month.Refinement) bool { return d.Fleet != name })
 	one.Tuned = slices.DeleteFunc(slices.Clone(r.Tuned), func(o tune.Outcome) bool { return o.Fleet != name })
 	w := writer{Report: &one, config: config}
-	short := w.short()[:1] // the figures
+	short := []Block{w.tiles()}
 	if f.Money != nil {
 		short = append(short, Text(w.costSentence(f.Money)))
 	}
@@ -142,7 +142,11 @@ func (w *writer) of(f *month.Fleet) string {
 }
 
 func (w *writer) short() []Block {
-	tiles := Tiles{}
+	return []Block{w.tiles(), List{Items: Summary(w.Report)}, Text("What to do:"), List{Items: w.actions(), Boxes: true}}
+}
+
+// tiles are the figures of the month.
+func (w *writer) tiles() (tiles Tiles) {
 	a := &w.Availability
 	more := "required: " + pct(a.Required)
 	if share := unknownShare(w.Report); share >= 5 && a.Percent != nil {
@@ -184,7 +188,7 @@ func (w *writer) short() []Block {
 	} else {
 		tiles = append(tiles, Tile{"not known", "cost of the workers", "no price and budget are written", Warn})
 	}
-	return []Block{tiles, List{Items: Summary(w.Report)}, Text("What to do:"), List{Items: w.actions(), Boxes: true}}
+	return tiles
 }
 
 func budgetOf(m *month.Money) string {

@@ -57,8 +57,8 @@ func Outcome(w io.Writer, o *outcome.Run) {
 	}
 	t.Flush() //nolint:errcheck // as all of this
 	for _, l := range o.Levels {
-		if l.Requests == 0 && l.Broke == "" {
-			break // it was not reached
+		if !l.Reached() {
+			break
 		}
 		fmt.Fprintf(w, "At %.4g visits/s: %d requests, %d failed, p95 %s.", l.Rate, l.Requests, l.Failed, fleet.Seconds.Format(l.P95))
 		if l.Broke != "" {

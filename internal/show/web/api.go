@@ -87,8 +87,8 @@ type Backend interface {
 	TestAlerts(ctx context.Context, by Caller) ([]tell.Tried, error)
 	// Acknowledge records that somebody has seen an alert. It returns ErrNoAlert for one that is not raised.
 	Acknowledge(ctx context.Context, a Acknowledgement) error
-	// Decisions lists what was decided for a fleet before a moment, newest first; the zero time is now.
-	Decisions(ctx context.Context, name string, before time.Time, limit int) ([]fleet.Decision, error)
+	// Decisions lists what was decided for a fleet since a moment and before another, newest first; the zero times are the beginning and now.
+	Decisions(ctx context.Context, name string, since, before time.Time, limit int) ([]fleet.Decision, error)
 	// Series is one signal's history.
 	Series(ctx context.Context, q record.SeriesQuery) ([]record.Point, error)
 	// Policies is what is written about a fleet, beside what is in force. It returns control.ErrNoFleet for one that is not configured.
@@ -100,6 +100,8 @@ type Backend interface {
 	Daemons() []Daemon
 	// Month reckons a month, such as 2027-03, as it stands; an empty name is the present one. A Problem says that there is none.
 	Month(ctx context.Context, name string) (*month.Report, error)
+	// Months are those that can be reckoned, newest first.
+	Months(ctx context.Context) ([]string, error)
 	// Reports lists the months that can be reckoned and the reports that are kept.
 	Reports(ctx context.Context) (*Reports, error)
 	// Kept is the page of a report that is kept. A Problem says that there is none.

@@ -262,7 +262,7 @@ func (a *API) decisions(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.b.Decisions(r.Context(), r.PathValue("fleet"), before, limit)
+	list, err := a.b.Decisions(r.Context(), r.PathValue("fleet"), time.Time{}, before, limit)
 	if n := len(list); n > 0 && n == limitOf(limit) {
 		next(w, r, "before", list[n-1].Time.UTC().Format(time.RFC3339Nano))
 	}

@@ -165,6 +165,7 @@ type page struct {
 	LoadTest *web.LoadTest // that goes on; nil: none
 	Zone     *time.Location
 	Now      time.Time
+	Skew     time.Duration // by how much the clock of the daemon shown may differ from Now's
 	Caller   web.Caller
 	Data     any
 }

@@ -54,7 +54,7 @@ func (s *Site) overview(context.Context, *http.Request) (*page, error) {
 		there := *p
 		one := place{Daemon: d, Page: &there}
 		if d.Overview != nil {
-			there.Overview, there.Zone = *d.Overview, zoneOf(d.Overview.TimeZone)
+			there.Overview, there.Zone, there.Skew = *d.Overview, zoneOf(d.Overview.TimeZone), clocksDiffer
 		}
 		switch {
 		case d.Overview == nil:
@@ -87,9 +87,6 @@ func (p *page) cards(base string, nth int) (out []card) {
 	for _, st := range p.Overview.Fleets {
 		c := p.card(st)
 		c.Base, c.ID = base, fmt.Sprintf("fleet-%d-%s", nth, st.Fleet)
-		if base != "" && p.Now.Sub(st.Time) < clocksDiffer+max(3*time.Duration(st.Tick), 3*time.Second) {
-			c.Late = false
-		}
 		out = append(out, c)
 	}
 	return out
@@ -107,7 +104,7 @@ func (p *page) card(st *control.Status) card {
 			c.Alarms = append(c.Alarms, fmt.Sprintf("%s %s %s", r.Signal, r.Operator, r.Unit.Format(r.Threshold)))
 		}
 	}
-	c.Late = !st.Time.IsZero() && p.Now.Sub(st.Time) > max(3*time.Duration(st.Tick), 3*time.Second)
+	c.Late = !st.Time.IsZero() && p.Now.Sub(st.Time) > p.Skew+max(3*time.Duration(st.Tick), 3*time.Second)
 	for _, t := range []struct{ what, err string }{{"target", st.TargetErr}, {"action", st.ActionErr}, {"balancer", st.BalanceErr}, {"journal", st.JournalErr}} {
 		if t.err != "" {
 			c.Trouble = append(c.Trouble, t.what+": "+t.err)
@@ -233,7 +230,7 @@ func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 	for i := range st.Rules {
 		f.Rules = append(f.Rules, drawRule(&st.Rules[i], p.Zone))
 	}
-	if f.Decisions, err = s.b.Decisions(ctx, name, time.Time{}, 10); err != nil {
+	if f.Decisions, err = s.b.Decisions(ctx, name, time.Time{}, time.Time{}, 10); err != nil {
 		return nil, err
 	}
 	f.Workers = s.b.Workers(ctx, st)
@@ -325,7 +322,7 @@ func (s *Site) decisions(ctx context.Context, r *http.Request) (*page, error) {
 	if err != nil {
 		before = time.Time{} // the newest
 	}
-	if l.Decisions, err = s.b.Decisions(ctx, l.Fleet, before, perPage); err != nil {
+	if l.Decisions, err = s.b.Decisions(ctx, l.Fleet, time.Time{}, before, perPage); err != nil {
 		return nil, err
 	}
 	if n := len(l.Decisions); n == perPage {

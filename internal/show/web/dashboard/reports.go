@@ -31,18 +31,18 @@ func (s *Site) costs(ctx context.Context, r *http.Request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	known, err := s.b.Reports(ctx)
+	months, err := s.b.Months(ctx)
 	if err != nil {
 		return nil, err
 	}
 	data := &monthOf{Report: m, Fleet: name, Sections: report.FleetMonth(m, name, p.Overview.Config)}
 	address := func(i int) string {
-		if i < 0 || i >= len(known.Months) {
+		if i < 0 || i >= len(months) {
 			return ""
 		}
-		return "?" + url.Values{"month": {known.Months[i]}}.Encode()
+		return "?" + url.Values{"month": {months[i]}}.Encode()
 	}
-	if at := slices.Index(known.Months, m.Month); at >= 0 { // the newest is the first
+	if at := slices.Index(months, m.Month); at >= 0 { // the newest is the first
 		data.Earlier, data.Later = address(at+1), address(at-1)
 	}
 	p.Data = data

@@ -258,10 +258,10 @@ func (s *Site) shadows(ctx context.Context, st *control.Status, from, to time.Ti
 	if !shadowed {
 		return nil, nil
 	}
-	decisions, err := s.b.Decisions(ctx, st.Fleet, to, 5*mostMarks)
+	decisions, err := s.b.Decisions(ctx, st.Fleet, from, to, 5*mostMarks)
 	for i := range decisions {
 		d := &decisions[i]
-		if d.Time.Before(from) || len(out) == mostMarks {
+		if len(out) == mostMarks {
 			break // newest first
 		}
 		if words := would(d); words != "" {
