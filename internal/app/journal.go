@@ -21,6 +21,7 @@ import (
 	"tidemark/internal/foresee/month"
 	"tidemark/internal/kubeapi"
 	"tidemark/internal/kubeapi/lease"
+	"tidemark/internal/lead"
 	"tidemark/internal/record"
 	"tidemark/internal/record/postgres"
 	"tidemark/internal/record/sqlite"
@@ -209,7 +210,7 @@ func runOnce(ctx context.Context, path string, opts Options, reload <-chan os.Si
 		if ctx.Err() != nil {
 			return false, nil // it was told to end while it stood by
 		}
-		return errors.Is(err, record.ErrDeposed), err
+		return errors.Is(err, lead.ErrDeposed), err
 	}
 	defer a.Stop()
 	for {

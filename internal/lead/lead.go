@@ -7,9 +7,13 @@ package lead
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
+
+// ErrDeposed: the lead is gone for good, for another daemon has it or may have it.
+var ErrDeposed = errors.New("this daemon no longer leads")
 
 // Term is one daemon's time in the lead. Its methods may be called at the same time.
 type Term struct {

@@ -3,12 +3,13 @@
 package record
 
 import (
-	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"tidemark/internal/fleet"
+	"tidemark/internal/lead"
 )
 
 // Tick is what one tick of one fleet leaves behind. It is stored whole or not at all.
@@ -23,7 +24,7 @@ type Tick struct {
 }
 
 // ErrDeposed: another daemon leads, or this one's memory is no longer what is recorded. Nothing can be written any more.
-var ErrDeposed = errors.New("journal: this daemon no longer leads")
+var ErrDeposed = fmt.Errorf("journal: %w", lead.ErrDeposed)
 
 // Sample is one signal's reading.
 type Sample struct {

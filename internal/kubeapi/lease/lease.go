@@ -36,9 +36,6 @@ type Options struct {
 	Times  Times
 }
 
-// ErrDeposed: another daemon leads.
-var ErrDeposed = errors.New("another daemon leads")
-
 // errLapsed: the API server does not confirm the lead. The fleets stay as they are until it does.
 var errLapsed = errors.New("the Kubernetes API server does not confirm that this daemon leads: the fleets are held as they are")
 
@@ -185,7 +182,7 @@ func (l *Lease) renew(ctx context.Context) error {
 			return err
 		}
 		if now.Spec.Holder != l.opts.Holder || now.Meta.UID != l.object.Meta.UID {
-			l.term.Depose(fmt.Errorf("%w: the Lease %s is held by %q", ErrDeposed, l.opts.Name, now.Spec.Holder))
+			l.term.Depose(fmt.Errorf("%w: the Lease %s is held by %q", lead.ErrDeposed, l.opts.Name, now.Spec.Holder))
 			return l.term.Gone()
 		}
 		began = l.opts.Uptime() // an answer to an earlier renewal was lost
@@ -219,7 +216,7 @@ func (l *Lease) Close() error {
 	if l.term.Gone() != nil {
 		return nil
 	}
-	l.term.Depose(fmt.Errorf("%w: the lead was given up", ErrDeposed))
+	l.term.Depose(fmt.Errorf("%w: the lead was given up", lead.ErrDeposed))
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	o := l.object

@@ -34,7 +34,7 @@ var _ interface {
 // said is a Client that has been told what HAProxy says at a time.
 func said(at time.Time, stats haproxy.Stats) *Client {
 	c := NewClient("/nowhere/admin.sock", "dfr")
-	c.now, c.stats = at, &stats
+	_, _ = c.look.At(context.Background(), at, func(context.Context) (*haproxy.Stats, error) { return &stats, nil }) // never fails
 	return c
 }
 
@@ -123,10 +123,12 @@ func TestOfTheMoment(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	busyClient := NewClient("/nowhere/admin.sock", "dfr")
-	busyClient.turn <- struct{}{} // somebody asks
-	if _, err := New(Config{Field: "queued"}, 0, 0, busyClient).Read(ended, fleet.Scene{Now: now}); !errors.Is(err, context.Canceled) {
-		t.Errorf("after the end of ctx: %v", err)
-	}
+	_, _ = busyClient.look.At(t.Context(), now, func(context.Context) (*haproxy.Stats, error) { // while somebody asks
+		if _, err := New(Config{Field: "queued"}, 0, 0, busyClient).Read(ended, fleet.Scene{Now: now}); !errors.Is(err, context.Canceled) {
+			t.Errorf("after the end of ctx: %v", err)
+		}
+		return &stats, nil
+	})
 }
 
 // Whatever HAProxy's counters do, no reading is negative or not a number, and a share is at most 100.

@@ -53,18 +53,19 @@ const (
 var fields = map[string]struct {
 	unit      fleet.Unit
 	perWorker bool
+	measured  bool // by metrics.k8s.io
 	figure    func(*Source, *look) (float64, fleet.Quality, error)
 }{
-	CPU:         {fleet.Percent, true, share(Usage.cpu, "cpu", requests)},
-	Memory:      {fleet.Percent, true, share(Usage.memory, "memory", requests)},
-	CPULimit:    {fleet.Percent, true, share(Usage.cpu, "cpu", limits)},
-	MemoryLimit: {fleet.Percent, true, share(Usage.memory, "memory", limits)},
-	CPUCores:    {fleet.Number, true, mean(Usage.cpu)},
-	MemoryBytes: {fleet.Bytes, true, mean(Usage.memory)},
-	Ready:       {fleet.Number, false, count(func(p *kubeapi.Pod) bool { ready, _ := p.Ready(); return ready })},
-	NotReady:    {fleet.Number, false, count(func(p *kubeapi.Pod) bool { ready, _ := p.Ready(); return !ready })},
-	Unscheduled: {fleet.Number, false, count(func(p *kubeapi.Pod) bool { return p.Spec.NodeName == "" })},
-	Restarts:    {fleet.Number, false, (*Source).restarts},
+	CPU:         {fleet.Percent, true, true, share(Usage.cpu, "cpu", requests)},
+	Memory:      {fleet.Percent, true, true, share(Usage.memory, "memory", requests)},
+	CPULimit:    {fleet.Percent, true, true, share(Usage.cpu, "cpu", limits)},
+	MemoryLimit: {fleet.Percent, true, true, share(Usage.memory, "memory", limits)},
+	CPUCores:    {fleet.Number, true, true, mean(Usage.cpu)},
+	MemoryBytes: {fleet.Bytes, true, true, mean(Usage.memory)},
+	Ready:       {fleet.Number, false, false, count(func(p *kubeapi.Pod) bool { ready, _ := p.Ready(); return ready })},
+	NotReady:    {fleet.Number, false, false, count(func(p *kubeapi.Pod) bool { ready, _ := p.Ready(); return !ready })},
+	Unscheduled: {fleet.Number, false, false, count(func(p *kubeapi.Pod) bool { return p.Spec.NodeName == "" })},
+	Restarts:    {fleet.Number, false, false, (*Source).restarts},
 }
 
 // DefaultConfig is the CPU of pods by their requests.

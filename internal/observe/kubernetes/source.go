@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/kubeapi"
+	"tidemark/internal/observe/once"
 )
 
 // Usage is what a pod was measured to use.
@@ -20,12 +22,16 @@ func (u Usage) memory() float64 { return u.Memory }
 // settling is how long a pod may be ready without being measured: metrics-server looks every 15 s, and needs two looks.
 const settling = 2 * time.Minute
 
-// look is the pods at one moment.
+// look is the pods at one moment, and what they use, for a field that is about that.
 type look struct {
-	at      time.Time // monotonic
-	pods    []kubeapi.Pod
-	used    map[string]kubeapi.Usage
-	usedErr error // why what they use is not known
+	pods []kubeapi.Pod
+	usages
+}
+
+// usages are what was measured of pods, by their names.
+type usages struct {
+	used      map[string]kubeapi.Usage
+	unchanged time.Duration // since something new was measured
 }
 
 // Pods are what the sources of a program read: those of one tick share one look at the pods of one selector. The zero value is ready.
@@ -43,11 +49,9 @@ type pods struct {
 }
 
 type shared struct {
-	mu   sync.Mutex
-	tick time.Time
-	last *look
-	err  error
-	// How old what is measured is, is told by when it last changed: the cluster's clock may not be ours.
+	pods   *once.Look[[]kubeapi.Pod]
+	usages *once.Look[usages]
+	// How old what is measured is, is told by when it last changed: the cluster's clock may not be ours. Who asks for usages may use these.
 	newest time.Time // by its clock
 	fresh  time.Time // by ours, monotonic
 }
@@ -65,7 +69,7 @@ func (p *Pods) Source(cfg Config) (*Source, error) {
 		p.looks = map[pods]*shared{}
 	}
 	if p.looks[which] == nil {
-		p.looks[which] = &shared{}
+		p.looks[which] = &shared{pods: once.NewLook[[]kubeapi.Pod](), usages: once.NewLook[usages]()}
 	}
 	return &Source{cfg: cfg, client: client, shared: p.looks[which], now: time.Now}, nil
 }
@@ -84,13 +88,16 @@ type Source struct {
 // to compare with or to measure; or a missing one and why.
 func (s *Source) Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, error) {
 	v, q := 0.0, fleet.Missing
-	var l *look
+	var l look
 	err := ctx.Err()
 	if err == nil {
-		l, err = s.look(ctx, scene.Now)
+		l.pods, err = s.shared.pods.At(ctx, scene.Now, s.pods)
+	}
+	if err == nil && fields[s.cfg.Field].measured {
+		l.usages, err = s.shared.usages.At(ctx, scene.Now, s.usages)
 	}
 	if err == nil {
-		v, q, err = fields[s.cfg.Field].figure(s, l)
+		v, q, err = fields[s.cfg.Field].figure(s, &l)
 	}
 	if err != nil {
 		s.restarted = nil // what happened meanwhile is not of now
@@ -99,43 +106,26 @@ func (s *Source) Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, er
 	return fleet.Reading{Value: v, Time: scene.Now, Quality: q}, nil
 }
 
-// look returns the tick's look, and makes it for whoever asks first. Its failure counts for all of them.
-func (s *Source) look(ctx context.Context, tick time.Time) (*look, error) {
-	s.shared.mu.Lock()
-	defer s.shared.mu.Unlock()
-	if !s.shared.tick.Equal(tick) {
-		s.shared.last, s.shared.err = s.ask(ctx)
-		s.shared.tick = tick
-	}
-	return s.shared.last, s.shared.err
+// pods asks for those that have not ended and are not ending.
+func (s *Source) pods(ctx context.Context) ([]kubeapi.Pod, error) {
+	pods, err := s.client.Pods(ctx, s.cfg.Selector)
+	return slices.DeleteFunc(pods, func(p kubeapi.Pod) bool { return p.Meta.Deleted != nil || p.Ended() }), err
 }
 
-// ask is called with the shared lock held.
-func (s *Source) ask(ctx context.Context) (*look, error) {
-	l := &look{at: s.now()}
-	found, err := s.client.Pods(ctx, s.cfg.Selector)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range found {
-		if p.Meta.Deleted == nil && !p.Ended() {
-			l.pods = append(l.pods, p)
-		}
-	}
-	l.used, l.usedErr = s.client.Usages(ctx, s.cfg.Selector)
-	for _, u := range l.used {
+// usages asks what the pods use. Only fields that need it have it asked, for a cluster may have no metrics.k8s.io.
+func (s *Source) usages(ctx context.Context) (usages, error) {
+	now := s.now()
+	used, err := s.client.Usages(ctx, s.cfg.Selector)
+	for _, u := range used {
 		if u.At.After(s.shared.newest) {
-			s.shared.newest, s.shared.fresh = u.At, l.at
+			s.shared.newest, s.shared.fresh = u.At, now
 		}
 	}
-	return l, nil
+	return usages{used, now.Sub(s.shared.fresh)}, err
 }
 
 // measured are the ready pods that were measured, each with what it uses.
 func (s *Source) measured(l *look) (out []measure, err error) {
-	if l.usedErr != nil {
-		return nil, l.usedErr
-	}
 	for i := range l.pods {
 		p := &l.pods[i]
 		if ready, _ := p.Ready(); !ready {
@@ -157,9 +147,7 @@ type measure struct {
 
 // quality of what was measured: stale, when nothing new was for too long.
 func (s *Source) quality(l *look) fleet.Quality {
-	s.shared.mu.Lock()
-	defer s.shared.mu.Unlock()
-	if l.at.Sub(s.shared.fresh) > s.cfg.MaxAge {
+	if l.unchanged > s.cfg.MaxAge {
 		return fleet.Stale
 	}
 	return fleet.Fresh
