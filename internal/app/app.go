@@ -24,7 +24,6 @@ import (
 	"tidemark/internal/kubeapi/lease"
 	"tidemark/internal/observe/push"
 	"tidemark/internal/record"
-	"tidemark/internal/record/postgres"
 	"tidemark/internal/show/web"
 	"tidemark/internal/show/web/access"
 )
@@ -44,9 +43,9 @@ type App struct {
 	path    string
 	lock    *os.File
 	journal journal
-	lead    leader       // nil when nobody stands by
-	lease   *lease.Lease // the same, where that keeps it; else nil
-	spool   *postgres.Spool
+	lead    leader        // nil when nobody stands by
+	lease   *lease.Lease  // the same, where that keeps it; else nil
+	spool   control.Spool // nil where the journal is a file
 	loop    *control.Loop
 	watch   *watch.Watch
 	api     *web.API
@@ -119,7 +118,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		}
 	}()
 	dir := a.cfg.StateDir
-	if err := os.MkdirAll(reportsDir(a.cfg), 0o750); err != nil {
+	if err := os.MkdirAll(a.cfg.ReportsDir(), 0o750); err != nil {
 		return fmt.Errorf("make the state folder: %w (set state_dir to a folder that this user may write)", err)
 	}
 	if a.lock, err = lock(ctx, filepath.Join(dir, "leader.lock")); err != nil {
@@ -135,7 +134,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.tell(ctx, fleet.Event{Kind: fleet.EventStarted, State: control.SystemClock{}.Boot(), Note: fmt.Sprintf("version %s, pid %d, %s, %s", a.opts.Version, os.Getpid(), a.path, identity(a.cfg))}); err != nil {
 		return err
 	}
-	a.loop = control.New(a.loopOptions())
+	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal, Lease: a.lead, Spool: a.spool, Zone: a.cfg.Instance.Zone})
 	built, err := a.build(ctx, a.cfg)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 
 	"tidemark/internal/act/haproxy"
@@ -10,24 +9,35 @@ import (
 	"tidemark/internal/show/front"
 )
 
-// NginxSnippet writes what goes into the nginx in front of a fleet; without a name, of the one fleet that has a front.
-func NginxSnippet(cfg *config.Config, name string) (front.Snippet, error) {
-	var found []*config.Fleet
+// fleetWith finds the fleet of a name with a balancer or a front of kind C; without a name, the one fleet that has it. setting is how to write
+// it.
+func fleetWith[C config.Body](cfg *config.Config, name, what, setting string) (f *config.Fleet, c C, err error) {
+	found := 0
 	for i := range cfg.Fleets {
-		f := &cfg.Fleets[i]
-		if _, ok := f.Front.Body.(*front.Config); ok && (name == "" || f.Name == name) {
-			found = append(found, f)
+		for _, a := range []config.Adapter{cfg.Fleets[i].Balancer, cfg.Fleets[i].Front} {
+			if body, ok := a.Body.(C); ok && (name == "" || cfg.Fleets[i].Name == name) {
+				f, c = &cfg.Fleets[i], body
+				found++
+			}
 		}
 	}
 	switch {
-	case len(found) == 0 && name != "":
-		return front.Snippet{}, fmt.Errorf("there is no fleet %q with a front: write front: {nginx: {upstream: 127.0.0.1:8069}} in it", name)
-	case len(found) == 0:
-		return front.Snippet{}, errors.New("no fleet has a front: write front: {nginx: {upstream: 127.0.0.1:8069}} in one")
-	case len(found) > 1:
-		return front.Snippet{}, fmt.Errorf("%d fleets have a front; name one", len(found))
+	case found == 0 && name != "":
+		err = fmt.Errorf("there is no fleet %q with %s: write %s in it", name, what, setting)
+	case found == 0:
+		err = fmt.Errorf("no fleet has %s: write %s in one", what, setting)
+	case found > 1:
+		err = fmt.Errorf("%d fleets have %s; name one", found, what)
 	}
-	f := found[0]
+	return f, c, err
+}
+
+// NginxSnippet writes what goes into the nginx in front of a fleet; without a name, of the one fleet that has a front.
+func NginxSnippet(cfg *config.Config, name string) (front.Snippet, error) {
+	f, nginx, err := fleetWith[*front.Config](cfg, name, "a front", "front: {nginx: {upstream: 127.0.0.1:8069}}")
+	if err != nil {
+		return front.Snippet{}, err
+	}
 	log := "/var/log/nginx/" + f.Name + ".access.log"
 	for _, s := range f.Signals {
 		if c, ok := s.Body.(*accesslog.Config); ok {
@@ -35,7 +45,7 @@ func NginxSnippet(cfg *config.Config, name string) (front.Snippet, error) {
 			break
 		}
 	}
-	return front.Render(f.Name, f.Policy.Bounds.Max, log, *f.Front.Body.(*front.Config))
+	return front.Render(f.Name, f.Policy.Bounds.Max, log, *nginx)
 }
 
 // HAProxyBackend is what an HAProxy in front of a fleet reads beside its own file when it starts, before Tidemark has written it.
@@ -46,21 +56,10 @@ type HAProxyBackend struct {
 
 // HAProxySnippet writes the backend of a fleet, as yet without servers; without a name, of the one fleet that has an HAProxy.
 func HAProxySnippet(cfg *config.Config, name string) (HAProxyBackend, error) {
-	var found []*haproxy.Config
-	for i := range cfg.Fleets {
-		f := &cfg.Fleets[i]
-		if c, ok := f.Balancer.Body.(*haproxy.Config); ok && (name == "" || f.Name == name) {
-			found = append(found, c)
-		}
+	_, c, err := fleetWith[*haproxy.Config](cfg, name, "an HAProxy", "balancer: {haproxy: {...}}")
+	if err != nil {
+		return HAProxyBackend{}, err
 	}
-	switch {
-	case len(found) == 0 && name != "":
-		return HAProxyBackend{}, fmt.Errorf("there is no fleet %q with an HAProxy: write balancer: {haproxy: {...}} in it", name)
-	case len(found) == 0:
-		return HAProxyBackend{}, errors.New("no fleet has an HAProxy: write balancer: {haproxy: {...}} in one")
-	case len(found) > 1:
-		return HAProxyBackend{}, fmt.Errorf("%d fleets have an HAProxy; name one", len(found))
-	}
-	text, err := found[0].Render(nil)
-	return HAProxyBackend{found[0].File, string(text)}, err
+	text, err := c.Render(nil)
+	return HAProxyBackend{c.File, string(text)}, err
 }

@@ -81,9 +81,9 @@ func (a *App) openJournal(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	host, err := os.Hostname()
+	host, err := hostname()
 	if err != nil {
-		return fmt.Errorf("find this host's name: %w", err)
+		return err
 	}
 	standby, err := postgres.Stand(postgres.Config(a.cfg.Journal.Postgres), postgres.Options{
 		Holder: fmt.Sprintf("%s (pid %d)", host, os.Getpid()), Uptime: control.SystemClock{}.Uptime, Log: a.opts.Log, Spool: spool,
@@ -91,17 +91,14 @@ func (a *App) openJournal(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	answer, err := a.answerStandingBy(standby.State)
-	if err != nil {
-		return err
-	}
-	journal, err := standby.Lead(ctx, record.Retention(a.cfg.Retention))
-	answer()
-	if err != nil {
-		return err
-	}
-	a.journal, a.lead, a.spool = journal, journal, spool
-	return nil
+	return a.standBy(standby.State, func() error {
+		journal, err := standby.Lead(ctx, record.Retention(a.cfg.Retention))
+		if err != nil {
+			return err
+		}
+		a.journal, a.lead, a.spool = journal, journal, spool
+		return nil
+	})
 }
 
 // awaitLease waits for the lead where a Lease keeps it.
@@ -114,38 +111,32 @@ func (a *App) awaitLease(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lease: %w", err)
 	}
-	host, err := os.Hostname()
+	host, err := hostname()
 	if err != nil {
-		return fmt.Errorf("find this host's name: %w", err)
+		return err
 	}
 	var said atomic.Pointer[string]
 	first := "nothing is known yet"
 	said.Store(&first)
-	answer, err := a.answerStandingBy(func() string { return *said.Load() })
-	if err != nil {
-		return err
-	}
-	a.lease, err = lease.Lead(ctx, client, lease.Options{
-		Name: c.Name, Holder: fmt.Sprintf("%s_%d_%s", host, os.Getpid(), rand.Text()), Uptime: control.SystemClock{}.Uptime,
-	}, func(state string) { said.Store(&state) })
-	answer()
-	if err != nil {
-		return err
-	}
-	a.lead = a.lease
-	return nil
+	return a.standBy(func() string { return *said.Load() }, func() (err error) {
+		a.lease, err = lease.Lead(ctx, client, lease.Options{
+			Name: c.Name, Holder: fmt.Sprintf("%s_%d_%s", host, os.Getpid(), rand.Text()), Uptime: control.SystemClock{}.Uptime,
+		}, func(state string) { said.Store(&state) })
+		if err != nil {
+			return err
+		}
+		a.lead = a.lease
+		return nil
+	})
 }
 
-// loopOptions are the loop's.
-func (a *App) loopOptions() control.Options {
-	o := control.Options{Tick: a.cfg.Tick, Journal: a.journal, Zone: a.cfg.Instance.Zone}
-	if a.lead != nil {
-		o.Lease = a.lead
+// hostname is this host's, for those who ask who leads.
+func hostname() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find this host's name: %w", err)
 	}
-	if a.spool != nil {
-		o.Spool = a.spool
-	}
-	return o
+	return host, nil
 }
 
 // Deposed is closed when another daemon leads: what runs here does nothing any more, and is to be stopped. It is nil for a daemon that
@@ -157,11 +148,11 @@ func (a *App) Deposed() <-chan struct{} {
 	return a.lead.Deposed()
 }
 
-// answerStandingBy tells whoever asks at the operator's socket that this daemon stands by; end ends it.
-func (a *App) answerStandingBy(state func() string) (end func(), err error) {
+// standBy waits for the lead. Until wait returns, whoever asks at the operator's socket is told that this daemon stands by, and the state.
+func (a *App) standBy(state func() string, wait func() error) error {
 	l, err := ownSocket(a.cfg.Socket)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		web.Answer(w, r, nil, &web.Problem{Status: http.StatusServiceUnavailable, Detail: "this daemon stands by: " + state()})
@@ -173,7 +164,10 @@ func (a *App) answerStandingBy(state func() string) (end func(), err error) {
 			a.opts.Log("the operator's socket: " + err.Error())
 		}
 	}()
-	return func() { _ = server.Close(); <-done }, nil
+	err = wait()
+	_ = server.Close()
+	<-done
+	return err
 }
 
 // ownSocket listens on a socket that only the daemon's user may use.

@@ -50,7 +50,7 @@ func (a *App) startMonthly(cfg *config.Config) (*monthly, error) {
 	if !cfg.Report.Scheduled {
 		return nil, nil
 	}
-	m := &monthly{app: a, cfg: cfg, dir: reportsDir(cfg)}
+	m := &monthly{app: a, cfg: cfg, dir: cfg.ReportsDir()}
 	to, err := readers(cfg)
 	if err != nil {
 		return nil, err

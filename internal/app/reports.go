@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,9 +21,6 @@ import (
 	"tidemark/internal/record"
 	"tidemark/internal/show/web"
 )
-
-// reportsDir is where reports are kept: the months', and what is written there by hand.
-func reportsDir(cfg *config.Config) string { return filepath.Join(cfg.StateDir, config.ReportsFolder) }
 
 // months are those that were reckoned lately. One is reckoned at a time, whoever asks.
 type months struct {
@@ -84,7 +80,7 @@ func (a *App) Reports(ctx context.Context) (*web.Reports, error) {
 	a.mu.Lock()
 	cfg := a.cfg
 	a.mu.Unlock()
-	out := &web.Reports{Folder: reportsDir(cfg), Months: []string{}, Kept: []web.Kept{}}
+	out := &web.Reports{Folder: cfg.ReportsDir(), Months: []string{}, Kept: []web.Kept{}}
 	first, err := a.journal.Events(ctx, record.EventQuery{After: 1, Limit: 1}) // oldest first
 	if err != nil {
 		return nil, err
@@ -115,11 +111,14 @@ func (a *App) Reports(ctx context.Context) (*web.Reports, error) {
 	for _, e := range entries {
 		info, err := e.Info()
 		if err == nil && info.Mode().IsRegular() && keptName.MatchString(e.Name()) {
-			out.Kept = append(out.Kept, web.Kept{Name: e.Name(), Title: titleOf(root, e.Name()), Made: info.ModTime().UTC(), Bytes: info.Size()})
+			out.Kept = append(out.Kept, web.Kept{Name: e.Name(), Made: info.ModTime().UTC(), Bytes: info.Size()})
 		}
 	}
 	slices.SortFunc(out.Kept, func(a, b web.Kept) int { return cmp.Or(b.Made.Compare(a.Made), strings.Compare(a.Name, b.Name)) })
 	out.Kept = out.Kept[:min(len(out.Kept), mostKept)]
+	for i := range out.Kept {
+		out.Kept[i].Title = titleOf(root, out.Kept[i].Name)
+	}
 	return out, nil
 }
 
@@ -150,7 +149,7 @@ func titleOf(root *os.Root, name string) string {
 // Kept is the page of a report that is kept.
 func (a *App) Kept(name string) ([]byte, error) {
 	a.mu.Lock()
-	dir := reportsDir(a.cfg)
+	dir := a.cfg.ReportsDir()
 	a.mu.Unlock()
 	none := &web.Problem{Status: http.StatusNotFound, Detail: "there is no such report; /reports lists those there are"}
 	if !keptName.MatchString(name) {

@@ -8,7 +8,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"tidemark/internal/app"
+	"tidemark/internal/config"
 )
+
+// fleetArg is the configuration, and the name of a fleet if one is given.
+func (c *command) fleetArg(args []string) (cfg *config.Config, name string, err error) {
+	if len(args) == 1 {
+		name = args[0]
+	}
+	cfg, err = checked(c.configPath())
+	return cfg, name, err
+}
 
 func (c *command) nginxSnippetCommand() *cobra.Command {
 	var dir string
@@ -19,13 +29,9 @@ func (c *command) nginxSnippetCommand() *cobra.Command {
 signals are read from, and time-outs. It changes nothing: include the two files, run 'nginx -t', and reload nginx.`,
 		Example: "  tidemark nginx-snippet odoo-workers\n  tidemark nginx-snippet odoo-workers --dir /etc/nginx/tidemark",
 		RunE: func(_ *cobra.Command, args []string) error {
-			cfg, err := checked(c.configPath())
+			cfg, name, err := c.fleetArg(args)
 			if err != nil {
 				return err
-			}
-			name := ""
-			if len(args) == 1 {
-				name = args[0]
 			}
 			s, err := app.NginxSnippet(cfg, name)
 			switch {
@@ -55,13 +61,9 @@ reads it beside its own file (-f haproxy.cfg -f tidemark.cfg); once the daemon r
 for HAProxy's first start. 'haproxy -c -f haproxy.cfg -f tidemark.cfg' checks both.`,
 		Example: "  tidemark haproxy-snippet registry > /etc/haproxy/tidemark.cfg",
 		RunE: func(_ *cobra.Command, args []string) error {
-			cfg, err := checked(c.configPath())
+			cfg, name, err := c.fleetArg(args)
 			if err != nil {
 				return err
-			}
-			name := ""
-			if len(args) == 1 {
-				name = args[0]
 			}
 			b, err := app.HAProxySnippet(cfg, name)
 			if err != nil {

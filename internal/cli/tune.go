@@ -103,7 +103,7 @@ func (c *command) tune(ctx context.Context, o simulation, loads []string, st tun
 	if r, err = st.Run(ctx); err != nil {
 		return v, r, err
 	}
-	if dir := filepath.Join(cfg.StateDir, config.ReportsFolder); exists(dir) {
+	if dir := cfg.ReportsDir(); exists(dir) {
 		if err := tune.Save(dir, tune.Outcome{Made: v.Now, Result: r}); err != nil {
 			fmt.Fprintln(c.err, err) // what was found is shown all the same
 		}

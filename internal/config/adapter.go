@@ -65,14 +65,9 @@ func (d *decoder) adapter(path string, n *yaml.Node, what string, kinds map[stri
 }
 
 func (d *decoder) unknownKind(path string, key *yaml.Node, what string, known []string) {
-	at := mark{key.Line, key.Column}
-	if slices.Contains(laterKinds, key.Value) {
-		d.failAt(at, path, key.Value+" is not supported yet by this version", "write one of "+strings.Join(known, ", "))
-		return
-	}
 	var f *FieldError
 	if _, err := oneOf("kind of "+what, key.Value, known); errors.As(err, &f) {
-		d.failAt(at, path, f.Msg, f.Fix)
+		d.failAt(mark{key.Line, key.Column}, path, f.Msg, f.Fix)
 	}
 }
 
@@ -153,8 +148,6 @@ func (s *signalSpec) decode(d *decoder, path string, n *yaml.Node) {
 			s.Source = Adapter{key.Value, newBody()}
 			at := d.enter(path, key, value)
 			d.follow(value, func(n *yaml.Node) { d.decodeBody(at, n, s.Source.Body) })
-		case slices.Contains(laterKinds, key.Value):
-			d.unknownKind(path, key, "source", kinds)
 		default:
 			d.unknownField(path, key, append(names(own), kinds...))
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/mail"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -12,8 +13,8 @@ import (
 	"tidemark/internal/fleet"
 )
 
-// ReportsFolder is where reports are kept, in the state folder.
-const ReportsFolder = "reports"
+// ReportsDir is where reports are kept: the months', and what is written there by hand.
+func (c *Config) ReportsDir() string { return filepath.Join(c.StateDir, "reports") }
 
 // Report is the month's report: what it judges, and, where it is written in the file, when it is made by itself and who gets it.
 type Report struct {

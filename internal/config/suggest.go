@@ -77,9 +77,6 @@ func oneOf(what, s string, names []string) (index int, err error) {
 	return 0, wrong("write one of "+strings.Join(names, ", "), "%q is no %s", s, what)
 }
 
-// laterKinds are the adapters that the design has and this version has not: nothing is accepted and ignored.
-var laterKinds = []string{"systemd", "docker"}
-
 // homes lists the settings under which a field of that name stands.
 func homes(name string) []string {
 	var out []string

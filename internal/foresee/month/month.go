@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -94,9 +93,10 @@ const TunedFor = 92 * 24 * time.Hour
 
 // tuned reads what 'tidemark tune' last came to. What was made after the month, or long before its end, is of another time.
 func (r *Report) tuned(cfg *config.Config) {
+	dir := cfg.ReportsDir()
 	for i := range cfg.Fleets {
 		name := cfg.Fleets[i].Name
-		switch o, err := tune.Saved(filepath.Join(cfg.StateDir, config.ReportsFolder), name); {
+		switch o, err := tune.Saved(dir, name); {
 		case err != nil: // to run it again mends it
 			r.Refine = append(r.Refine, Refinement{name, "what was recommended last is not known: " + err.Error()})
 		case o != nil && !o.Made.After(r.Until) && r.Until.Sub(o.Made) <= TunedFor:

@@ -161,7 +161,7 @@ func (s *Standby) take(ctx context.Context, from seen, keep record.Retention) (*
 		return nil, err
 	}
 	s.opts.Log(fmt.Sprintf("standby: this daemon leads, generation %d", w.generation))
-	j := &Journal{Journal: tables.New(w, &w.readers.Reader, keep), term: w.term, Generation: w.generation, spool: s.opts.Spool, ended: make(chan struct{})}
+	j := &Journal{Journal: tables.New(w, w.readers, keep), term: w.term, generation: w.generation, spool: s.opts.Spool, ended: make(chan struct{})}
 	go j.beat()
 	if err := s.catchUp(j); err != nil {
 		return nil, errors.Join(err, j.Close())
@@ -186,7 +186,7 @@ func (s *Standby) catchUp(j *Journal) error {
 type Journal struct {
 	*tables.Journal
 	term       *lead.Term
-	Generation int64
+	generation int64
 	spool      *Spool
 	ended      chan struct{} // closed when beat has ended
 }

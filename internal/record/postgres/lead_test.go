@@ -98,8 +98,8 @@ func TestLeaderOfThePastWritesNothing(t *testing.T) {
 	if err := next.Commit(t.Context(), tick(3)); err != nil {
 		t.Fatal(err)
 	}
-	if next.Generation != j.Generation+2 {
-		t.Errorf("generation %d after %d", next.Generation, j.Generation)
+	if next.generation != j.generation+2 {
+		t.Errorf("generation %d after %d", next.generation, j.generation)
 	}
 	want(t, c, 1, 3)
 }

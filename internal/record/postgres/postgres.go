@@ -40,18 +40,11 @@ var migrations embed.FS
 // oldest is the first version that ends a session by itself when its client says nothing: without it a frozen leader would keep the lock.
 const oldest = 140000
 
-// Reader answers questions about what was recorded; see tables.Reader.
-type Reader struct{ tables.Reader }
-
-const (
-	maxReaders  = 4
-	idleReaders = 2
-	readerIdle  = time.Minute
-	askFor      = 30 * time.Second // the longest that a question may take, where nobody else waits
-)
+// askFor is the longest that a question may take, where nobody else waits.
+const askFor = 30 * time.Second
 
 // OpenReadOnly opens a journal for questions only, whoever leads.
-func OpenReadOnly(ctx context.Context, c Config) (*Reader, error) {
+func OpenReadOnly(ctx context.Context, c Config) (*tables.Reader, error) {
 	settings, err := parse(c)
 	if err != nil {
 		return nil, err
@@ -67,17 +60,10 @@ func OpenReadOnly(ctx context.Context, c Config) (*Reader, error) {
 	return r, nil
 }
 
-// Close ends all questions.
-func (r *Reader) Close() error { return r.DB.Close() }
-
-func newReader(settings *pgx.ConnConfig, longest time.Duration) *Reader {
+func newReader(settings *pgx.ConnConfig, longest time.Duration) *tables.Reader {
 	settings = settings.Copy()
 	settings.RuntimeParams["default_transaction_read_only"] = "on"
-	db := stdlib.OpenDB(*settings)
-	db.SetMaxOpenConns(maxReaders)
-	db.SetMaxIdleConns(idleReaders)
-	db.SetConnMaxIdleTime(readerIdle)
-	return &Reader{tables.Reader{DB: db, Dialect: dialect(longest)}}
+	return tables.NewReader(stdlib.OpenDB(*settings), dialect(longest))
 }
 
 // parse reads the connection string, which is never repeated: it may hold a password.
@@ -113,9 +99,6 @@ func numbered(query string) string {
 		return "$" + strconv.Itoa(n)
 	})
 }
-
-// ErrNewer: the layout is of a newer Tidemark.
-var ErrNewer = errors.New("tables of a newer Tidemark")
 
 // migrate makes the schema, or brings it up to this version, all steps in one transaction. Daemons that start together take turns.
 func migrate(ctx context.Context, settings *pgx.ConnConfig, schema string) (err error) {
@@ -159,7 +142,7 @@ func steps(ctx context.Context, tx pgx.Tx, schema string) error {
 		return err
 	}
 	if version > len(files) {
-		return fmt.Errorf("journal: %w: the layout in schema %s is %d and this one knows up to %d; start the newer Tidemark", ErrNewer, schema, version, len(files))
+		return fmt.Errorf("journal: tables of a newer Tidemark: the layout in schema %s is %d and this one knows up to %d; start the newer Tidemark", schema, version, len(files))
 	}
 	for _, f := range files[version:] {
 		text, err := migrations.ReadFile("migrations/" + f.Name())

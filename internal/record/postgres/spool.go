@@ -22,10 +22,11 @@ import (
 type Spool struct {
 	dir   string
 	turn  chan struct{} // holds a token while a fleet catches up: one at a time, as each takes memory
-	mu    sync.Mutex
+	mu    sync.Mutex    // of files
 	files map[string]*spoolFile
 }
 
+// spoolFile is a fleet's, and used by one call at a time.
 type spoolFile struct {
 	*os.File
 	encode *gob.Encoder
@@ -49,18 +50,11 @@ func OpenSpool(dir string) (*Spool, error) {
 	return &Spool{dir: dir, turn: make(chan struct{}, 1), files: map[string]*spoolFile{}}, nil
 }
 
-// Keep adds one tick; it is on the disk when Keep returns.
+// Keep adds one tick; it is on the disk when Keep returns. Fleets do not wait for each other's disk.
 func (s *Spool) Keep(t record.Tick) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.files[t.Fleet]
-	if f == nil {
-		file, err := os.OpenFile(filepath.Join(s.dir, t.Fleet+spoolSuffix), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
-		if err != nil {
-			return fmt.Errorf("spool: %w", err)
-		}
-		f = &spoolFile{File: file, encode: gob.NewEncoder(file)}
-		s.files[t.Fleet] = f
+	f, err := s.file(t.Fleet)
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
 	}
 	if f.ticks >= maxSpool {
 		return fmt.Errorf("spool: it holds %d ticks of fleet %s, and takes no more", f.ticks, t.Fleet)
@@ -70,6 +64,22 @@ func (s *Spool) Keep(t record.Tick) error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
+}
+
+// file is a fleet's, made anew when it has none.
+func (s *Spool) file(fleet string) (*spoolFile, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.files[fleet]; f != nil {
+		return f, nil
+	}
+	file, err := os.OpenFile(filepath.Join(s.dir, fleet+spoolSuffix), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	f := &spoolFile{File: file, encode: gob.NewEncoder(file)}
+	s.files[fleet] = f
+	return f, nil
 }
 
 // Recover has commit take what was kept of a fleet since this daemon leads, oldest first and a part at a time, and drops it. After an error it
@@ -130,19 +140,23 @@ func (s *Spool) catchUp(ctx context.Context, j *tables.Journal, log func(string)
 			continue
 		}
 		path := filepath.Join(s.dir, e.Name())
-		newer := false // than what is recorded
-		err := readSpool(path, 0, func(part []record.Tick) error {
+		var last int64 // recorded
+		err := j.Do(ctx, func(ctx context.Context, w *tables.Writer) (err error) {
+			last, err = lastTick(ctx, w, fleet)
+			return err
+		})
+		if err != nil {
+			return taken, left, fmt.Errorf("spool: %w", err)
+		}
+		newer := false // than that
+		err = readSpool(path, 0, func(part []record.Tick) error {
 			all := len(part)
+			for !newer && len(part) > 0 {
+				if newer = part[0].Time.UnixNano() > last; !newer {
+					part = part[1:]
+				}
+			}
 			err := j.Do(ctx, func(ctx context.Context, w *tables.Writer) error {
-				last, err := lastTick(ctx, w, fleet)
-				if err != nil {
-					return err
-				}
-				for !newer && len(part) > 0 {
-					if newer = part[0].Time.UnixNano() > last; !newer {
-						part = part[1:]
-					}
-				}
 				for i := range part {
 					if err := w.Put(ctx, &part[i]); err != nil {
 						return err

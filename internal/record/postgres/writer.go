@@ -27,7 +27,7 @@ type writer struct {
 	db         *sql.DB
 	uptime     func() time.Duration
 	term       *lead.Term
-	readers    *Reader
+	readers    *tables.Reader
 	generation int64
 	written    int64 // the number of the last transaction
 	unsure     int64 // that of one whose end is not known; 0: none

@@ -8,8 +8,6 @@ import (
 
 	driver "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
-
-	"tidemark/internal/record/tables"
 )
 
 // What can be wrong with a journal. Errors of this package wrap one of these wherever a caller may branch on it.
@@ -22,7 +20,6 @@ var (
 	ErrNewer    = errors.New("file of a newer Tidemark")
 	ErrMissing  = errors.New("no journal")
 	ErrBusy     = errors.New("file in use")
-	ErrClosed   = tables.ErrClosed
 )
 
 // Error says what is wrong with which file and what to do about it.

@@ -41,7 +41,7 @@ func Open(ctx context.Context, path string, keep record.Retention) (*Journal, er
 		return nil, errors.Join(err, w.close())
 	}
 	w.Dialect, w.readers = r.Dialect, r
-	return &Journal{tables.New(w, &r.Reader, keep), r}, nil
+	return &Journal{tables.New(w, r.Reader, keep), r}, nil
 }
 
 // prepare makes the file if nothing is there.

@@ -9,22 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"tidemark/internal/record/tables"
 )
 
 // Reader answers questions about what was recorded; see tables.Reader.
 type Reader struct {
-	tables.Reader
+	*tables.Reader
 	path string
 }
-
-const (
-	maxReaders  = 4
-	idleReaders = 2
-	readerIdle  = time.Minute
-)
 
 // OpenReadOnly opens a journal for questions only, whether or not a daemon has it open. It works on a file that the user
 // may read and not write.
@@ -60,10 +53,7 @@ func newReader(path string, more url.Values) (*Reader, error) {
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	db.SetMaxOpenConns(maxReaders)
-	db.SetMaxIdleConns(idleReaders)
-	db.SetConnMaxIdleTime(readerIdle)
-	return &Reader{path: path, Reader: tables.Reader{DB: db, Dialect: dialect(path)}}, nil
+	return &Reader{tables.NewReader(db, dialect(path)), path}, nil
 }
 
 // dialect is that of the file at path.
@@ -92,15 +82,12 @@ func (r *Reader) inspect(ctx context.Context) error {
 // forget closes the connections at rest, which may be to a file that is no longer there.
 func (r *Reader) forget() {
 	r.DB.SetMaxIdleConns(0)
-	r.DB.SetMaxIdleConns(idleReaders)
+	r.DB.SetMaxIdleConns(tables.IdleReaders)
 }
-
-// Close ends all questions.
-func (r *Reader) Close() error { return r.DB.Close() }
 
 // Check reads the whole file and reports whether it is sound; it takes seconds for a large one.
 func (r *Reader) Check(ctx context.Context) error {
-	found, err := tables.Rows(ctx, &r.Reader, "PRAGMA quick_check(3)", nil, func(s *sql.Rows) (line string, err error) { return line, s.Scan(&line) })
+	found, err := tables.Rows(ctx, r.Reader, "PRAGMA quick_check(3)", nil, func(s *sql.Rows) (line string, err error) { return line, s.Scan(&line) })
 	if err == nil && (len(found) != 1 || found[0] != "ok") {
 		err = &Error{Kind: ErrCorrupt, Path: r.path, Hint: strings.Join(found, "; ") + ": " + hintCorrupt}
 	}

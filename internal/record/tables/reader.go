@@ -45,6 +45,20 @@ type Reader struct {
 	*Dialect
 }
 
+// NewReader has a few connections at a time, and keeps fewer at rest.
+func NewReader(db *sql.DB, d *Dialect) *Reader {
+	db.SetMaxOpenConns(4)
+	db.SetMaxIdleConns(IdleReaders)
+	db.SetConnMaxIdleTime(time.Minute)
+	return &Reader{db, d}
+}
+
+// IdleReaders is how many connections of a Reader stay open at rest.
+const IdleReaders = 2
+
+// Close ends all questions.
+func (r *Reader) Close() error { return r.DB.Close() }
+
 const defaultLimit = 100
 
 // State returns the state of the fleet's last tick that had one, and that tick's time; nil when there is none.

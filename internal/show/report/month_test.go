@@ -219,7 +219,7 @@ func TestMonthHasWhatTuneRecommends(t *testing.T) {
 	page := func(o *tune.Outcome, text string) (*month.Report, string) {
 		t.Helper()
 		dir := t.TempDir()
-		reports := filepath.Join(dir, config.ReportsFolder)
+		reports := filepath.Join(dir, "reports")
 		if err := os.Mkdir(reports, 0o750); err != nil {
 			t.Fatal(err)
 		}
