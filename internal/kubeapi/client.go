@@ -210,12 +210,12 @@ func (c *Client) Send(ctx context.Context, method, path string, query url.Values
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end
+	if resp.StatusCode >= 400 {
+		return answered(resp)
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
 	if err != nil {
 		return fmt.Errorf("read the Kubernetes API server's answer: %w", err)
-	}
-	if resp.StatusCode >= 400 {
-		return refusal(resp, answer)
 	}
 	if into == nil {
 		return nil
@@ -251,7 +251,12 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	return resp, nil
 }
 
-func refusal(resp *http.Response, answer []byte) error {
+// answered reads what the server says when it says no.
+func answered(resp *http.Response) error {
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
+	if err != nil {
+		return fmt.Errorf("read the Kubernetes API server's answer: %w", err)
+	}
 	var status struct{ Reason, Message string }
 	if json.Unmarshal(answer, &status) != nil || status.Message == "" {
 		status.Message = resp.Status

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -131,28 +132,36 @@ func (p *Pod) Restarts() int {
 // page is how many objects are asked for at a time.
 const page = "500"
 
-// list reads all objects at a path, page by page.
+// list reads all objects at a path that a selector takes.
 func list[T any](ctx context.Context, c *Client, path, selector string) ([]T, error) {
-	var out []T
-	query := url.Values{"limit": {page}}
+	query := url.Values{}
 	if selector != "" {
 		query.Set("labelSelector", selector)
 	}
+	all, _, err := listAt[T](ctx, c, path, query)
+	return all, err
+}
+
+// listAt reads all objects at a path, page by page, and the version of the list, from which they can be watched.
+func listAt[T any](ctx context.Context, c *Client, path string, query url.Values) (all []T, version string, err error) {
+	asked := url.Values{"limit": {page}}
+	maps.Copy(asked, query)
 	for {
 		var some struct {
 			Metadata struct {
-				Continue string `json:"continue"`
+				Continue        string `json:"continue"`
+				ResourceVersion string `json:"resourceVersion"`
 			} `json:"metadata"`
 			Items []T `json:"items"`
 		}
-		if err := c.Get(ctx, path, query, &some); err != nil {
-			return nil, err
+		if err := c.Get(ctx, path, asked, &some); err != nil {
+			return nil, "", err
 		}
-		out = append(out, some.Items...)
+		all = append(all, some.Items...)
 		if some.Metadata.Continue == "" {
-			return out, nil
+			return all, some.Metadata.ResourceVersion, nil
 		}
-		query.Set("continue", some.Metadata.Continue)
+		asked.Set("continue", some.Metadata.Continue)
 	}
 }
 
