@@ -34,8 +34,8 @@ type Following[T any] struct {
 	mu       sync.Mutex
 	objects  map[string]*T           // by namespace/name; each is never changed, and let go when there is a newer one
 	labelled map[label]map[string]*T // the same, by each of their labels
-	version  string                  // of the copy
-	heard    time.Duration           // uptime when the copy was known to be as the server has it
+	version  string                  // of the copy; "" when it has to be listed. Run alone writes it
+	heard    time.Duration           // uptime at which the copy was last known to be as the server had it
 	err      error                   // why the copy may be old; nil when it is not
 	listed   bool
 }
@@ -60,10 +60,10 @@ var (
 
 // Follow prepares a copy of the objects at path, such as /api/v1/namespaces/dfr/pods, that query takes. Run keeps it.
 func Follow[T any](c *Client, path string, query url.Values, meta func(*T) *Meta) *Following[T] {
-	return follow(c, path, query, whole, meta)
+	return newFollowing(c, path, query, whole, meta)
 }
 
-func follow[T any](c *Client, path string, query url.Values, as representation, meta func(*T) *Meta) *Following[T] {
+func newFollowing[T any](c *Client, path string, query url.Values, as representation, meta func(*T) *Meta) *Following[T] {
 	return &Following[T]{
 		client: c, path: path, query: query, as: as, meta: meta, changed: make(chan struct{}, 1), asked: make(chan struct{}),
 		objects: map[string]*T{}, labelled: map[label]map[string]*T{}, err: errNothingYet,
@@ -77,7 +77,7 @@ func followed[T any](c *Client, path string, as representation, meta func(*T) *M
 	if f, ok := c.follows[path].(*Following[T]); ok {
 		return f
 	}
-	f := follow(c, path, nil, as, meta)
+	f := newFollowing(c, path, nil, as, meta)
 	c.follows[path] = f
 	c.running.Go(func() { f.Run(c.ctx) })
 	return f
@@ -177,8 +177,8 @@ func (f *Following[T]) candidates(selector labels.Selector) map[string]*T {
 }
 
 const (
-	// How long to wait after a failure, at first and at most.
-	retryFirst = time.Second
+	// How long to wait after a watch that was cut short, and at most after failures one after another.
+	retryFirst = 500 * time.Millisecond
 	retryMost  = 10 * time.Second
 	// watchFor is how long a watch is asked for before it is renewed, at least: a renewal proves that the server is there while nothing
 	// changes. Its own signs of life come once a minute, which is too seldom for a tick of 15 s.
@@ -201,34 +201,27 @@ func (s *server) oldest() time.Duration { return s.watchFor()*3/2 + grace }
 
 // Run keeps the copy until ctx ends.
 func (f *Following[T]) Run(ctx context.Context) {
-	pause, version := retryFirst, ""
+	pause := retryFirst
 	for ctx.Err() == nil {
-		began := time.Now()
-		var err error
-		if version == "" {
-			version, err = f.list(ctx)
-			if err == nil {
-				continue
-			}
-		} else {
-			version, err = f.watch(ctx, version)
-		}
+		began := f.client.uptime()
+		err := f.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		wait := retryFirst - time.Since(began) // what ends each watch at once is not asked for more
-		if err == nil {
+		took := f.client.uptime() - began
+		if err == nil && took >= watchFor {
 			pause = retryFirst
-		} else {
-			f.update(func() { f.err = err })
-			wait = pause/2 + rand.N(pause) // not all daemons at once when a server comes back
-			if r, ok := errors.AsType[*Refusal](err); ok {
-				wait = max(wait, r.RetryAfter)
-			}
-			pause = min(2*pause, retryMost)
+			continue
 		}
-		if Refused(err, http.StatusGone) || errors.Is(err, errStrange) {
-			version = ""
+		if f.heardSince(began) {
+			pause = retryFirst
+		}
+		wait := pause/2 + rand.N(pause) // not all daemons at once when a server comes back
+		if r, ok := errors.AsType[*Refusal](err); ok {
+			wait = max(wait, r.RetryAfter)
+		}
+		if err != nil {
+			f.update(func() { f.err = err })
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -236,7 +229,27 @@ func (f *Following[T]) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
+		pause = min(2*pause, retryMost)
 	}
+}
+
+// follow lists, unless it is known what to go on from, and watches until the server ends that.
+func (f *Following[T]) follow(ctx context.Context) error {
+	if f.version == "" {
+		if err := f.list(ctx); err != nil {
+			return fmt.Errorf("list %s: %w", f.path, err)
+		}
+	}
+	err := f.watch(ctx)
+	if Refused(err, http.StatusGone) || errors.Is(err, errStrange) {
+		f.mu.Lock()
+		f.version = "" // it is not known what came since: all is listed anew
+		f.mu.Unlock()
+	}
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", f.path, err)
+	}
+	return nil
 }
 
 // update changes what is kept, and tells.
@@ -253,13 +266,13 @@ func (f *Following[T]) update(change func()) {
 	}
 }
 
-func (f *Following[T]) list(ctx context.Context) (version string, err error) {
+func (f *Following[T]) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	began := f.client.uptime()
 	all, version, err := listAt[T](ctx, f.client, f.path, f.query, f.as.list)
 	if err != nil {
-		return "", fmt.Errorf("list %s: %w", f.path, err)
+		return err
 	}
 	f.update(func() {
 		f.objects, f.labelled = make(map[string]*T, len(all)), map[label]map[string]*T{}
@@ -269,7 +282,7 @@ func (f *Following[T]) list(ctx context.Context) (version string, err error) {
 		}
 		f.version, f.heard, f.listed, f.err = version, began, true, nil
 	})
-	return version, nil
+	return nil
 }
 
 func (f *Following[T]) key(o *T) string {
@@ -306,24 +319,24 @@ func (f *Following[T]) remove(o *T) {
 	}
 }
 
-// watch follows from a version on until the server ends the watch, and returns how far it came.
-func (f *Following[T]) watch(ctx context.Context, version string) (string, error) {
+// watch follows from the copy's version on until the server ends the watch.
+func (f *Following[T]) watch(ctx context.Context) error {
 	long := f.client.watchFor()
 	long += rand.N(long / 2) // not all watches of a daemon at once
 	ctx, cancel := context.WithTimeout(ctx, long+grace)
 	defer cancel()
 	query := url.Values{
-		"watch": {"true"}, "allowWatchBookmarks": {"true"}, "resourceVersion": {version}, "timeoutSeconds": {strconv.Itoa(int(long.Seconds()))},
+		"watch": {"true"}, "allowWatchBookmarks": {"true"}, "resourceVersion": {f.version}, "timeoutSeconds": {strconv.Itoa(int(long.Seconds()))},
 	}
 	maps.Copy(query, f.query)
 	began := f.client.uptime()
 	resp, err := f.client.ask(ctx, request{path: f.path, query: query, accept: f.as.each})
 	if err != nil {
-		return version, err
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return version, answered(resp)
+		return answered(resp)
 	}
 	f.hear(began)
 	for events := json.NewDecoder(resp.Body); ; {
@@ -332,15 +345,15 @@ func (f *Following[T]) watch(ctx context.Context, version string) (string, error
 			Object json.RawMessage `json:"object"`
 		}
 		if err := events.Decode(&e); errors.Is(err, io.EOF) {
-			return version, nil
+			return nil
 		} else if err != nil {
-			return version, fmt.Errorf("watch %s: %w", f.path, err)
+			return err
 		}
 		if e.Type == "ERROR" {
-			return version, fmt.Errorf("watch %s: %w", f.path, status(e.Object))
+			return status(e.Object)
 		}
-		if version, err = f.take(e.Type, e.Object); err != nil {
-			return version, fmt.Errorf("watch %s: %w", f.path, err)
+		if err := f.take(e.Type, e.Object); err != nil {
+			return err
 		}
 	}
 }
@@ -356,13 +369,20 @@ func (f *Following[T]) hear(at time.Duration) {
 	}
 }
 
-// take takes in what a watch tells, and returns the version of the copy with it.
-func (f *Following[T]) take(what string, text []byte) (version string, err error) {
+// heardSince reports whether the server was heard after a time.
+func (f *Following[T]) heardSince(at time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.listed && f.heard >= at
+}
+
+// take takes in what a watch tells.
+func (f *Following[T]) take(what string, text []byte) error {
 	o := new(T)
 	if err := json.Unmarshal(text, o); err != nil {
-		return "", fmt.Errorf("%w: %w", errStrange, err)
+		return fmt.Errorf("%w: %w", errStrange, err)
 	}
-	version = f.meta(o).ResourceVersion
+	version := f.meta(o).ResourceVersion
 	switch what {
 	case "BOOKMARK": // nothing else happened up to its version
 		f.mu.Lock()
@@ -373,10 +393,10 @@ func (f *Following[T]) take(what string, text []byte) (version string, err error
 	case "DELETED":
 		f.update(func() { f.remove(o); f.version = version })
 	default:
-		return "", fmt.Errorf("%w: it tells of %q", errStrange, what)
+		return fmt.Errorf("%w: it tells of %q", errStrange, what)
 	}
 	f.hear(f.client.uptime())
-	return version, nil
+	return nil
 }
 
 // Older reports whether one version of the server's is before another. Objects of one kind share the count.
