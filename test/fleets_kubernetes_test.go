@@ -177,7 +177,8 @@ func (c *crowd) make() {
 	c.each(func(name string) error {
 		return c.k.Call(http.MethodPost, "/apis/metrics.k8s.io/v1beta1/namespaces/dfr/pods", object{
 			"apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": object{"name": of[name], "labels": object{"app": name}},
-			"timestamp": time.Now().UTC().Format(time.RFC3339), "window": "15s", "containers": []object{{"name": "worker", "usage": object{"cpu": "50m", "memory": "64Mi"}}},
+			// the HPA takes a measurement whose window began when the pod was ready
+			"timestamp": time.Now().Add(time.Minute).UTC().Format(time.RFC3339), "window": "15s", "containers": []object{{"name": "worker", "usage": object{"cpu": "50m", "memory": "64Mi"}}},
 		}, nil)
 	})
 	c.Logf("%d Deployments of one pod are ready after %v", len(c.names), time.Since(began).Round(time.Second))
