@@ -131,8 +131,8 @@ func (s *State) observe(p *policy.Fleet, in *Input) (news bool) {
 func (s *State) evaluate(p *policy.Fleet, now time.Time) {
 	at := 0
 	for i := range p.Policies {
-		for _, r := range p.Policies[i].Rules {
-			rule := &s.Rules[at]
+		for j := range p.Policies[i].Rules {
+			r, rule := &p.Policies[i].Rules[j], &s.Rules[at]
 			at++
 			before := rule.State
 			rule.Verdict = signal.Evaluate(r, s.Signals[r.Signal].Series.Points, before)
