@@ -30,13 +30,13 @@ func Evaluate(r *policy.Rule, points []Datapoint, current fleet.AlarmState) (v V
 		points = points[len(points)-within:]
 	}
 	real, oldestAge := 0, 0
-	for age := 1; age <= len(points) && real < r.N; age++ {
-		p := &points[len(points)-age]
+	for i := len(points) - 1; i >= 0 && real < r.N; i-- {
+		p := &points[i]
 		if !p.Real() {
 			continue
 		}
 		real++
-		oldestAge = age
+		oldestAge = len(points) - i
 		if r.Operator.Holds(p.Value, r.Threshold) {
 			v.Breaching++
 			v.Breach = p.End
