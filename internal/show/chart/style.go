@@ -28,8 +28,8 @@ text.x{text-anchor:middle}
 .plot .span{fill:var(--c);opacity:.13}
 .plot .limit{fill:none;stroke:var(--c);stroke-width:1.2;stroke-dasharray:4 3}
 .mark{overflow:visible;--c:var(--s3)}.mark.bad{--c:var(--bad)}
-.mark.faint{--c:var(--faint)}.mark.faint .head{fill:none;stroke-width:1.5}
-.mark path{stroke:var(--c);stroke-width:1;opacity:.45;fill:none}.mark .head{fill:var(--c);opacity:1}
+.mark path{stroke:var(--c);stroke-opacity:.45;fill:var(--c)}
+.mark.faint{--c:var(--faint)}.mark.faint path{stroke-opacity:.8;fill:none}
 .hit{fill:transparent}.hit:hover{fill:var(--faint);opacity:.15}
 @media (max-width:40rem){text.x.odd{display:none}.chart .key{white-space:normal}.chart>svg{margin-left:50px;width:calc(100% - 74px)}}
 @media print{.hit{display:none}.chart{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
