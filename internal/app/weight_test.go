@@ -117,7 +117,7 @@ func TestChartsTellWhatIsPointedAt(t *testing.T) {
 	if body := ask(t, http.MethodGet, base+"/fleets/f?zoom=1d", nil).body; strings.Contains(body, `class="hit"`) || !strings.Contains(body, "?titles=&amp;zoom=1d#timeline") {
 		t.Error("the page has titles as well, or leads to none")
 	}
-	if body := ask(t, http.MethodGet, base+"/fleets/f?zoom=1d&titles=", nil).body; !strings.Contains(body, " UTC)\ngiven: ") {
+	if body := ask(t, http.MethodGet, base+"/fleets/f?zoom=1d&titles=", nil).body; !strings.Contains(body, " UTC\ngiven: ") {
 		t.Error("there are no titles without a script")
 	}
 }

@@ -114,6 +114,9 @@ type Mark struct {
 // most is how many steps a drawn line has: beyond, points are drawn by the smallest and the largest of each step.
 const most = 400
 
+// mostRanges is how many places a drawn band has: beyond, each spans several ranges.
+const mostRanges = 200
+
 // columns is how many places of a chart tell their values when pointed at: of an hour 25 s, of a day 10 minutes.
 const columns = 144
 
@@ -304,8 +307,9 @@ func (d *drawing) svg() {
 		d.print(`<svg width="100%" height="`, num(total), `" role="img">`)
 	}
 	d.print("<title>", escape(d.Title), "</title><desc>", escape(d.describe()), "</desc>\n")
-	d.grid()
+	d.labels()
 	d.print(`<svg y="`, num(above), `" width="100%" height="`, num(d.height), `" viewBox="0 0 `, strconv.Itoa(across), " ", num(finer*d.height), `" preserveAspectRatio="none" class="plot">`, "\n")
+	d.grid()
 	for _, s := range d.Spans {
 		from, to := d.at(s.From), d.at(s.To)
 		d.print(`<rect class="span" x="`, strconv.Itoa(from), `" y="0" width="`, strconv.Itoa(max(to-from, 1)), `" height="`, num(finer*d.height), `"/>`, "\n")
@@ -357,24 +361,35 @@ func (d *drawing) describe() string {
 	return strings.TrimSpace(out)
 }
 
-// grid draws the axes.
-func (d *drawing) grid() {
-	bottom := num(d.height + above)
+// labels writes what stands along the axes.
+func (d *drawing) labels() {
 	for _, t := range d.y.ticks {
-		y := num(float64(d.level(t.value))/finer + above)
-		d.print(`<line class="grid" x1="0" x2="100%" y1="`, y, `" y2="`, y, `"/>`)
-		d.print(`<text class="y" x="-6" y="`, y, `">`, escape(t.label), `</text>`, "\n")
+		d.print(`<text class="y" x="-6" y="`, num(float64(d.level(t.value))/finer+above), `">`, escape(t.label), `</text>`, "\n")
 	}
 	for i, t := range d.x.ticks {
-		x := d.share(t.value)
 		odd := ""
 		if i%2 == 1 && d.X.Scale != Named {
 			odd = " odd"
 		}
-		d.print(`<line class="tick" x1="`, x, `" x2="`, x, `" y1="`, bottom, `" y2="`, num(d.height+above+4), `"/>`)
-		d.print(`<text class="x`, odd, `" x="`, x, `" y="`, num(d.height+above+17), `">`, escape(t.label), `</text>`, "\n")
+		d.print(`<text class="x`, odd, `" x="`, d.share(t.value), `" y="`, num(d.height+above+17), `">`, escape(t.label), `</text>`, "\n")
 	}
-	d.print(`<line class="axis" x1="0" x2="100%" y1="`, bottom, `" y2="`, bottom, `"/>`, "\n")
+}
+
+// grid draws the axes, in the plot.
+func (d *drawing) grid() {
+	var lines, axis pen
+	for _, t := range d.y.ticks {
+		lines.move(0, d.level(t.value))
+		lines.line(across, lines.y)
+	}
+	bottom := d.level(d.y.low)
+	for _, t := range d.x.ticks {
+		axis.move(d.at(t.value), bottom)
+		axis.line(axis.x, bottom+4*finer)
+	}
+	axis.move(0, bottom)
+	axis.line(across, bottom)
+	d.print(`<path class="grid" d="`, string(lines.path), `"/><path class="axis" d="`, string(axis.path), `"/>`, "\n")
 }
 
 // line draws a line, broken where something is missing.
@@ -474,7 +489,7 @@ func (d *drawing) band(b Band) {
 		if len(part) < 2 {
 			return
 		}
-		each := max(len(part)/most, 1)
+		each := (len(part) + mostRanges - 1) / mostRanges
 		var p pen
 		var back []Range
 		for i := 0; i < len(part); i += each {

@@ -15,8 +15,8 @@ const Style = `
 .chart text,.alone text{font:12px system-ui,sans-serif;fill:var(--faint)}
 text.y{text-anchor:end;dominant-baseline:middle}
 text.x{text-anchor:middle}
-.grid{stroke:var(--rule);stroke-width:1}
-.axis,.tick{stroke:var(--faint);stroke-width:1}
+.grid{fill:none;stroke:var(--rule);stroke-width:1}
+.axis{fill:none;stroke:var(--faint);stroke-width:1}
 .s1{--c:var(--s1)}.s2{--c:var(--s2)}.s3{--c:var(--s3)}.s4{--c:var(--s4)}.s5{--c:var(--s5)}.s6{--c:var(--s6)}
 .band{--c:var(--s1)}.span{--c:var(--bad)}.limit{--c:var(--bad)}
 .plot path,.plot rect{vector-effect:non-scaling-stroke}
