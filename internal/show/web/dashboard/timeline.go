@@ -47,7 +47,7 @@ const (
 	mostPoints = 400 // of a line: 365 days of a year, 336 half hours of a week, 360 minutes of six hours
 	mostMarks  = 120
 	mostEvents = 2000 // that are read
-	atOnce     = 3 // series that are read at the same time
+	atOnce     = 3    // series that are read at the same time
 )
 
 // timeline is the past of a fleet, drawn.
@@ -60,7 +60,7 @@ type timeline struct {
 // kpi sums up what a timeline shows.
 type kpi struct {
 	Ups, Downs, Failed int
-	Since              time.Time // of the changes, where there are more before it; zero: these are all
+	Since              time.Time     // of the changes, where there are more before it; zero: these are all
 	Longest, Median    time.Duration // time to scale; 0: none
 	WorkerHours        float64
 	Known              bool // the size was recorded

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"tidemark/internal/control"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
 	"tidemark/internal/show/chart"
@@ -60,5 +61,18 @@ func TestHours(t *testing.T) {
 	}
 	if k := sumUp(nil, []record.Point{}); k.Known {
 		t.Error("nothing is known to be something")
+	}
+}
+
+// A fleet whose size is not known stays at no number.
+func TestUnknownSizeHasNoNumber(t *testing.T) {
+	var b strings.Builder
+	st := &control.Status{Fleet: "f", Bounds: fleet.Bounds{Min: 2, Max: 10}}
+	c := card{Status: st, Page: &page{Zone: time.UTC}, Holding: "the target cannot be read"}
+	if err := templates["overview"].ExecuteTemplate(&b, "card", c); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); strings.Contains(got, "stays at 0") || !strings.Contains(got, "size unknown") || !strings.Contains(got, "the target cannot be read") {
+		t.Errorf("the card says %s", got)
 	}
 }
