@@ -43,6 +43,7 @@ func watchAll(addresses []string) {
 			if err != nil {
 				panic(err)
 			}
+			r.Header.Set("Accept-Encoding", "gzip") // as browsers do
 			resp, err := client.Do(r)
 			if err != nil || resp.StatusCode != http.StatusOK {
 				panic(fmt.Sprint(resp, err))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -119,5 +120,40 @@ func TestChartsTellWhatIsPointedAt(t *testing.T) {
 	}
 	if body := ask(t, http.MethodGet, base+"/fleets/f?zoom=1d&titles=", nil).body; !strings.Contains(body, " UTC\ngiven: ") {
 		t.Error("there are no titles without a script")
+	}
+}
+
+// Names as long as they may be, without a place to break them, make no page wider than the window.
+func TestLongNamesFit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	address := servers.FreeAddress(t)
+	w := emptyWorld(t, 2)
+	name := func(begin string) string { return begin + strings.Repeat("_w", 63)[:63-len(begin)] }
+	w.write("listen: "+address, fmt.Sprintf(`    signals:
+      %[1]s: {push: {expiry: 1h, unit: seconds}}
+    policies:
+      - id: %[2]s
+        rules:
+          - {signal: %[1]s, operator: ">=", threshold: 400ms, scale_change: +1, evaluation_periods: 10, datapoints_to_alarm: 8}`, name("signal"), name("policy")))
+	text, err := os.ReadFile(w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.put("tidemark.yaml", strings.Replace(string(text), "name: f\n", "name: "+name("fleet")+"\n", 1))
+	w.start()
+	w.eventually("a first look", func(st *control.Status) bool { return st.Size.Known })
+	p := browser.Start(t).Open()
+	for _, path := range []string{"/", "/fleets/" + name("fleet"), "/fleets/" + name("fleet") + "/what-if", "/fleets/" + name("fleet") + "/costs", "/events"} {
+		for _, width := range []int{1280, 800, 360} {
+			p.Size(width, 800)
+			p.Go("http://" + address + path)
+			if n := p.Overflow(); n > 0 {
+				var what []string
+				p.Eval(wide, &what)
+				t.Errorf("%s is %d px too wide at %d: %q", path, n, width, what)
+			}
+		}
 	}
 }

@@ -272,8 +272,8 @@ func (d *drawing) caption() {
 			d.print(` <span class="key"><i class="`, class, `"></i>`, escape(name), `</span>`)
 		}
 	}
-	if len(d.Series) > 1 || len(d.Bands)+len(d.Thresholds)+len(d.Spans) > 0 {
-		for i, s := range d.Series {
+	for i, s := range d.Series {
+		if len(d.Series) > 1 || s.Name != d.Title && len(d.Bands)+len(d.Thresholds)+len(d.Spans) > 0 {
 			key(class(i), s.Name)
 		}
 	}

@@ -5,7 +5,7 @@ const Style = `
 :root{--s1:#0068a8;--s2:#c94f00;--s3:#00805c;--s4:#a8478a;--s5:#a87900;--s6:#3b6fd1;--ink:#1c2024;--faint:#667079;--rule:#d9dee3;--bad:#b42318}
 @media screen and (prefers-color-scheme:dark){:root{--s1:#5eb3ee;--s2:#ff9a5c;--s3:#3fcf9e;--s4:#e6a0cd;--s5:#efc14a;--s6:#9db8ff;--ink:#e6eaee;--faint:#9aa5af;--rule:#333b43;--bad:#ff8f85}}
 .chart{margin:0 0 1.2rem;break-inside:avoid}
-.chart figcaption{font-size:.9rem;margin-bottom:.1rem}
+.chart figcaption{font-size:.9rem;margin-bottom:.1rem;overflow-wrap:anywhere}
 .chart .key{white-space:nowrap;margin-left:.8em;color:var(--faint)}
 .chart .key i{display:inline-block;width:14px;height:4px;margin-right:.35em;vertical-align:middle;background:var(--c)}
 .chart .key i.band,.chart .key i.span{height:10px;opacity:.22}

@@ -1,11 +1,13 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"html/template"
 	"math"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -44,7 +46,8 @@ func find(all []zoom, name string) zoom {
 const (
 	mostPoints = 400 // of a line: 365 days of a year, 336 half hours of a week, 360 minutes of six hours
 	mostMarks  = 120
-	atOnce     = 3 // series that are read at the same time
+	mostEvents = 2000 // that are read
+	atOnce     = 3    // series that are read at the same time
 )
 
 // timeline is the past of a fleet, drawn.
@@ -57,11 +60,20 @@ type timeline struct {
 // kpi sums up what a timeline shows.
 type kpi struct {
 	Ups, Downs, Failed int
+	Since              time.Time     // of the changes, where there are more before it; zero: these are all
 	Longest, Median    time.Duration // time to scale; 0: none
 	WorkerHours        float64
 	Known              bool // the size was recorded
 	Cost               float64
 	Currency           string // empty: no price is known
+}
+
+// Hours are the worker-hours in words.
+func (k kpi) Hours() string {
+	if k.WorkerHours >= 1000 {
+		return strconv.FormatFloat(k.WorkerHours, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(k.WorkerHours, 'g', 3, 64)
 }
 
 // charts keeps what was drawn: whoever looks at the same within the same moment gets the same.
@@ -137,7 +149,7 @@ func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to t
 	if err != nil {
 		return nil, err
 	}
-	events, err := s.b.Events(ctx, record.EventQuery{Fleet: st.Fleet, Since: from, Until: to.Add(time.Second), Limit: 2000, Kinds: []fleet.Kind{
+	events, err := s.b.Events(ctx, record.EventQuery{Fleet: st.Fleet, Since: from, Until: to.Add(time.Second), Limit: mostEvents, Kinds: []fleet.Kind{
 		fleet.EventDecision, fleet.EventActionDone, fleet.EventActionFailed, fleet.EventSizeChanged, fleet.EventOrder, fleet.EventNote, fleet.EventAlertRaised}})
 	if err != nil {
 		return nil, err
@@ -156,12 +168,15 @@ func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to t
 			size.Series = append(size.Series, line(id+" alone", chart.Step, all[1+i]))
 		}
 	}
-	size.Marks = append(marks(events), shadows...)
+	size.Marks = gather(append(marks(events), shadows...), from, to)
 	out.Charts = append(out.Charts, size.HTML())
 	for i := range st.Signals {
 		out.Charts = append(out.Charts, signalChart(st, &st.Signals[i], all[1+len(policies)+i], expected[st.Signals[i].Name], x, told))
 	}
 	out.KPI = sumUp(events, all[0])
+	if len(events) == mostEvents {
+		out.KPI.Since = events[mostEvents-1].Time
+	}
 	s.price(st.Fleet, &out.KPI)
 	return out, nil
 }
@@ -262,9 +277,6 @@ func (s *Site) shadows(ctx context.Context, st *control.Status, from, to time.Ti
 	decisions, err := s.b.Decisions(ctx, st.Fleet, from, to, 5*mostMarks)
 	for i := range decisions {
 		d := &decisions[i]
-		if len(out) == mostMarks {
-			break // newest first
-		}
 		if words := would(d); words != "" {
 			out = append(out, chart.Mark{X: chart.At(d.Time), Text: words, Faint: true})
 		}
@@ -316,11 +328,11 @@ func signalChart(st *control.Status, sig *control.SignalStatus, points []record.
 	return c.HTML()
 }
 
-// marks are what changed the size, the latest where there are many.
+// marks are what changed the size.
 func marks(events []fleet.Event) (out []chart.Mark) {
 	for i := range events {
 		e := &events[i]
-		if e.Kind == fleet.EventActionDone || len(out) == mostMarks {
+		if e.Kind == fleet.EventActionDone {
 			continue // its decision is marked
 		}
 		m := chart.Mark{X: chart.At(e.Time), Text: text.Event(e), Bad: text.Trouble(e)}
@@ -331,6 +343,26 @@ func marks(events []fleet.Event) (out []chart.Mark) {
 			}
 		}
 		out = append(out, m)
+	}
+	return out
+}
+
+// gather makes one mark of those that would stand upon each other, newest first, where there are many.
+func gather(all []chart.Mark, from, to time.Time) (out []chart.Mark) {
+	if len(all) <= mostMarks {
+		return all
+	}
+	slices.SortStableFunc(all, func(a, b chart.Mark) int { return cmp.Compare(b.X, a.X) })
+	place := func(m chart.Mark) int { return int((m.X - chart.At(from)) / to.Sub(from).Seconds() * mostMarks) }
+	for len(all) > 0 {
+		m, n := all[0], 1
+		for ; n < len(all) && place(all[n]) == place(m); n++ {
+			m.Bad, m.Faint = m.Bad || all[n].Bad, m.Faint && all[n].Faint
+		}
+		if n > 1 {
+			m.Text = fmt.Sprintf("the newest of %d:\n%s", n, m.Text)
+		}
+		out, all = append(out, m), all[n:]
 	}
 	return out
 }
