@@ -32,7 +32,7 @@ func TestTune(t *testing.T) {
 	if err := os.WriteFile(path, []byte(late), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"tune", "-c", path, "--days", "4", "--peak", "40", "--seeds", "2", "--level", "fluid", "--budget", "7e6"}
+	args := []string{"tune", "-c", path, "--days", "4", "--peak", "40", "--seeds", "2", "--level", "fluid", "--budget", "11e6"}
 	code, out, errOut := main(t, append(args, "--html", page)...)
 	html, err := os.ReadFile(page)
 	if code != done || errOut != "" || err != nil {

@@ -500,7 +500,7 @@ func (x *climb) affordable(limit float64) int {
 		each += share * cost(x.train, x.days[before:r])
 		share, before = share/narrow, r
 	}
-	return int((limit - x.spent) / each)
+	return max(int((limit-x.spent)/each), 0)
 }
 
 // halve is successive halving (Jamieson and Talwalkar, AISTATS 2016) over policies at random around the operator's.
