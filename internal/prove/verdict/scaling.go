@@ -119,15 +119,29 @@ func gaps(run *outcome.Run, e *fleet.Event, r *fleet.Reason) bool {
 		if f.Name != e.Fleet || at < 0 {
 			continue
 		}
+		period := time.Duration(f.Rules[at].Period)
 		looked := policy.Rule{N: r.N}.Range() + 1 // the first of them begins a period before it ends
-		from := e.Time.Add(-time.Duration(looked) * time.Duration(f.Rules[at].Period))
+		from := e.Time.Add(-time.Duration(looked) * period)
 		for _, s := range f.Signals {
-			if s.Signal == r.Signal && slices.ContainsFunc(s.Readings, func(x fleet.Reading) bool {
-				return x.Quality != fleet.Fresh && x.Time.After(from) && !x.Time.After(e.Time)
-			}) {
+			if s.Signal == r.Signal && missed(s.Readings, from, e.Time, period) {
 				return true
 			}
 		}
+	}
+	return false
+}
+
+// missed reports whether a reading was not fresh, or none came for more than a period.
+func missed(readings []fleet.Reading, from, to time.Time, period time.Duration) bool {
+	last := time.Time{}
+	for _, x := range readings {
+		if x.Time.Before(from) || x.Time.After(to) {
+			continue
+		}
+		if x.Quality != fleet.Fresh || (!last.IsZero() && x.Time.Sub(last) > period) {
+			return true
+		}
+		last = x.Time
 	}
 	return false
 }

@@ -141,6 +141,7 @@ func TestScalingCriteria(t *testing.T) {
 		{outcome.Triggers, 0, "second breach without an alarm", tell().cpu(0, 3*minute, 90).cpu(3*minute, 4*minute, 20).cpu(4*minute, 10*minute, 90).alarm(2*minute, fleet.Alarm).alarm(4*minute, fleet.OK), Failed, "for 5m55s", 0},
 		{outcome.Triggers, 0, "too few datapoints", tell().decides(minute, 2, 3, ruleOut(1)), Failed, "with 1 of 3 datapoints breaching, at least 2 must", 0},
 		{outcome.Triggers, 0, "too few, as the others are missing", sparse(9*minute).decides(10*minute, 2, 3, onCPU(1)), Passed, "scale-outs that rest on one: 1", 0},
+		{outcome.Triggers, 0, "too few, as the daemon read nothing for two minutes", tell().cpu(0, 7*minute, 90).cpu(9*minute, 10*minute, 90).alarm(3*minute, fleet.Alarm).decides(10*minute, 2, 3, onCPU(1)), Passed, "", 0},
 		{outcome.Triggers, 0, "too few, and others were missing long before", sparse(3*minute).decides(10*minute, 2, 3, onCPU(1)), Failed, "with 1 of 3", 0},
 		{outcome.Triggers, 0, "three minutes are not long enough", tell().cpu(0, 3*minute, 90), Unneeded, "no rule that adds workers was breached", 0},
 		{outcome.Triggers, 0, "three periods of a second are", quick.cpu(0, minute, 90), Failed, "raised no alarm within 6s", 0},
