@@ -115,7 +115,9 @@ func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 func gaps(run *outcome.Run, e *fleet.Event, r *fleet.Reason) bool {
 	for i := range run.Fleets {
 		f := &run.Fleets[i]
-		at := slices.IndexFunc(f.Rules, func(rule outcome.Rule) bool { return rule.Policy == r.Policy && rule.Signal == r.Signal && rule.N == r.N })
+		at := slices.IndexFunc(f.Rules, func(rule outcome.Rule) bool {
+			return rule.Policy == r.Policy && rule.Signal == r.Signal && rule.N == r.N
+		})
 		if f.Name != e.Fleet || at < 0 {
 			continue
 		}
