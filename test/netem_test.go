@@ -93,9 +93,9 @@ func TestNetemOnRealKernel(t *testing.T) {
 		modules = append(modules, found[0])
 	}
 	write(t, filepath.Join(dir, "init"), fmt.Sprintf(netemInit, dir, bin, strings.Join(modules, " ")))
-	write(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`pid nginx.pid; error_log nginx.log; events {} http { access_log off;
+	write(t, filepath.Join(dir, "nginx.conf"), `pid nginx.pid; error_log nginx.log; events {} http { access_log off;
 		client_body_temp_path body; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
-		server { listen 127.0.0.1:8080; location / { return 200 "hello"; } } }`))
+		server { listen 127.0.0.1:8080; location / { return 200 "hello"; } } }`)
 	const journeys = "journeys: [{name: far, steps: [{name: far, path: /}]}, {name: near, steps: [{name: near, path: /}]}]\n"
 	scenario := func(name, duration, load string) {
 		write(t, filepath.Join(dir, name+".yaml"), "name: "+name+"\nduration: "+duration+"\n"+journeys+"load:\n"+load+"criteria: [{measure: error_rate, at_most: 1%}]\n")

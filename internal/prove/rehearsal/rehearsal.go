@@ -77,8 +77,9 @@ const (
 	chunk = 100
 	// grace is how long requests may go on after a run was interrupted.
 	grace = 5 * time.Second
-	// cleanupTime bounds the clean-up.
+	// cleanupTime, and chunkTime for each chunk more, bound the clean-up: an hour of synchronisation leaves 600,000 records.
 	cleanupTime = 5 * time.Minute
+	chunkTime   = 500 * time.Millisecond
 	maxCreated  = 1_000_000
 )
 
@@ -742,7 +743,7 @@ func (r *run) tidy(ctx context.Context) {
 	if len(r.created) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime+time.Duration(len(r.created)/chunk)*chunkTime)
 	defer cancel()
 	say := func(format string, args ...any) { r.out.Cleanup = append(r.out.Cleanup, fmt.Sprintf(format, args...)) }
 	removed := 0

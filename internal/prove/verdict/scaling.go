@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 	"tidemark/internal/prove/outcome"
 )
@@ -67,7 +68,7 @@ func grown(run *outcome.Run, kind fleet.Kind) (out []fleet.Event) {
 	return out
 }
 
-// triggers: each scale-out rests on a rule that breached as often as it must, and no rule that may act breached for longer than its
+// triggers: each scale-out rests on a rule that breached as often as it must, or as often as its missing-data policy asks where readings were missing, and no rule that may act breached for longer than its
 // evaluation periods, and two more, without its alarm: it begins within one, and is evaluated after another. Readings that all breach make datapoints that do, whatever the statistic.
 func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 	rested, raised := 0, 0
@@ -80,7 +81,7 @@ func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 				continue
 			}
 			rested++
-			if r.Breaching < r.M {
+			if r.Breaching < r.M && !gaps(run, &e, &r) {
 				return Failed, fmt.Sprintf("%s asked for more with %d of %d datapoints breaching, at least %d must", r.Policy, r.Breaching, r.N, r.M), math.NaN()
 			}
 		}
@@ -107,6 +108,44 @@ func triggers(run *outcome.Run, _ outcome.Criterion) (Status, string, float64) {
 		return Unneeded, "no rule that adds workers was breached for its evaluation periods", math.NaN()
 	}
 	return Passed, fmt.Sprintf("alarms raised as the policies say: %d; scale-outs that rest on one: %d", raised, rested), math.NaN()
+}
+
+// gaps reports whether readings of a rule's signal were missing where the rule looked when it asked for more. Fewer datapoints are
+// then enough: an alarm stays while all that there are breach.
+func gaps(run *outcome.Run, e *fleet.Event, r *fleet.Reason) bool {
+	for i := range run.Fleets {
+		f := &run.Fleets[i]
+		at := slices.IndexFunc(f.Rules, func(rule outcome.Rule) bool {
+			return rule.Policy == r.Policy && rule.Signal == r.Signal && rule.N == r.N
+		})
+		if f.Name != e.Fleet || at < 0 {
+			continue
+		}
+		period := time.Duration(f.Rules[at].Period)
+		looked := policy.Rule{N: r.N}.Range() + 1 // the first of them begins a period before it ends
+		from := e.Time.Add(-time.Duration(looked) * period)
+		for _, s := range f.Signals {
+			if s.Signal == r.Signal && missed(s.Readings, from, e.Time, period) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// missed reports whether a reading was not fresh, or none came for more than a period.
+func missed(readings []fleet.Reading, from, to time.Time, period time.Duration) bool {
+	last := time.Time{}
+	for _, x := range readings {
+		if x.Time.Before(from) || x.Time.After(to) {
+			continue
+		}
+		if x.Quality != fleet.Fresh || (!last.IsZero() && x.Time.Sub(last) > period) {
+			return true
+		}
+		last = x.Time
+	}
+	return false
 }
 
 // stay is a stretch of time. A zero end is not known.

@@ -102,6 +102,21 @@ func TestScalingCriteria(t *testing.T) {
 	ruleOut := func(breaching int) fleet.Reason {
 		return fleet.Reason{Code: fleet.RuleOut, Policy: "p", Breaching: breaching, M: 2, N: 3}
 	}
+	onCPU := func(breaching int) fleet.Reason {
+		r := ruleOut(breaching)
+		r.Signal = "cpu"
+		return r
+	}
+	// sparse is CPU that is too high, with a minute in which it is not known.
+	sparse := func(at time.Duration) story {
+		s := tell().cpu(0, at, 90).alarm(3*minute, fleet.Alarm).cpu(at, at+minute, 0).cpu(at+minute, 10*minute, 90)
+		for i := range s.Fleets[0].Signals[0].Readings {
+			if r := &s.Fleets[0].Signals[0].Readings[i]; !r.Time.Before(after(at)) && r.Time.Before(after(at+minute)) {
+				r.Quality = fleet.Sparse
+			}
+		}
+		return s
+	}
 	unheard := story{&outcome.Run{Started: began, Length: fleet.Duration(10 * minute), Slot: fleet.Duration(time.Second), Compress: 1}}
 	shadow := tell()
 	shadow.Fleets[0].Rules[0].Mode = fleet.Shadow
@@ -125,6 +140,9 @@ func TestScalingCriteria(t *testing.T) {
 		{outcome.Triggers, 0, "alarm of the rule that takes workers away", tell().cpu(0, 10*minute, 90).event(3*minute, fleet.Event{Kind: fleet.EventAlarm, Policy: "p", Signal: "cpu", State: "alarm", Note: "<= 30 %"}), Failed, "raised no alarm", 0},
 		{outcome.Triggers, 0, "second breach without an alarm", tell().cpu(0, 3*minute, 90).cpu(3*minute, 4*minute, 20).cpu(4*minute, 10*minute, 90).alarm(2*minute, fleet.Alarm).alarm(4*minute, fleet.OK), Failed, "for 5m55s", 0},
 		{outcome.Triggers, 0, "too few datapoints", tell().decides(minute, 2, 3, ruleOut(1)), Failed, "with 1 of 3 datapoints breaching, at least 2 must", 0},
+		{outcome.Triggers, 0, "too few, as the others are missing", sparse(9*minute).decides(10*minute, 2, 3, onCPU(1)), Passed, "scale-outs that rest on one: 1", 0},
+		{outcome.Triggers, 0, "too few, as the daemon read nothing for two minutes", tell().cpu(0, 7*minute, 90).cpu(9*minute, 10*minute, 90).alarm(3*minute, fleet.Alarm).decides(10*minute, 2, 3, onCPU(1)), Passed, "", 0},
+		{outcome.Triggers, 0, "too few, and others were missing long before", sparse(3*minute).decides(10*minute, 2, 3, onCPU(1)), Failed, "with 1 of 3", 0},
 		{outcome.Triggers, 0, "three minutes are not long enough", tell().cpu(0, 3*minute, 90), Unneeded, "no rule that adds workers was breached", 0},
 		{outcome.Triggers, 0, "three periods of a second are", quick.cpu(0, minute, 90), Failed, "raised no alarm within 6s", 0},
 		{outcome.Triggers, 0, "shadow raises nothing that acts", shadow.cpu(0, 10*minute, 90), Unneeded, "", 0},
