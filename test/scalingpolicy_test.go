@@ -3,6 +3,7 @@ package test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ const policiesPath = "/apis/autoscaling.tidemark/v1alpha1/namespaces/dfr/scaling
 // scalingPolicies has the API server check policies by their definition; then the daemon, with the rights of its role, scales a
 // Deployment by a policy that is applied, changed, broken and deleted while it runs.
 func scalingPolicies(t *testing.T, k *servers.Kube) {
+	k.Apply(t, "dfr", readFile(t, "../deploy/kubernetes/role.yaml"), servers.Real)
 	t.Run("schema", func(t *testing.T) { policySchema(t, k) })
 	t.Run("daemon", func(t *testing.T) { policyDaemon(t, k) })
 }
@@ -58,8 +60,10 @@ func policySchema(t *testing.T, k *servers.Kube) {
 			signals, _ := spec["signals"].(object)
 			for name, s := range signals {
 				of, _ := s.(object)
-				if k8s, ok := of["kubernetes"].(object); ok {
-					delete(k8s, "namespace")
+				for _, source := range of { // what is of the daemon's host, or is given by the policy's namespace
+					if body, ok := source.(object); ok {
+						maps.DeleteFunc(body, func(key string, _ any) bool { return key == "namespace" || strings.HasSuffix(key, "_file") })
+					}
 				}
 				if !slices.ContainsFunc([]string{"kubernetes", "http", "prometheus", "pgbouncer", "postgres", "expression"}, func(kind string) bool { return of[kind] != nil }) {
 					delete(signals, name)
@@ -90,8 +94,8 @@ func policySchema(t *testing.T, k *servers.Kube) {
 		{base("target: {kubernetes: {name: odoo, kubeconfig: /etc/shadow}}"), `unknown field \"spec.target.kubernetes.kubeconfig\"`},
 		{base("signals: {s: {http: {url: 'http://x', metric: m, bearer_token_file: /run/secret}}}"), `unknown field \"spec.signals.s.http.bearer_token_file\"`},
 		{base("signals: {s: {access_log: {path: /etc/shadow}}}"), `unknown field \"spec.signals.s.access_log\"`},
-		{base("policies: {id: cpu}"), "spec.policies: Invalid value"},
-		{base("policies: [{id: cpu, rules: [{signal: cpu, operator: '=>', threshold: 70, scale_change: 1}]}]"), `rules[0].operator: Unsupported value: "=>"`},
+		{base("policies: {id: cpu}"), `unknown field \"spec.policies.id\"`},
+		{base("policies: [{id: cpu, rules: [{signal: cpu, operator: '=>', threshold: 70, scale_change: 1}]}]"), "rules[0].operator: Unsupported value"},
 		{base("policies: [{id: cpu, rules: [{signal: cpu, operator: '>=', threshold: {at: 70}, scale_change: 1}]}]"), "threshold"},
 		{base("safeguards: {cooldown: {scale_up: [5m]}}"), "spec.safeguards.cooldown.scale_up: Invalid value"},
 	} {
@@ -125,7 +129,7 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 		t.Helper()
 		k.Apply(t, "dfr", []byte(text), servers.Real)
 	}
-	policy := strings.Replace(string(readFile(t, "../deploy/kubernetes/scalingpolicy.yaml")), "{selector: app=shop}", "{selector: app=shop}, period: 1s", 1) +
+	policy := strings.Replace(string(readFile(t, "../deploy/kubernetes/scalingpolicy.yaml")), "{selector: app=shop}", "{selector: app=nobody}, period: 1s", 1) +
 		"  safeguards: {cooldown: {scale_up: 1s, scale_down: 1h}, max_scaling_rate: 100 per 1s}\n"
 	apply(policy)
 	deploymentSize := func() int {
@@ -144,6 +148,18 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 			return nil
 		})
 	}
+	size := func() int {
+		if o.Status.Size == nil {
+			return -1
+		}
+		return *o.Status.Size
+	}
+	inForce := func() int64 {
+		if o.Status.InForce == nil {
+			return 0
+		}
+		return *o.Status.InForce
+	}
 	condition := func(kind string) scalingpolicy.Condition {
 		for _, c := range o.Status.Conditions {
 			if c.Type == kind {
@@ -153,15 +169,26 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 		return scalingpolicy.Condition{}
 	}
 	until("the minimum", func() bool {
-		return condition(scalingpolicy.Valid).Status == "True" && o.Status.Size != nil && *o.Status.Size == 2 && *o.Status.InForce == 1
+		return condition(scalingpolicy.Valid).Status == "True" && size() == 2 && inForce() == 1
 	})
-	until("it is told that nothing is measured", func() bool { return condition(scalingpolicy.Ready).Reason == "SignalMissing" })
+	until("it is told that nothing is measured", func() bool {
+		c := condition(scalingpolicy.Ready)
+		return c.Status == "False" && c.Reason == "SignalMissing" && strings.Contains(c.Message, "the selector takes no pod")
+	})
+
+	// A change comes into force.
+	spec := func(patch object) {
+		t.Helper()
+		k.Must(http.MethodPatch, policiesPath+"/shop", object{"spec": patch}, nil)
+	}
+	spec(object{"signals": object{"cpu": object{"kubernetes": object{"selector": "app=shop"}}}})
+	until("the change", func() bool { return inForce() == 2 && condition(scalingpolicy.Ready).Status == "True" })
 	k.Measure(t, "dfr", "shop", func(string) string { return "90m" })
-	until("the maximum", func() bool { return *o.Status.Size == 3 && condition(scalingpolicy.Limited).Reason == "AtMaximum" })
+	until("the maximum", func() bool { return size() == 3 && condition(scalingpolicy.Limited).Reason == "AtMaximum" })
 	if !strings.Contains(o.Status.LastDecision, "2 -> 3") || o.Status.LastScaleTime == nil {
 		t.Errorf("%+v", o.Status)
 	}
-	if c := condition(scalingpolicy.Ready); c.Status != "True" || c.ObservedGeneration != 1 || c.LastTransitionTime.IsZero() {
+	if c := condition(scalingpolicy.Ready); c.Status != "True" || c.ObservedGeneration != 2 || c.LastTransitionTime.IsZero() {
 		t.Errorf("%+v", c)
 	}
 	rows, err := k.Table(policiesPath)
@@ -176,19 +203,14 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 		t.Errorf("kubectl get shows\n%v, want\n%s", row, want)
 	}
 
-	// A change comes into force.
-	spec := func(patch object) {
-		t.Helper()
-		k.Must(http.MethodPatch, policiesPath+"/shop", object{"spec": patch}, nil)
-	}
 	spec(object{"bounds": object{"max": 4}})
-	until("the new maximum", func() bool { return *o.Status.InForce == 2 && *o.Status.Max == 4 && *o.Status.Size == 4 })
+	until("the new maximum", func() bool { return inForce() == 3 && o.Status.Max != nil && *o.Status.Max == 4 && size() == 4 })
 
 	// What is wrong leaves what was right in force, and says where.
 	spec(object{"bounds": object{"min": 9}})
 	until("a policy that is wrong", func() bool {
 		c := condition(scalingpolicy.Valid)
-		return c.Reason == "Invalid" && strings.HasPrefix(c.Message, "spec.bounds.min: 9 is more than max, 4; ") && *o.Status.InForce == 2 && c.ObservedGeneration == 3
+		return c.Reason == "Invalid" && strings.HasPrefix(c.Message, "spec.bounds.min: 9 is more than max, 4; ") && inForce() == 3 && c.ObservedGeneration == 4
 	})
 	if st, err := d.client.Status(t.Context()); err != nil || len(st.Fleets) != 1 || st.Fleets[0].Fleet != "dfr.shop" || st.Fleets[0].Bounds.Min != 2 {
 		t.Errorf("%+v, %v", st, err)
@@ -200,7 +222,7 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 		t.Errorf("after a restart: %+v, %v", st, err)
 	}
 	spec(object{"bounds": object{"min": 2}})
-	until("it is right again", func() bool { return condition(scalingpolicy.Valid).Status == "True" && *o.Status.InForce == 4 })
+	until("it is right again", func() bool { return condition(scalingpolicy.Valid).Status == "True" && inForce() == 5 })
 
 	// Another that wants the same Deployment is refused.
 	apply(strings.Replace(policy, "metadata: {name: shop}", "metadata: {name: rival}", 1))
@@ -236,7 +258,7 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 	})
 
 	// When it is deleted its pods are left alone, and the rival has what it wants.
-	size := deploymentSize()
+	before := deploymentSize()
 	k.Must(http.MethodDelete, policiesPath+"/rival", nil, nil)
 	k.Must(http.MethodDelete, policiesPath+"/shop", nil, nil)
 	eventually(t, time.Minute, "no fleet is left", func() error {
@@ -246,8 +268,8 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 		}
 		return err
 	})
-	if n := deploymentSize(); n != size {
-		t.Errorf("%d pods after the policy was deleted, %d before", n, size)
+	if n := deploymentSize(); n != before {
+		t.Errorf("%d pods after the policy was deleted, %d before", n, before)
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "policies.json")); err != nil || strings.TrimSpace(string(text)) != "[]" {
 		t.Errorf("what is in force: %s, %v", text, err)
