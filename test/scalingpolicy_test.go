@@ -129,7 +129,8 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 		t.Helper()
 		k.Apply(t, "dfr", []byte(text), servers.Real)
 	}
-	policy := strings.Replace(string(readFile(t, "../deploy/kubernetes/scalingpolicy.yaml")), "{selector: app=shop}", "{selector: app=nobody}, period: 1s", 1) +
+	policy := strings.Replace(string(readFile(t, "../deploy/kubernetes/scalingpolicy.yaml")), "{selector: app=shop}", "{selector: app=shop}, period: 1s", 1)
+	policy = strings.Replace(policy, "  signals:\n", "  signals:\n    sales: {http: {url: 'http://127.0.0.1:1/metrics', metric: sales}, period: 1s}\n", 1) +
 		"  safeguards: {cooldown: {scale_up: 1s, scale_down: 1h}, max_scaling_rate: 100 per 1s}\n"
 	apply(policy)
 	deploymentSize := func() int {
@@ -173,7 +174,7 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 	})
 	until("it is told that nothing is measured", func() bool {
 		c := condition(scalingpolicy.Ready)
-		return c.Status == "False" && c.Reason == "SignalMissing" && strings.Contains(c.Message, "the selector takes no pod")
+		return c.Status == "False" && c.Reason == "SignalMissing" && strings.Contains(c.Message, "sales is missing: ")
 	})
 
 	// A change comes into force.
@@ -181,7 +182,7 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 		t.Helper()
 		k.Must(http.MethodPatch, policiesPath+"/shop", object{"spec": patch}, nil)
 	}
-	spec(object{"signals": object{"cpu": object{"kubernetes": object{"selector": "app=shop"}}}})
+	spec(object{"signals": object{"sales": nil}})
 	until("the change", func() bool { return inForce() == 2 && condition(scalingpolicy.Ready).Status == "True" })
 	k.Measure(t, "dfr", "shop", func(string) string { return "90m" })
 	until("the maximum", func() bool { return size() == 3 && condition(scalingpolicy.Limited).Reason == "AtMaximum" })

@@ -10,6 +10,7 @@ import (
 	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/control"
 	"tidemark/internal/decide/engine"
+	"tidemark/internal/decide/policy"
 	"tidemark/internal/fleet"
 	"tidemark/internal/kubeapi/scalingpolicy"
 )
@@ -34,7 +35,7 @@ func describe(e *entry, st *control.Status, last string) scalingpolicy.Status {
 		ready.Status, ready.Reason, ready.Message = "Unknown", "Starting", "it was not looked at yet"
 		if st != nil && !st.Time.IsZero() {
 			figures(&s, st)
-			hold(&ready, st)
+			hold(&ready, &f.Policy, st)
 			limit(&limited, st)
 		}
 	}
@@ -87,10 +88,10 @@ var guarded = []fleet.Code{
 }
 
 // hold says what keeps a fleet from being measured or acted on: the first that is the case.
-func hold(c *scalingpolicy.Condition, st *control.Status) {
+func hold(c *scalingpolicy.Condition, p *policy.Fleet, st *control.Status) {
 	lost := func() *control.SignalStatus {
 		for i := range st.Signals {
-			if !st.Signals[i].Lost.IsZero() {
+			if !st.Signals[i].Lost.IsZero() && i < len(p.Signals) && !p.Signals[i].Optional {
 				return &st.Signals[i]
 			}
 		}

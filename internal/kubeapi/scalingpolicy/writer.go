@@ -159,7 +159,7 @@ func (w *Writer) Event(ctx context.Context, m *kubeapi.Meta, kind, reason, messa
 	key := reason + "\x00" + message
 	if e := k.events[key]; e != nil && now.Sub(e.Last) < sameFor {
 		e.Count, e.Last = e.Count+1, now
-		if !w.budget.Allow() {
+		if !w.budget.AllowN(w.now(), 1) {
 			return nil // the next one counts it too
 		}
 		err := w.client.Send(ctx, http.MethodPatch, events+"/"+e.Meta.Name, nil, kubeapi.MergePatch, map[string]any{"count": e.Count, "lastTimestamp": e.Last}, nil)
@@ -167,7 +167,7 @@ func (w *Writer) Event(ctx context.Context, m *kubeapi.Meta, kind, reason, messa
 			return err
 		}
 	}
-	if !k.begun.AllowN(w.now(), 1) || !w.budget.Allow() {
+	if !k.begun.AllowN(w.now(), 1) || !w.budget.AllowN(w.now(), 1) {
 		return fmt.Errorf("%w of ScalingPolicy %s/%s: %s is not told", errTooMany, m.Namespace, m.Name, reason)
 	}
 	if len(k.events) >= mostEvents {
