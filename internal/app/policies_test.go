@@ -100,7 +100,7 @@ func TestPoliciesInForce(t *testing.T) {
 		{"a name that is none", func() { p.put("c", "s.t", 1, spec("x", 1, 2)) }, "b.web 2..4, a.again 1..2, c.s 1..2", "Invalid: its name", "c/s.t", 1},
 		{"what belongs to the host", func() {
 			p.put("d", "h", 1, `{"target":{"command":{"scale":["sh"],"size":["sh"]}},"bounds":{"min":1,"max":2},"signals":{"n":{"http":{"url":"http://h/","metric":"n","bearer_token_file":"/etc/shadow"}}}}`)
-		}, "b.web 2..4, a.again 1..2, c.s 1..2", "Invalid: spec.signals.n.http: unknown field bearer_token_file", "d/h", 1},
+		}, "b.web 2..4, a.again 1..2, c.s 1..2", `Invalid: spec.target: "command" is no kind of target; write one of kubernetes (and 1 more)`, "d/h", 1},
 	} {
 		p.verdict = nil
 		step.put()
