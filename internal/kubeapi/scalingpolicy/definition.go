@@ -2,7 +2,7 @@ package scalingpolicy
 
 import "tidemark/internal/config"
 
-//go:generate sh -c "go run ../../../cmd/tidemark export crd > ../../../deploy/kubernetes/crd.yaml && cp ../../../deploy/kubernetes/crd.yaml ../../../deploy/helm/tidemark/crds/scalingpolicies.yaml"
+//go:generate sh -c "mkdir -p ../../../deploy/helm/tidemark/crds && go run ../../../cmd/tidemark export crd > ../../../deploy/kubernetes/crd.yaml && cp ../../../deploy/kubernetes/crd.yaml ../../../deploy/helm/tidemark/crds/scalingpolicies.yaml"
 
 // definition is a CustomResourceDefinition, in the order in which people read one.
 type definition struct {
