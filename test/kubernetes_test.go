@@ -32,6 +32,8 @@ func TestKubernetes(t *testing.T) {
 	k := servers.StartKube(t)
 	k.Must(http.MethodPost, "/api/v1/namespaces", object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": "dfr"}}, nil)
 	k.ServeMetrics(t)
+	k.Apply(t, "dfr", readFile(t, "../deploy/kubernetes/crd.yaml"), servers.Real)
+	servers.Eventually(t, "ScalingPolicies are served", func() error { return k.Call(http.MethodGet, policiesPath, nil, nil) })
 	t.Run("manifests", func(t *testing.T) {
 		files, err := filepath.Glob("../deploy/kubernetes/*.yaml")
 		if err != nil || len(files) < 2 {
@@ -66,6 +68,7 @@ tolerations: [{key: dedicated, operator: Exists}]`} {
 		}
 	})
 	t.Run("role", func(t *testing.T) { role(t, k) })
+	t.Run("scaling policies", func(t *testing.T) { scalingPolicies(t, k) })
 	t.Run("at once", func(t *testing.T) { // they mostly wait
 		t.Run("lease", func(t *testing.T) { t.Parallel(); leads(t, k) })
 		t.Run("leader killed", func(t *testing.T) { t.Parallel(); leaderKilled(t, k) })

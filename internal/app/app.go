@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -54,8 +55,12 @@ type App struct {
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
+	turn     sync.Mutex     // one reload at a time
+	file     *config.Config // what the file says
+	policies *policies      // of a cluster; nil: none are asked for
+
 	mu      sync.Mutex
-	cfg     *config.Config
+	cfg     *config.Config    // and with what ScalingPolicies say
 	parts   map[string]*parts // by fleet
 	shared  shared
 	pushes  *pushServer                    // nil when nothing is pushed over TCP
@@ -106,7 +111,7 @@ func New(path string, opts Options) (*App, error) {
 	if opts.Log == nil {
 		opts.Log = func(string) {}
 	}
-	a := &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}, replaying: make(chan struct{}, 1)}
+	a := &App{opts: opts, path: path, file: cfg, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}, replaying: make(chan struct{}, 1)}
 	a.shared.clusters.Uptime = control.SystemClock{}.Uptime
 	return a, nil
 }
@@ -137,6 +142,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	a.loop = control.New(control.Options{Tick: a.cfg.Tick, Journal: a.journal, Lease: a.lead, Spool: a.spool, Zone: a.cfg.Instance.Zone})
+	if a.policies, err = a.openPolicies(ctx); err != nil {
+		return err
+	}
 	built, err := a.build(ctx, a.cfg)
 	if err != nil {
 		return err
@@ -167,6 +175,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.wg.Go(func() { a.maintain(ctx) })
 	a.wg.Go(func() { a.log(ctx) })
 	a.wg.Go(func() { a.watch.Run(ctx) })
+	a.policies.start(ctx)
 	return nil
 }
 
@@ -243,6 +252,7 @@ func (a *App) listen() error {
 
 // Stop ends the daemon and leaves every fleet as it is.
 func (a *App) Stop() {
+	a.policies.end() // before what it reloads
 	if a.server != nil {
 		a.api.Close() // streams would never end by themselves
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -267,6 +277,7 @@ func (a *App) Stop() {
 }
 
 func (a *App) close() {
+	a.policies.end()
 	if a.server != nil {
 		a.api.Close()
 		_ = a.server.Close() // twice is harmless
@@ -302,17 +313,30 @@ func (a *App) close() {
 // Reload reads the configuration again. Alarms, cooldowns and orders go on; parts that are configured as before are kept. A bad
 // configuration changes nothing.
 func (a *App) Reload(ctx context.Context) error {
-	cfg, problems, err := Check(a.path)
-	if err == nil && cfg == nil {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	file, problems, err := Check(a.path)
+	if err == nil && file == nil {
 		err = problems
 	}
-	if err == nil && (cfg.StateDir != a.cfg.StateDir || cfg.Socket != a.cfg.Socket || cfg.Tick != a.cfg.Tick || cfg.Journal != a.cfg.Journal || cfg.Lease != a.cfg.Lease) {
-		err = errors.New("state_dir, socket, tick, journal and lease change with a restart only")
+	if err == nil && (file.StateDir != a.cfg.StateDir || file.Socket != a.cfg.Socket || file.Tick != a.cfg.Tick || file.Journal != a.cfg.Journal || file.Lease != a.cfg.Lease ||
+		!reflect.DeepEqual(file.Policies, a.cfg.Policies)) {
+		err = errors.New("state_dir, socket, tick, journal, lease and scaling_policies change with a restart only")
 	}
 	if err != nil {
 		_ = a.tell(ctx, fleet.Event{Kind: fleet.EventReloadRefused, Note: inOneLine(err)}) // the caller hears of it anyway
 		return err
 	}
+	if err := a.enforce(ctx, a.policies.with(file)); err != nil {
+		a.policies.with(a.file) // as it was
+		return err
+	}
+	a.file = file
+	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
+}
+
+// enforce puts a configuration in force; turn is held. When it cannot, nothing changes.
+func (a *App) enforce(ctx context.Context, cfg *config.Config) error {
 	pushes, err := a.openPushes(cfg.Push)
 	if err != nil {
 		return err
@@ -361,7 +385,7 @@ func (a *App) Reload(ctx context.Context) error {
 	}
 	a.pushes.use(cfg.Push)
 	a.enterPages(pages)
-	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
+	return nil
 }
 
 // inOneLine is the first error of a configuration, and where to see the others.

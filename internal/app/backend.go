@@ -208,6 +208,7 @@ func (a *App) log(ctx context.Context) {
 		}
 		for i := range events {
 			last = events[i].ID
+			a.policies.hear(&events[i])
 			if a.quiet() && !text.Trouble(&events[i]) {
 				continue
 			}

@@ -104,12 +104,21 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (out []control.Part
 		}
 		built, err := a.buildFleet(ctx, cfg, f, p)
 		if err != nil {
-			return nil, fmt.Errorf("fleet %s: %w", f.Name, err)
+			return nil, &fleetError{f.Name, err}
 		}
 		out = append(out, built)
 	}
 	return out, nil
 }
+
+// fleetError is why a fleet cannot be made.
+type fleetError struct {
+	fleet string
+	err   error
+}
+
+func (e *fleetError) Error() string { return "fleet " + e.fleet + ": " + e.err.Error() }
+func (e *fleetError) Unwrap() error { return e.err }
 
 func (a *App) buildFleet(ctx context.Context, cfg *config.Config, f *config.Fleet, p *parts) (_ control.Parts, err error) {
 	p.target, err = reuse(p.target, f.Target.Body, a.opts.Log, func() (control.Target, error) { return a.target(ctx, cfg, f) })

@@ -34,6 +34,12 @@ func (a *App) WhatIf(ctx context.Context, name string, days int, numbers map[str
 	case <-ctx.Done():
 		return nil, &web.Problem{Status: http.StatusServiceUnavailable, Detail: "others replay now: try again"}
 	}
+	a.mu.Lock()
+	elsewhere := a.cfg.FromCluster(name)
+	a.mu.Unlock()
+	if elsewhere {
+		return nil, &web.Problem{Status: http.StatusUnprocessableEntity, Detail: name + " is a ScalingPolicy: only the numbers of the daemon's own file can be tried here"}
+	}
 	data, err := os.ReadFile(a.path)
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)

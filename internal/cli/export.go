@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tidemark/internal/app"
+	"tidemark/internal/config"
 	"tidemark/internal/foresee"
 	"tidemark/internal/show/export"
 )
@@ -38,6 +40,24 @@ text's comments and on stderr: read it before you apply the text. Nothing is app
 			})
 		},
 	})
+	cmd.AddCommand(c.crdCommand())
 	cmd.Flags().StringVar(&name, "fleet", "", "the fleet, when there are several: its `name`")
 	return cmd
+}
+
+func (c *command) crdCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "crd", Short: "Write the CustomResourceDefinition of ScalingPolicies", Args: cobra.NoArgs,
+		Long: `Write the definition of ScalingPolicies, by which a Kubernetes cluster takes fleets as objects of its own. It is that of
+deploy/kubernetes/crd.yaml and of the Helm chart, as this version has it.`,
+		Example: "  tidemark export crd | kubectl apply -f -",
+		RunE: func(*cobra.Command, []string) error {
+			d := app.PolicyDefinition()
+			text, err := config.YAML(d)
+			if err != nil {
+				return err
+			}
+			return c.show(d, func() { fmt.Fprintf(c.out, "# Written by tidemark export crd.\n%s", text) })
+		},
+	})
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -18,5 +19,19 @@ func TestExport(t *testing.T) {
 	}
 	if code, out, _ := main(t, "export", "keda", "--json", "-c", "../../examples/dfr/samoa.yaml"); code != done || !strings.Contains(out, `"lost":`) {
 		t.Errorf("exit %d, %s", code, out)
+	}
+}
+
+// The definition in deploy and in the chart is that of the settings there are: go generate ./internal/kubeapi/scalingpolicy writes it.
+func TestDefinitionIsCurrent(t *testing.T) {
+	code, out, _ := main(t, "export", "crd")
+	if code != done {
+		t.Fatal(code)
+	}
+	for _, path := range []string{"../../deploy/kubernetes/crd.yaml", "../../deploy/helm/tidemark/crds/scalingpolicies.yaml"} {
+		text, err := os.ReadFile(path)
+		if err != nil || string(text) != out {
+			t.Errorf("%s is not what tidemark export crd writes: go generate ./internal/kubeapi/scalingpolicy (%v)", path, err)
+		}
 	}
 }

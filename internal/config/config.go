@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/decide/alert"
 	"tidemark/internal/decide/policy"
+	"tidemark/internal/decide/schedule"
 	"tidemark/internal/fleet"
 )
 
@@ -23,6 +24,7 @@ type Config struct {
 	Tick        time.Duration // between two looks at a fleet
 	Journal     Journal
 	Lease       Lease
+	Policies    ScalingPolicies // of a cluster: fleets that are not in the file
 	Retention   Retention
 	Push        Push
 	Notify      []Adapter   // the channels, in order
@@ -35,6 +37,9 @@ type Config struct {
 	spec   *spec // for Effective
 	places map[string]place
 	given  map[string]string
+	// holidays are the instance's, read; policies what With added, by fleet.
+	holidays schedule.Holidays
+	policies map[string]*Config
 }
 
 // Retention bounds what the journal keeps; it converts to record.Retention.

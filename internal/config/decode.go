@@ -28,6 +28,7 @@ type decoder struct {
 	// holidays are the instance's, read.
 	holidays schedule.Holidays
 	other    string // what the file is when it is no configuration, such as "scenario"
+	cluster  bool   // it is a ScalingPolicy, which has no settings of a host
 	aliased  int    // values that aliases brought in, and whether we are within one
 	within   int
 	probs    Problems
@@ -325,6 +326,9 @@ func (d *decoder) decodeFields(path string, n *yaml.Node, v any) {
 
 func (d *decoder) decodeStruct(path string, n *yaml.Node, v reflect.Value) {
 	fs := fields(v.Type())
+	if d.cluster {
+		fs = slices.DeleteFunc(fs, func(f field) bool { return clusterless(v.Type(), f.name) })
+	}
 	if n.Kind != yaml.MappingNode {
 		d.needsFields(path, n, names(fs))
 		return

@@ -164,9 +164,8 @@ func (d *decoder) quota(s *spec) {
 			return
 		}
 		least, most = least+f.Bounds.Min, most+f.Bounds.Max
-		if at := path + ".scaling_priority"; d.ok(at) && (f.ScalingPriority < 1 || f.ScalingPriority > 9) {
-			d.fail(at, fmt.Sprintf("%d is out of range", f.ScalingPriority), "write 1 (goes first) to 9")
-		} else if d.written(at) && len(s.Fleets) == 1 {
+		d.priority(f, path)
+		if at := path + ".scaling_priority"; d.ok(at) && d.written(at) && len(s.Fleets) == 1 && !s.ScalingPolicies.Wanted() {
 			d.warn(at, "there is no other fleet that could go before or after", "delete it")
 		}
 	}
@@ -174,8 +173,14 @@ func (d *decoder) quota(s *spec) {
 	case !d.written("instance.quota") || !d.ok(at):
 	case n < least:
 		d.fail(at, fmt.Sprintf("%d is less than the minima of the fleets together, %d", n, least), fmt.Sprintf("write %d or more, or lower bounds.min", least))
-	case n >= most:
+	case n >= most && !s.ScalingPolicies.Wanted():
 		d.warn(at, fmt.Sprintf("%d is not less than the maxima of the fleets together, %d, so it changes nothing", n, most), fmt.Sprintf("write less than %d, or delete it", most))
+	}
+}
+
+func (d *decoder) priority(f *fleetSpec, path string) {
+	if at := path + ".scaling_priority"; d.ok(at) && (f.ScalingPriority < 1 || f.ScalingPriority > 9) {
+		d.fail(at, fmt.Sprintf("%d is out of range", f.ScalingPriority), "write 1 (goes first) to 9")
 	}
 }
 

@@ -151,6 +151,9 @@ func loopback(host string) bool {
 // Written is the part of the file that is about one fleet, as it stands there; secrets are blotted out. ok is false where the file
 // has it in no lines of its own.
 func (c *Config) Written(fleet int) (text string, ok bool) {
+	if p := c.policies[c.Fleets[fleet].Name]; p != nil {
+		return mask(strings.Join(p.text.lines, "\n") + "\n"), true
+	}
 	at, ok := c.places[fmt.Sprintf("fleets.%d", fleet)]
 	first := at.value.line - 1
 	if !ok || first < 0 || first >= len(c.text.lines) {
@@ -169,6 +172,9 @@ func (c *Config) Written(fleet int) (text string, ok bool) {
 
 // EffectiveFleet is the part of Effective that is about one fleet.
 func (c *Config) EffectiveFleet(fleet int) string {
+	if p := c.policies[c.Fleets[fleet].Name]; p != nil {
+		return p.EffectiveFleet(0)
+	}
 	lines := strings.Split(strings.TrimSuffix(Effective(c), "\n"), "\n")
 	for i, line := range lines {
 		if strings.HasPrefix(line, "fleets:") {

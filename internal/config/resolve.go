@@ -35,6 +35,7 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.between("tick", s.Tick, 100*time.Millisecond, 10*time.Minute)
 	d.journal(&s.Journal, &s.Retention)
 	d.lease(&s.Lease, &s.Journal)
+	d.scalingPolicies(dir, &s.ScalingPolicies)
 	d.retention(&s.Retention)
 	d.listen(dir, s.StateDir, &s.Listen)
 	d.push(dir, &s.Push)
@@ -43,25 +44,37 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 
 	cfg := &Config{
 		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket, Listen: s.Listen, text: d.text,
-		Tick: s.Tick, Journal: s.Journal, Lease: s.Lease, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, Daemons: s.Daemons,
-		spec: s, places: d.places, given: d.given,
+		Tick: s.Tick, Journal: s.Journal, Lease: s.Lease, Policies: s.ScalingPolicies, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, Daemons: s.Daemons,
+		spec: s, places: d.places, given: d.given, holidays: d.holidays,
 	}
-	if len(s.Fleets) == 0 && d.ok("fleets") {
+	switch {
+	case len(s.Fleets) > 0 || s.ScalingPolicies.Wanted() || !d.ok("fleets"):
+	case d.written("fleets"):
 		d.fail("fleets", "names no fleet", "write an entry for each fleet, or there is nothing to do")
+	case !d.failed[""]:
+		d.fail("fleets", "is missing", "write fleets: with an entry for each fleet")
 	}
 	first := map[string]string{}
 	for i := range s.Fleets {
-		path := fmt.Sprintf("fleets.%d", i)
-		r := &resolver{decoder: d, path: path, spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone, watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal, s.Report.Levels.API.Signal, s.Report.Levels.Pages.Signal, s.Report.Levels.Sync.Signal}}
-		r.environment(s.Environment)
-		d.unique(first, path+".name", s.Fleets[i].Name, "fleet")
-		cfg.Fleets = append(cfg.Fleets, r.fleet(&s.Instance))
-		r.unjudged(s)
+		d.unique(first, fmt.Sprintf("fleets.%d.name", i), s.Fleets[i].Name, "fleet")
+		cfg.Fleets = append(cfg.Fleets, d.fleet(s, i))
 	}
 	d.quota(s)
 	d.monthly(s, cfg.Fleets)
 	cfg.Report = s.Report
 	return cfg
+}
+
+// fleet resolves fleet i.
+func (d *decoder) fleet(s *spec, i int) Fleet {
+	r := &resolver{
+		decoder: d, path: fmt.Sprintf("fleets.%d", i), spec: &s.Fleets[i], tick: s.Tick, zone: s.Instance.Zone,
+		watched: []string{s.Alerts.CPUSignal, s.Alerts.ErrorsSignal, s.Report.Levels.API.Signal, s.Report.Levels.Pages.Signal, s.Report.Levels.Sync.Signal},
+	}
+	r.environment(s.Environment)
+	f := r.fleet(&s.Instance)
+	r.unjudged(s)
+	return f
 }
 
 func absolute(dir, path string) string {

@@ -60,7 +60,7 @@ func (k SettingKind) String() string { return settingNames[k] }
 func (c *Config) Settings(name string) []Setting {
 	var out []Setting
 	elsewhere := map[mark]bool{}
-	for i := range c.Fleets {
+	for i := range c.spec.Fleets { // those of the file
 		for _, s := range c.settings(i) {
 			if c.Fleets[i].Name == name {
 				out = append(out, s)

@@ -23,7 +23,9 @@ type spec struct {
 	Alerts      alert.Rules   `yaml:"alerts"`
 	Report      Report        `yaml:"report"`
 	Daemons     []Daemon      `yaml:"daemons"`
-	Fleets      []fleetSpec   `yaml:"fleets,required" example:"with an entry for each fleet"`
+
+	ScalingPolicies ScalingPolicies `yaml:"scaling_policies"`
+	Fleets          []fleetSpec     `yaml:"fleets"`
 }
 
 type fleetSpec struct {

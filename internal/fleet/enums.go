@@ -12,6 +12,9 @@ const (
 
 var unitNames = [...]string{"number", "percent", "seconds", "bytes"}
 
+// UnitNames lists the units.
+func UnitNames() []string { return unitNames[:] }
+
 func (u Unit) String() string                { return nameOf(unitNames[:], int(u)) }
 func (u Unit) MarshalText() ([]byte, error)  { return []byte(u.String()), nil }
 func (u *Unit) UnmarshalText(b []byte) error { return parseName(u, unitNames[:], b, "unit") }

@@ -258,6 +258,36 @@ func (k *Kube) Call(method, path string, body, into any) error {
 	return json.Unmarshal(answer, into)
 }
 
+// Table is what kubectl get prints: the server's own rendering of objects, a column by its name.
+func (k *Kube) Table(path string) (rows []map[string]any, err error) {
+	req, err := http.NewRequest(http.MethodGet, "https://"+k.Address+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer admin")
+	req.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+	resp, err := k.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var table struct {
+		ColumnDefinitions []struct{ Name string }
+		Rows              []struct{ Cells []any }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&table); err != nil {
+		return nil, err
+	}
+	for _, r := range table.Rows {
+		row := map[string]any{}
+		for i, c := range r.Cells {
+			row[table.ColumnDefinitions[i].Name] = c
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
 // Written is what the API server wrote: a size, or a lead.
 type Written struct {
 	User     string
@@ -372,7 +402,11 @@ func (k *Kube) Apply(t testing.TB, namespace string, manifest []byte, how string
 		if d.Kind != "CustomResourceDefinition" && !strings.HasPrefix(d.Kind, "Cluster") {
 			root += "/namespaces/" + namespace
 		}
-		path := fmt.Sprintf("%s/%ss/%s?fieldManager=test&force=true&fieldValidation=Strict%s", root, strings.ToLower(d.Kind), d.Metadata.Name, how)
+		plural := strings.ToLower(d.Kind) + "s"
+		if stem, ok := strings.CutSuffix(d.Kind, "y"); ok {
+			plural = strings.ToLower(stem) + "ies"
+		}
+		path := fmt.Sprintf("%s/%s/%s?fieldManager=test&force=true&fieldValidation=Strict%s", root, plural, d.Metadata.Name, how)
 		if err := k.Call(http.MethodPatch, path, text, nil); err != nil {
 			t.Errorf("%s %s: %v", d.Kind, d.Metadata.Name, err)
 		}
