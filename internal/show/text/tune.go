@@ -65,7 +65,7 @@ func Gained(r *tune.Result) string {
 			up++
 		}
 	}
-	return fmt.Sprintf("In %d of %d folds what was found is better, by %s of what the clairvoyant costs on average.", up, len(r.Folds), interval(r.Gain, 100, "%.1f %%"))
+	return fmt.Sprintf("In %d of %d folds what was found is better; the gain, cost and violations in one measure, is %s on average.", up, len(r.Folds), interval(r.Gain, 1, "%.2f"))
 }
 
 func folds(w io.Writer, v View, r *tune.Result) {
