@@ -73,7 +73,7 @@ tolerations: [{key: dedicated, operator: Exists}]`} {
 	})
 }
 
-func readFile(t *testing.T, path string) []byte {
+func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {

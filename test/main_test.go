@@ -64,7 +64,7 @@ type daemon struct {
 }
 
 // startDaemon starts one and waits until it answers its operators.
-func startDaemon(t *testing.T, config, socket string) *daemon {
+func startDaemon(t testing.TB, config, socket string) *daemon {
 	t.Helper()
 	d := &daemon{cmd: daemonCommand(config), log: &strings.Builder{}, client: web.Dial(socket), ended: make(chan error, 1)}
 	d.cmd.Stderr = d.log
@@ -93,7 +93,7 @@ func (d *daemon) kill() {
 }
 
 // eventually waits for something that a real process does, looking every few milliseconds.
-func eventually(t *testing.T, limit time.Duration, what string, ok func() error) {
+func eventually(t testing.TB, limit time.Duration, what string, ok func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -112,7 +112,7 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() error)
 	}
 }
 
-func write(t *testing.T, path, content string) {
+func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
 		t.Fatal(err)

@@ -25,8 +25,9 @@ func (c *command) tuneCommand() *cobra.Command {
 	cmd := c.jsonFlag(&cobra.Command{
 		Use: "tune", Short: "Look for better settings of a policy, and recommend a change of its file", Args: cobra.NoArgs,
 		Long: `Look for better settings of a fleet's policy: the thresholds, periods, cooldowns, steps and objectives that stand in its file
-are changed, and each candidate is played in the simulator under the same loads and the same chance. Every other day of
-the loads is held out: what is recommended must be better there too, or nothing is recommended.
+are changed, and each candidate is played in the simulator under the same loads and the same chance. The days of the loads
+are cross-validated: a fourth of them at a time is held out, and what is found without them must be better there too, by more
+than the four differ, or nothing is recommended.
 
 What is recommended is a diff of the file, and is never applied by itself. The budget is counted in simulated requests, so
 that the same seed recommends the same on any machine. Ctrl-C shows the best so far.`,

@@ -66,6 +66,7 @@ const (
 type Client struct {
 	*server
 	namespace string
+	urgent    bool
 }
 
 // server is what all clients of one API server and one user share.
@@ -149,7 +150,7 @@ func newClient(p Place, uptime func() time.Duration) (*Client, error) {
 	ctx, end := context.WithCancel(context.Background())
 	return &Client{&server{
 		http: client, base: base, budget: rate.NewLimiter(perSecond, burst), uptime: uptime, ctx: ctx, end: end, follows: map[string]any{}, kinds: map[string][]kind{},
-	}, namespace}, nil
+	}, namespace, false}, nil
 }
 
 func find(p Place) (*rest.Config, string, error) {
@@ -182,6 +183,13 @@ func ownNamespace() string {
 		return metav1.NamespaceDefault
 	}
 	return strings.TrimSpace(string(text))
+}
+
+// Urgent is the same client for the few requests that must not come late: they do not wait for the budget.
+func (c *Client) Urgent() *Client {
+	u := *c
+	u.urgent = true
+	return &u
 }
 
 // Uptime counts on without jumps.
@@ -274,8 +282,10 @@ func (c *Client) exchange(ctx context.Context, r request, into any) error {
 
 // ask sends a request, in its turn.
 func (c *Client) ask(ctx context.Context, r request) (*http.Response, error) {
-	if err := c.budget.Wait(ctx); err != nil {
-		return nil, fmt.Errorf("wait for the budget of requests to the Kubernetes API server: %w", err)
+	if !c.urgent {
+		if err := c.budget.Wait(ctx); err != nil {
+			return nil, fmt.Errorf("wait for the budget of requests to the Kubernetes API server: %w", err)
+		}
 	}
 	u := c.base.JoinPath(r.path)
 	u.RawQuery = r.query.Encode()

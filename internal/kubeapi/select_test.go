@@ -135,3 +135,15 @@ func TestOlder(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// What keeps a lead does not wait behind what a thousand fleets ask for.
+func TestUrgentDoesNotWait(t *testing.T) {
+	c := client(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	c.budget.SetBurst(0) // all of it is spent
+	if err := c.Get(t.Context(), "/api", nil, nil); err == nil || !strings.Contains(err.Error(), "wait for the budget") {
+		t.Errorf("%v", err)
+	}
+	if err := c.Urgent().Get(t.Context(), "/api", nil, nil); err != nil {
+		t.Error(err)
+	}
+}

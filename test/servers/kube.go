@@ -34,6 +34,7 @@ type Kube struct {
 	Address    string // host:port of the API server
 	CA         string // file
 	APIServer  *process
+	Manager    *process // of controllers
 
 	t      testing.TB
 	client *http.Client
@@ -109,7 +110,7 @@ func StartKube(t testing.TB) *Kube {
 		t.Fatal(err)
 	}
 	running := func() error { return nil }
-	serve(running, control, "kube-controller-manager", "--kubeconfig="+k.Kubeconfig, "--leader-elect=false", "--secure-port=0", "--service-account-private-key-file="+within("sa.key"),
+	k.Manager = serve(running, control, "kube-controller-manager", "--kubeconfig="+k.Kubeconfig, "--leader-elect=false", "--secure-port=0", "--service-account-private-key-file="+within("sa.key"),
 		"--root-ca-file="+k.CA, "--kube-api-qps=200", "--kube-api-burst=400", "--controllers="+strings.Join([]string{
 			"deployment-controller", "replicaset-controller", "statefulset-controller", "disruption-controller", "garbage-collector-controller", "namespace-controller",
 			"serviceaccount-controller", "serviceaccount-token-controller", "root-ca-certificate-publisher-controller", "node-lifecycle-controller", "horizontal-pod-autoscaler-controller",

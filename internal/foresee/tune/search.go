@@ -3,6 +3,7 @@ package tune
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -21,6 +22,7 @@ import (
 // trial is one day under one seed: what a candidate is judged by.
 type trial struct {
 	load  int
+	fold  int // that its day is of
 	seed  int // of its set: those of the days held out are others
 	plan  sim.Plan
 	need  []int // by stretches of step, within the bounds
@@ -34,6 +36,7 @@ type trial struct {
 type outcome struct {
 	hours                      float64
 	minutes, violated, actions int
+	played                     bool
 }
 
 // total sums trials up.
@@ -43,12 +46,10 @@ type total struct {
 
 func (t *total) share() float64 { return 100 * t.violations / max(t.minutes, 1) }
 
-func sum(played []outcome, trials []trial, of func(*trial) bool) (t total) {
-	for i := range played {
+// sum is over the trials that are listed by their index.
+func sum(played []outcome, trials []trial, of []int) (t total) {
+	for _, i := range of {
 		k, o := &trials[i], &played[i]
-		if !of(k) {
-			continue
-		}
 		t.hours += o.hours
 		t.bound += k.bound
 		t.minutes += float64(o.minutes)
@@ -59,29 +60,56 @@ func sum(played []outcome, trials []trial, of func(*trial) bool) (t total) {
 	return t
 }
 
+// some lists the trials that something holds of.
+func some(trials []trial, of func(*trial) bool) (out []int) {
+	for i := range trials {
+		if of(&trials[i]) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// both lists the trials of a list that something else holds of, too.
+func both(of []int, trials []trial, also func(*trial) bool) []int {
+	return slices.DeleteFunc(slices.Clone(of), func(i int) bool { return !also(&trials[i]) })
+}
+
 // search is a study being carried out.
 type search struct {
 	*Study
 	policy      *policy.Fleet // the operator's
 	dims        []dimension
 	warned      map[string]bool
-	seen        map[string]bool
-	train, hold []trial
-	random      *sim.Random
+	made        map[string]*candidate // by where they are; nil: not legal
+	legal       []*candidate          // in the order in which they were made
+	train, hold []trial               // each has all days, and arrivals of its own
 	spent       float64
 	tried       int
-	all         []*candidate // that were played in all of train
+	own         *candidate
+	latest      *climb       // that found something better than the operator's
+	found       []*candidate // by fold, what was found without its days
+	best        *candidate
 	finalists   []*candidate
 	explained   *candidate
 	reasons     []string // of its changes
-	best        *candidate
 	out         *Result
+}
+
+// climb is one search on some of the days. What a candidate came to on a day is played once, whichever of them asks for it.
+type climb struct {
+	*search
+	days   []int // trials to train on; the first few are unlike, and say something of all loads
+	random *sim.Random
+	seen   map[string]bool
+	all    []*candidate // that were played on all of the days
+	best   *candidate
 }
 
 const (
 	tickCost  = 25     // requests that a tick's work is worth, as measured
 	fluidCost = 50_000 // and the tables of a day at the fluid level
-	passes    = 24     // over the days to train on that a search takes at least
+	passes    = 24     // over all days that a search takes at least
 )
 
 // prepare reads the policy, splits the loads and finds what the clairvoyant takes.
@@ -95,11 +123,11 @@ func (st *Study) prepare() (*search, error) {
 		return nil, err
 	}
 	st.Fleet = f.Name
-	x := &search{Study: st, policy: &f.Policy, warned: map[string]bool{}, seen: map[string]bool{}, random: sim.NewRandom(st.Seed, "tune")}
+	x := &search{Study: st, policy: &f.Policy, warned: map[string]bool{}, made: map[string]*candidate{}}
 	for _, p := range problems {
 		x.warned[p.Field] = true
 	}
-	x.out = &Result{File: st.Name, Fleet: f.Name, Seeds: max(st.Seeds, 1), Allowed: st.Allowed, Train: []Day{}, HoldOut: []Day{}, Front: []Policy{}, Notes: []string{}}
+	x.out = &Result{File: st.Name, Fleet: f.Name, Seeds: max(st.Seeds, 1), Allowed: st.Allowed, Days: []Day{}, Folds: []Fold{}, Front: []Policy{}, Notes: []string{}}
 	if f.Policy.Mode != fleet.On {
 		x.out.Notes = append(x.out.Notes, fmt.Sprintf("the fleet's mode is %s: it is tuned as if it were on", f.Policy.Mode))
 		f.Policy.Mode = fleet.On
@@ -131,7 +159,7 @@ func (st *Study) prepare() (*search, error) {
 // days makes the trials of a load.
 func (x *search) days(i int, tick time.Duration) error {
 	l := &x.Loads[i]
-	train, hold, err := split(l.Series)
+	days, err := split(l.Series)
 	if err != nil {
 		return err
 	}
@@ -149,38 +177,37 @@ func (x *search) days(i int, tick time.Duration) error {
 		x.out.Notes = append(x.out.Notes, fmt.Sprintf("under %s more than bounds.max, %d workers, would be needed in %.2g %% of the time: no policy meets the objective then", l.Name, bounds.Max, share))
 	}
 	law := l.Work.Law()
-	make := func(from time.Duration, seed, number int) trial {
+	make := func(d block, seed, number int) trial {
+		from := d.from
 		before := min(lead, from)
 		part, coarse := l.Cut(from-before, from+day), minutes.Cut(from-before, from+day)
 		need := needs[int((from-before)/minutes.Step):][:len(coarse.Rates)]
-		t := trial{load: i, seed: seed, need: need, step: minutes.Step, lead: before, plan: sim.Plan{
+		t := trial{load: i, fold: d.fold, seed: seed, need: need, step: minutes.Step, lead: before, plan: sim.Plan{
 			Load: part, Service: law, Boot: l.Work.Boot, Tick: tick, Target: x.Objective, Initial: need[0], Seed: x.Seed<<32 + uint64(number),
 		}}
 		t.bound = optimum.Problem{Need: need[int(before/minutes.Step):], Step: minutes.Step, Boot: l.Work.Boot}.Bound(x.Allowed / 100)
 		return t
 	}
-	for _, from := range spread(train, l.Series) {
-		x.out.Train = append(x.out.Train, Day{l.Name, l.Start.Add(from)})
-		for s := range max(x.out.Seeds/2, 1) { // more days say more than more seeds, and there are many candidates
-			x.train = append(x.train, make(from, s, s+1))
+	for _, d := range days {
+		x.out.Days = append(x.out.Days, Day{l.Name, l.Start.Add(d.from), d.fold + 1})
+		for s := range x.out.Seeds {
+			x.hold = append(x.hold, make(d, s, 1000+s))
 		}
 	}
-	for _, from := range hold {
-		x.out.HoldOut = append(x.out.HoldOut, Day{l.Name, l.Start.Add(from)})
-		for s := range x.out.Seeds {
-			x.hold = append(x.hold, make(from, s, 1000+s))
+	for _, d := range spread(days, l.Series) {
+		for s := range max(x.out.Seeds/4, 1) { // more days say more than more seeds, and there are many candidates
+			x.train = append(x.train, make(d, s, s+1))
 		}
 	}
 	return nil
 }
 
 // spread orders days so that the first few are unlike: the busiest, the quietest, the next busiest ...
-func spread(days []time.Duration, l *load.Series) []time.Duration {
+func spread(days []block, l *load.Series) []block {
 	sorted := slices.Clone(days)
-	slices.SortStableFunc(sorted, func(a, b time.Duration) int {
-		return cmp.Compare(l.Cut(b, b+day).Mean(), l.Cut(a, a+day).Mean())
-	})
-	var out []time.Duration
+	mean := func(d block) float64 { return l.Cut(d.from, d.from+day).Mean() }
+	slices.SortStableFunc(sorted, func(a, b block) int { return cmp.Compare(mean(b), mean(a)) })
+	var out []block
 	for i, j := 0, len(sorted)-1; i <= j; i, j = i+1, j-1 {
 		out = append(out, sorted[i])
 		if i < j {
@@ -223,30 +250,33 @@ func (x *search) level() error {
 // cores is how many candidates are played at once.
 var cores = runtime.NumCPU
 
-// play plays candidates in trials from what they were played in up to n, on all cores. What comes out does not depend on their number.
-func (x *search) play(ctx context.Context, cands []*candidate, n int, held bool) error {
-	trials := x.train
-	if held {
-		trials = x.hold
-	}
+// play plays candidates in the trials listed, those to train on or those held out, where they were not played yet, on all cores. What comes out
+// does not depend on their number.
+func (x *search) play(ctx context.Context, cands []*candidate, held bool, of []int) error {
 	type job struct {
-		c *candidate
-		i int
-		o outcome
+		of *trial
+		c  *candidate
+		o  *outcome
 	}
 	var jobs []job
 	cost := 0.0
 	for _, c := range cands {
-		have := len(c.train)
+		trials, played := x.train, &c.train
 		if held {
-			have = len(c.hold)
+			trials, played = x.hold, &c.hold
 		}
-		if have == 0 && !held {
+		if *played == nil {
+			*played = make([]outcome, len(trials))
+		}
+		for _, i := range of {
+			if o := &(*played)[i]; !o.played {
+				jobs = append(jobs, job{&trials[i], c, o})
+				cost += trials[i].cost
+			}
+		}
+		if !c.tried {
+			c.tried = true
 			x.tried++
-		}
-		for i := have; i < n; i++ {
-			jobs = append(jobs, job{c: c, i: i})
-			cost += trials[i].cost
 		}
 	}
 	errs := make([]error, len(jobs))
@@ -264,30 +294,20 @@ func (x *search) play(ctx context.Context, cands []*candidate, n int, held bool)
 					return
 				}
 				j := &jobs[k]
-				j.o, errs[k] = trials[j.i].play(j.c)
+				*j.o, errs[k] = j.of.play(j.c)
 				mu.Lock()
-				done += trials[j.i].cost
+				done += j.of.cost
 				x.tell(x.spent + done)
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	if err := ctx.Err(); err != nil {
+	x.spent += cost
+	if ctx.Err() != nil {
 		return context.Canceled
 	}
-	for k := range jobs {
-		if errs[k] != nil {
-			return errs[k]
-		}
-		into := &jobs[k].c.train
-		if held {
-			into = &jobs[k].c.hold
-		}
-		*into = append(*into, jobs[k].o)
-	}
-	x.spent += cost
-	return nil
+	return errors.Join(errs...)
 }
 
 // tell reports progress. The mutex of play is held.
@@ -296,8 +316,8 @@ func (x *search) tell(spent float64) {
 		return
 	}
 	p := Progress{Done: min(spent/x.Budget, 1), Tried: x.tried}
-	if x.best != nil {
-		p.Best = x.figures(x.best.train, x.train)
+	if c := x.latest; c != nil {
+		p.Best = x.figures(c.best.train, x.train, c.days)
 	}
 	x.Progress(p)
 }
@@ -306,18 +326,18 @@ func (t *trial) play(c *candidate) (outcome, error) {
 	p := t.plan
 	p.Policy, p.Probes = c.policy, c.probes[t.load]
 	s, err := foresee.Judge(p, t.need, t.step, t.lead)
-	return outcome{s.WorkerHours, s.Minutes, s.Violations, s.Actions}, err
+	return outcome{s.WorkerHours, s.Minutes, s.Violations, s.Actions, true}, err
 }
 
 // worth is a candidate's price in the first n trials.
-func (x *search) worth(c *candidate, n int) float64 {
-	t := sum(c.train[:n], x.train, func(*trial) bool { return true })
+func (x *climb) worth(c *candidate, n int) float64 {
+	t := sum(c.train, x.train, x.days[:n])
 	return x.price(t.hours/t.bound, t.share())
 }
 
 // rank orders candidates by what they came to in the first n trials. Those that none beats in both, cost and violations, take every second
 // place, so that the front is searched and not one point of it alone.
-func (x *search) rank(cands []*candidate, n int) []*candidate {
+func (x *climb) rank(cands []*candidate, n int) []*candidate {
 	byPrice := slices.Clone(cands)
 	slices.SortStableFunc(byPrice, func(a, b *candidate) int { return cmp.Compare(x.worth(a, n), x.worth(b, n)) })
 	front := x.unbeaten(byPrice, n)
@@ -341,12 +361,11 @@ func (x *search) rank(cands []*candidate, n int) []*candidate {
 }
 
 // unbeaten are the candidates that no other beats in both, cost and violations.
-func (x *search) unbeaten(cands []*candidate, n int) (out []*candidate) {
-	all := func(*trial) bool { return true }
+func (x *climb) unbeaten(cands []*candidate, n int) (out []*candidate) {
 	for _, c := range cands {
-		mine := sum(c.train[:n], x.train, all)
+		mine := sum(c.train, x.train, x.days[:n])
 		if !slices.ContainsFunc(cands, func(o *candidate) bool {
-			t := sum(o.train[:n], x.train, all)
+			t := sum(o.train, x.train, x.days[:n])
 			return t.hours <= mine.hours && t.violations <= mine.violations && (t.hours < mine.hours || t.violations < mine.violations)
 		}) {
 			out = append(out, c)
@@ -355,61 +374,92 @@ func (x *search) unbeaten(cands []*candidate, n int) (out []*candidate) {
 	return out
 }
 
-// cost is what it takes to play one candidate in the trials from a to b.
-func cost(trials []trial, a, b int) (sum float64) {
-	for i := a; i < b; i++ {
+// cost is what it takes to play one candidate in the trials listed.
+func cost(trials []trial, of []int) (sum float64) {
+	for _, i := range of {
 		sum += trials[i].cost
 	}
 	return sum
 }
 
-// seek finds the best policy on the days to train on, and validates it and the front on those held out. After an error the best so far is in x.
-func (x *search) seek(ctx context.Context, own *candidate) (*candidate, error) {
-	n := len(x.train)
-	x.best = own
-	if err := x.play(ctx, []*candidate{own}, n, false); err != nil {
-		return nil, err
+// without is a search that never sees the days of a fold; -1: it sees all of them. All begin with the same policies.
+func (x *search) without(fold int) *climb {
+	days := some(x.train, func(k *trial) bool { return k.fold != fold })
+	return &climb{search: x, days: days, random: sim.NewRandom(x.Seed, "tune"), seen: map[string]bool{}, all: []*candidate{x.own}, best: x.own}
+}
+
+// seek finds what is best without the days of each fold in turn, and judges it by these; then what is best of all that was found on all days. After an
+// error the best so far is in x.
+func (x *search) seek(ctx context.Context) error {
+	every, held := some(x.train, func(*trial) bool { return true }), some(x.hold, func(*trial) bool { return true })
+	if err := x.play(ctx, []*candidate{x.own}, false, every); err != nil {
+		return err
 	}
-	if err := x.play(ctx, []*candidate{own}, len(x.hold), true); err != nil {
-		return x.best, err
+	if err := x.play(ctx, []*candidate{x.own}, true, held); err != nil {
+		return err
 	}
-	x.all = []*candidate{own}
-	// The budget: two fifths for halving, up to three quarters for the local search, the rest for the smallest change and for validating.
-	if err := x.halve(ctx, x.Budget*0.4); err != nil {
-		return x.best, err
+	// The budget: what was found is judged by the days held out, and what is recommended by all of them; a tenth of it is for the smallest change.
+	validation := 2 * cost(x.hold, held)
+	share := (0.9*x.Budget - x.spent - validation) / folds
+	for fold := range folds {
+		c := x.without(fold)
+		if err := c.run(ctx, x.spent, x.spent+share); err != nil {
+			return err
+		}
+		if err := x.play(ctx, []*candidate{c.best}, true, some(x.hold, func(k *trial) bool { return k.fold == fold })); err != nil {
+			return err
+		}
+		x.found = append(x.found, c.best)
 	}
-	validation := cost(x.hold, 0, len(x.hold))
-	if err := x.climb(ctx, min(x.Budget*0.75, x.Budget-2*validation)); err != nil {
-		return x.best, err
+	c := x.without(-1)
+	if err := x.play(ctx, x.found, false, every); err != nil {
+		return err
 	}
-	if err := x.simplify(ctx, x.Budget-validation); err != nil {
-		return x.best, err
+	c.settle(x.found)
+	if err := c.simplify(ctx, x.Budget-validation/2); err != nil {
+		return err
 	}
-	if err := x.play(ctx, []*candidate{x.best}, len(x.hold), true); err != nil {
-		return x.best, err
+	x.best = c.best
+	if err := x.play(ctx, []*candidate{x.best}, true, held); err != nil {
+		return err
 	}
 	const shown = 8
-	front := x.unbeaten(x.all, n)
-	slices.SortStableFunc(front, func(a, b *candidate) int { return cmp.Compare(x.worth(a, n), x.worth(b, n)) })
-	for _, c := range front[:min(len(front), shown)] {
-		if len(c.hold) == 0 && x.spent+validation > x.Budget {
+	n := len(c.days)
+	front := c.unbeaten(slices.DeleteFunc(slices.Clone(x.legal), func(a *candidate) bool {
+		return a.train == nil || slices.ContainsFunc(a.train, func(o outcome) bool { return !o.played })
+	}), n)
+	slices.SortStableFunc(front, func(a, b *candidate) int { return cmp.Compare(c.worth(a, n), c.worth(b, n)) })
+	for _, f := range front[:min(len(front), shown)] {
+		if len(f.hold) == 0 && x.spent+validation/2 > x.Budget {
 			break
 		}
-		if err := x.play(ctx, []*candidate{c}, len(x.hold), true); err != nil {
-			return x.best, err
+		if err := x.play(ctx, []*candidate{f}, true, held); err != nil {
+			return err
 		}
-		x.finalists = append(x.finalists, c)
+		x.finalists = append(x.finalists, f)
 	}
-	return x.best, nil
+	return nil
+}
+
+// run searches within what is spent between two points of the budget: two fifths of it for halving, up to four fifths for the local search, the rest
+// for the smallest change.
+func (x *climb) run(ctx context.Context, from, to float64) error {
+	if err := x.halve(ctx, from+0.4*(to-from)); err != nil {
+		return err
+	}
+	if err := x.improve(ctx, from+0.8*(to-from)); err != nil {
+		return err
+	}
+	return x.simplify(ctx, to)
 }
 
 // settle takes in candidates that were played in all trials.
-func (x *search) settle(cands []*candidate) {
-	n := len(x.train)
+func (x *climb) settle(cands []*candidate) {
+	n := len(x.days)
 	for _, c := range cands {
 		x.all = append(x.all, c)
 		if x.worth(c, n) < x.worth(x.best, n) {
-			x.best = c
+			x.best, x.latest = c, x
 		}
 	}
 }
@@ -418,8 +468,8 @@ func (x *search) settle(cands []*candidate) {
 const narrow = 3
 
 // rungs are how many trials candidates are played in, one after the other.
-func (x *search) rungs() []int {
-	n := len(x.train)
+func (x *climb) rungs() []int {
+	n := len(x.days)
 	out := []int{n}
 	for r := n; r > 1 && len(out) < 3; {
 		r = (r + narrow - 1) / narrow
@@ -429,12 +479,12 @@ func (x *search) rungs() []int {
 }
 
 // cascade plays candidates in ever more trials, the best third of them each time, and takes in those that get to the end.
-func (x *search) cascade(ctx context.Context, cands []*candidate) error {
+func (x *climb) cascade(ctx context.Context, cands []*candidate) error {
 	for i, r := range x.rungs() {
 		if i > 0 {
 			cands = cands[:max((len(cands)+narrow-1)/narrow, 1)]
 		}
-		if err := x.play(ctx, cands, r, false); err != nil {
+		if err := x.play(ctx, cands, false, x.days[:r]); err != nil {
 			return err
 		}
 		cands = x.rank(cands, r)
@@ -444,29 +494,29 @@ func (x *search) cascade(ctx context.Context, cands []*candidate) error {
 }
 
 // affordable is how many candidates a cascade may have for what is left up to a limit.
-func (x *search) affordable(limit float64) int {
+func (x *climb) affordable(limit float64) int {
 	each, share, before := 0.0, 1.0, 0
 	for _, r := range x.rungs() {
-		each += share * cost(x.train, before, r)
+		each += share * cost(x.train, x.days[before:r])
 		share, before = share/narrow, r
 	}
 	return int((limit - x.spent) / each)
 }
 
 // halve is successive halving (Jamieson and Talwalkar, AISTATS 2016) over policies at random around the operator's.
-func (x *search) halve(ctx context.Context, limit float64) error {
+func (x *climb) halve(ctx context.Context, limit float64) error {
 	const most = 400
 	var cands []*candidate
 	want := min(x.affordable(limit), most)
 	for tries := 0; len(cands) < want && tries < 20*want; tries++ {
-		at := x.own()
+		at := x.present()
 		share := 0.15 + 0.55*x.random.Float() // few changes, or many
 		for i := range at {
 			if x.random.Float() < share {
 				at[i] = int(x.random.Float() * float64(len(x.dims[i].values)))
 			}
 		}
-		if c := x.make(at); c != nil {
+		if c := x.candidate(at); c != nil {
 			cands = append(cands, c)
 		}
 	}
@@ -476,9 +526,9 @@ func (x *search) halve(ctx context.Context, limit float64) error {
 	return x.cascade(ctx, cands)
 }
 
-// climb is a local search: the neighbours of the best, one setting a step or two away, and where none is better several settings at once, of
+// improve is a local search: the neighbours of the best, one setting a step or two away, and where none is better several settings at once, of
 // any policy of the front.
-func (x *search) climb(ctx context.Context, limit float64) error {
+func (x *climb) improve(ctx context.Context, limit float64) error {
 	for stale := 0; stale < 4; {
 		batch := x.neighbours(x.best.at)
 		if len(batch) == 0 || stale > 0 {
@@ -499,13 +549,13 @@ func (x *search) climb(ctx context.Context, limit float64) error {
 	return nil
 }
 
-func (x *search) neighbours(of []int) (out []*candidate) {
+func (x *climb) neighbours(of []int) (out []*candidate) {
 	for _, step := range []int{1, -1, 2, -2} {
 		for i := range of {
 			if to := of[i] + step; to >= 0 && to < len(x.dims[i].values) {
 				at := slices.Clone(of)
 				at[i] = to
-				if c := x.make(at); c != nil {
+				if c := x.candidate(at); c != nil {
 					out = append(out, c)
 				}
 			}
@@ -515,8 +565,8 @@ func (x *search) neighbours(of []int) (out []*candidate) {
 }
 
 // mutants change two to four settings of policies of the front.
-func (x *search) mutants(want int) (out []*candidate) {
-	front := x.unbeaten(x.all, len(x.train))
+func (x *climb) mutants(want int) (out []*candidate) {
+	front := x.unbeaten(x.all, len(x.days))
 	for tries := 0; len(out) < want && tries < 20*want; tries++ {
 		from := x.best
 		if x.random.Float() < 0.5 {
@@ -527,7 +577,7 @@ func (x *search) mutants(want int) (out []*candidate) {
 			i := int(x.random.Float() * float64(len(at)))
 			at[i] = min(max(at[i]+int(x.random.Float()*7)-3, 0), len(x.dims[i].values)-1)
 		}
-		if c := x.make(at); c != nil {
+		if c := x.candidate(at); c != nil {
 			out = append(out, c)
 		}
 	}
@@ -539,12 +589,12 @@ const slack = 0.003
 
 // simplify takes back one change after the other, wholly or by a step, as long as the gain stays, and notes of each that is left what it is
 // good for.
-func (x *search) simplify(ctx context.Context, limit float64) error {
-	n := len(x.train)
+func (x *climb) simplify(ctx context.Context, limit float64) error {
+	n := len(x.days)
 	tolerated := x.worth(x.best, n) + slack
-	limit -= cost(x.train, 0, n)
+	limit -= cost(x.train, x.days)
 	for {
-		x.explained, x.reasons = x.best, make([]string, 0, len(x.dims))
+		reasons := make([]string, 0, len(x.dims))
 		var better *candidate
 		for _, wholly := range []bool{true, false} {
 			for i, v := range x.best.at {
@@ -567,21 +617,22 @@ func (x *search) simplify(ctx context.Context, limit float64) error {
 				switch {
 				case !wholly:
 				case c == nil:
-					x.reasons = append(x.reasons, "another of the changes needs it")
+					reasons = append(reasons, "another of the changes needs it")
 				default:
-					x.reasons = append(x.reasons, x.without(x.best, c))
+					reasons = append(reasons, x.good(x.best, c))
 				}
 			}
 		}
 		if better == nil {
+			x.explained, x.reasons = x.best, reasons
 			return nil
 		}
-		x.best = better
+		x.best, x.latest = better, x
 	}
 }
 
 // known is the candidate at a point, played in all trials; nil when it is not legal, or there is no budget left to play it.
-func (x *search) known(ctx context.Context, at []int, limit float64) (*candidate, error) {
+func (x *climb) known(ctx context.Context, at []int, limit float64) (*candidate, error) {
 	wanted := slices.Clone(at)
 	x.mend(at)
 	if !slices.Equal(at, wanted) {
@@ -590,21 +641,19 @@ func (x *search) known(ctx context.Context, at []int, limit float64) (*candidate
 	if i := slices.IndexFunc(x.all, func(c *candidate) bool { return slices.Equal(c.at, at) }); i >= 0 {
 		return x.all[i], nil
 	}
-	delete(x.seen, string(runes(at))) // it may have been given up after a few trials
 	c := x.make(at)
 	if c == nil || x.spent > limit {
 		return nil, nil
 	}
-	if err := x.play(ctx, []*candidate{c}, len(x.train), false); err != nil {
+	if err := x.play(ctx, []*candidate{c}, false, x.days); err != nil {
 		return nil, err
 	}
 	x.all = append(x.all, c)
 	return c, nil
 }
 
-// without says what one change is good for.
-func (x *search) without(with, without *candidate) string {
-	all := func(*trial) bool { return true }
-	a, b := sum(with.train, x.train, all), sum(without.train, x.train, all)
+// good says what one change is good for.
+func (x *climb) good(with, without *candidate) string {
+	a, b := sum(with.train, x.train, x.days), sum(without.train, x.train, x.days)
 	return fmt.Sprintf("without it %.2f %% of the minutes miss the objective in place of %.2f %%, at %+.1f %% worker-hours", b.share(), a.share(), 100*(b.hours/a.hours-1))
 }

@@ -192,18 +192,37 @@ type candidate struct {
 	data   []byte
 	policy *policy.Fleet
 	probes [][]sim.Probe // by load
-	train  []outcome     // by case, as far as it was played
+	train  []outcome     // by trial, where it was played
 	hold   []outcome
+	tried  bool // somewhere
 }
 
-// make builds a candidate; nil when it was tried before, or the configuration would be wrong, or be warned about where the operator's is not.
-func (x *search) make(at []int) *candidate {
+// candidate is one that this search has not tried; nil when it has, or it is not legal.
+func (x *climb) candidate(at []int) *candidate {
 	x.mend(at)
 	key := string(runes(at))
 	if x.seen[key] {
 		return nil
 	}
 	x.seen[key] = true
+	return x.make(at)
+}
+
+// make builds a candidate, once; nil when the configuration would be wrong, or be warned about where the operator's is not.
+func (x *search) make(at []int) *candidate {
+	x.mend(at)
+	key := string(runes(at))
+	c, ok := x.made[key]
+	if !ok {
+		if c = x.build(at); c != nil {
+			x.legal = append(x.legal, c)
+		}
+		x.made[key] = c
+	}
+	return c
+}
+
+func (x *search) build(at []int) *candidate {
 	c := &candidate{at: at, data: x.Data}
 	if edits := x.edits(at); len(edits) > 0 {
 		c.data = config.Rewrite(x.Data, edits)
@@ -248,8 +267,8 @@ func (x *search) edits(at []int) (out []config.Edit) {
 	return out
 }
 
-// own is the operator's policy.
-func (x *search) own() []int {
+// present is the operator's policy.
+func (x *search) present() []int {
 	out := make([]int, len(x.dims))
 	for i := range x.dims {
 		out[i] = x.dims[i].now

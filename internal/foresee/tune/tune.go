@@ -71,14 +71,26 @@ type Change struct {
 // Policy is a candidate with what it came to.
 type Policy struct {
 	Changes []Change `json:"changes"`
-	Train   Figures  `json:"train"`
-	HoldOut *Figures `json:"hold_out,omitempty"` // where it was validated
+	Train   Figures  `json:"train"` // on all days, with the arrivals that the search had
+	// Fresh is on all days, with arrivals that it had not.
+	Fresh *Figures `json:"fresh,omitempty"`
+	// HoldOut is cross-validated, for the present policy and what is recommended: each fold's days with what was found without them.
+	HoldOut *Figures `json:"hold_out,omitempty"`
 }
 
 // Day is a block of a load.
 type Day struct {
 	Load string    `json:"load"`
 	From time.Time `json:"from"`
+	Fold int       `json:"fold"` // in which it is held out, from 1 on
+}
+
+// Fold is what one of the searches came to on the days that it never saw.
+type Fold struct {
+	Present Figures  `json:"present"`
+	Found   Figures  `json:"found"`
+	Changes []Change `json:"changes"` // that it found
+	Gain    float64  `json:"gain"`    // by how much less it costs than the present policy, violations weighed in
 }
 
 // Result is what the search came to.
@@ -88,46 +100,55 @@ type Result struct {
 	Level       sim.Level `json:"level"`
 	Seeds       int       `json:"seeds"`
 	Allowed     float64   `json:"allowed_percent"`
-	Train       []Day     `json:"train_days"`
-	HoldOut     []Day     `json:"hold_out_days"`
+	Days        []Day     `json:"days"`
 	Tried       int       `json:"policies_tried"`
 	Simulated   float64   `json:"simulated"`
 	Interrupted bool      `json:"interrupted"`
 	Present     Policy    `json:"present"`
-	// Recommended is better than the present policy on the days held out; nil: nothing is recommended. Interrupted, it is the best so far,
-	// and was not validated.
+	Folds       []Fold    `json:"folds"`
+	// Gain is the mean of the folds' gains, with its confidence interval.
+	Gain foresee.Figure `json:"gain"`
+	// Recommended is the best of what was found, where that is better than the present policy on the days held out; nil: nothing is recommended.
+	// Interrupted, it is the best so far, and was not validated.
 	Recommended *Policy  `json:"recommended"`
 	Diff        string   `json:"diff,omitempty"`
-	Front       []Policy `json:"pareto_front"` // on the days held out: none of them is better in both, cost and violations
+	Front       []Policy `json:"pareto_front"` // on all days, with arrivals that no search had: none of them is better in both, cost and violations
 	Notes       []string `json:"notes"`
 }
 
 const (
-	day     = 24 * time.Hour
-	leastOf = 2         // days to train on, and days held out
-	mostOf  = 14        // of each
-	lead    = time.Hour // before each day, to warm up
+	day    = 24 * time.Hour
+	folds  = 4         // days are held out in turn, a fourth of them at a time
+	mostOf = 28        // days
+	lead   = time.Hour // before each day, to warm up
 )
 
 // ErrTooShort is that a load cannot be split.
 var ErrTooShort = errors.New("too short to split into days to train on and days to validate on")
 
-// split cuts a load into whole days, every other one to train on, so that both see each day of the week. Of a long load, days from all of it
-// are taken.
-func split(l *load.Series) (train, hold []time.Duration, err error) {
+// block is a day of a load, from so long after its start, and the fold that it is of.
+type block struct {
+	from time.Duration
+	fold int
+}
+
+// split cuts a load into whole days and deals them to the folds. Two weeks and more are dealt as stretches of days, so that what is held out has no
+// neighbours among the days to train on, which see each day of the week all the same. Of fewer days, where a stretch might be all that there is of
+// weekends, and of days far apart, taken from all of a long load, each goes to the next fold.
+func split(l *load.Series) (out []block, err error) {
 	n := int(l.Duration() / day)
-	if n < 2*leastOf {
-		return nil, nil, fmt.Errorf("%s lasts %s: %w; it takes %d days at least: give a longer file, or --days", l.Name, fleet.Elapsed(l.Duration()), ErrTooShort, 2*leastOf)
+	if n < folds {
+		return nil, fmt.Errorf("%s lasts %s: %w; it takes %d days at least: give a longer file, or --days", l.Name, fleet.Elapsed(l.Duration()), ErrTooShort, folds)
 	}
-	pairs := n / 2
-	for k := range min(pairs, mostOf) {
-		pair := k * pairs / min(pairs, mostOf)
-		train, hold = append(train, time.Duration(2*pair)*day), append(hold, time.Duration(2*pair+1)*day)
+	days := min(n, mostOf)
+	for k := range days {
+		fold := k % folds
+		if n >= 14 && n <= mostOf {
+			fold = k * folds / n
+		}
+		out = append(out, block{time.Duration(k*n/days) * day, fold})
 	}
-	if n%2 == 1 && pairs < mostOf {
-		train = append(train, time.Duration(n-1)*day)
-	}
-	return train, hold, nil
+	return out, nil
 }
 
 // price ranks candidates: what they cost over the clairvoyant, and for each percent of the minutes that miss the objective beyond what is
@@ -145,68 +166,84 @@ func (st Study) Run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := x.make(x.own())
-	if own == nil {
+	if x.own = x.make(x.present()); x.own == nil {
 		return nil, errors.New("the configuration cannot be read again") // it was read before
 	}
-	best, err := x.seek(ctx, own)
+	err = x.seek(ctx)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return nil, err
 	}
 	x.out.Interrupted = err != nil
 	x.out.Tried, x.out.Simulated = x.tried, x.spent
-	if len(own.train) == len(x.train) {
-		x.out.Present.Train = x.figures(own.train, x.train)
-	}
 	if x.out.Interrupted {
-		if best != nil && best != own {
-			x.out.recommend(x, best, nil)
+		if c := x.latest; c != nil && c.best != x.own {
+			x.out.Present.Train = x.figures(x.own.train, x.train, c.days)
+			x.out.recommend(x, c.best, c.days)
 		}
 		return x.out, nil
 	}
-	present := x.figures(own.hold, x.hold)
-	x.out.Present.HoldOut = &present
-	x.front(own, best)
-	if best == own || !x.really(own, best) {
-		return x.out, nil
-	}
-	held := x.figures(best.hold, x.hold)
-	x.out.recommend(x, best, &held)
+	x.validate()
 	return x.out, nil
 }
 
-func (r *Result) recommend(x *search, best *candidate, held *Figures) {
-	r.Recommended = &Policy{Changes: x.changes(best), Train: x.figures(best.train, x.train), HoldOut: held}
+// validate sets what was found against the present policy.
+func (x *search) validate() {
+	r := x.out
+	every, held := some(x.train, func(*trial) bool { return true }), some(x.hold, func(*trial) bool { return true })
+	found := make([]outcome, len(x.hold))
+	var gains []float64
+	for fold, c := range x.found {
+		of := some(x.hold, func(k *trial) bool { return k.fold == fold })
+		for _, i := range of {
+			found[i] = c.hold[i]
+		}
+		f := Fold{Present: x.figures(x.own.hold, x.hold, of), Found: x.figures(c.hold, x.hold, of), Changes: x.changes(c), Gain: x.worth(x.own.hold, of) - x.worth(c.hold, of)}
+		r.Folds = append(r.Folds, f)
+		gains = append(gains, f.Gain)
+	}
+	r.Gain = foresee.Estimate(gains)
+	present := x.figures(x.own.hold, x.hold, held)
+	r.Present = Policy{Train: x.figures(x.own.train, x.train, every), Fresh: &present, HoldOut: &present}
+	x.front()
+	if x.best == x.own || !better(r.Gain) || x.worth(x.own.hold, held)-x.worth(x.best.hold, held) < gain {
+		return
+	}
+	r.recommend(x, x.best, every)
+	fresh, cross := x.figures(x.best.hold, x.hold, held), x.figures(found, x.hold, held)
+	r.Recommended.Fresh, r.Recommended.HoldOut = &fresh, &cross
+}
+
+// better reports whether what was found is better than the present policy by more than chance: in the mean of the folds by what a change is worth,
+// and beyond their spread.
+func better(g foresee.Figure) bool { return g.Mean >= gain && g.Low > 0 }
+
+// worth is the price of a policy in the trials held out.
+func (x *search) worth(held []outcome, of []int) float64 {
+	t := sum(held, x.hold, of)
+	return x.price(t.hours/t.bound, t.share())
+}
+
+// recommend takes in the best, and what it came to in the trials to train on that are listed.
+func (r *Result) recommend(x *search, best *candidate, of []int) {
+	r.Recommended = &Policy{Changes: x.changes(best), Train: x.figures(best.train, x.train, of)}
 	r.Diff = diff(x.Name, x.Data, best.data)
 }
 
-// really reports whether a policy is better on the days held out, by more than chance.
-func (x *search) really(own, best *candidate) bool {
-	by := make([]float64, x.out.Seeds)
-	of := func(c *candidate, seed int) float64 {
-		f := sum(c.hold, x.hold, func(k *trial) bool { return k.seed == seed })
-		return x.price(f.hours/f.bound, f.share())
-	}
-	for s := range by {
-		by[s] = of(own, s) - of(best, s)
-	}
-	e := foresee.Estimate(by)
-	return e.Mean >= gain && e.Low > 0
-}
-
-// front lists the policies that were validated and that no other beats in both, cost and violations.
-func (x *search) front(own, best *candidate) {
+// front lists the policies that were played on all days with arrivals of their own and that no other beats in both, cost and violations.
+func (x *search) front() {
+	every, held := some(x.train, func(*trial) bool { return true }), some(x.hold, func(*trial) bool { return true })
 	var all []Policy
-	for _, c := range append([]*candidate{own, best}, x.finalists...) {
-		if len(c.hold) == len(x.hold) && !slices.ContainsFunc(all, func(p Policy) bool { return slices.Equal(p.Changes, x.changes(c)) }) {
-			f := x.figures(c.hold, x.hold)
-			all = append(all, Policy{Changes: x.changes(c), Train: x.figures(c.train, x.train), HoldOut: &f})
+	for i, c := range append([]*candidate{x.own, x.best}, x.finalists...) {
+		if i > 0 && c == x.own || i > 1 && c == x.best {
+			continue
 		}
+		f := x.figures(c.hold, x.hold, held)
+		all = append(all, Policy{Changes: x.changes(c), Train: x.figures(c.train, x.train, every), Fresh: &f})
 	}
 	for i, p := range all {
 		beaten := false
 		for j, o := range all {
-			a, b := o.HoldOut, p.HoldOut
+			a, b := o.Fresh, p.Fresh
 			no := a.Cost.Mean <= b.Cost.Mean && a.Violations.Mean <= b.Violations.Mean
 			beaten = beaten || j != i && no && (a.Cost.Mean < b.Cost.Mean || a.Violations.Mean < b.Violations.Mean || j < i)
 		}
@@ -215,7 +252,7 @@ func (x *search) front(own, best *candidate) {
 		}
 	}
 	slices.SortStableFunc(x.out.Front, func(a, b Policy) int {
-		return sign(a.HoldOut.Cost.Mean - b.HoldOut.Cost.Mean)
+		return sign(a.Fresh.Cost.Mean - b.Fresh.Cost.Mean)
 	})
 }
 
@@ -242,12 +279,12 @@ func (x *search) changes(c *candidate) []Change {
 	return out
 }
 
-// figures are what a policy came to, with intervals over the seeds.
-func (x *search) figures(played []outcome, trials []trial) Figures {
+// figures are what a policy came to in the trials listed, with intervals over the seeds.
+func (x *search) figures(played []outcome, trials []trial, in []int) Figures {
 	by := make([]total, x.out.Seeds)
 	n := 0
 	for s := range by {
-		if by[s] = sum(played, trials, func(k *trial) bool { return k.seed == s }); by[s].bound > 0 {
+		if by[s] = sum(played, trials, both(in, trials, func(k *trial) bool { return k.seed == s })); by[s].bound > 0 {
 			n = s + 1
 		}
 	}

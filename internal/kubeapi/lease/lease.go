@@ -44,8 +44,9 @@ type Lease struct {
 	client *kubeapi.Client
 	opts   Options
 
-	turn   sync.Mutex // of who writes
-	object object     // as it was written last
+	turn    sync.Mutex // of who writes
+	object  object     // as it was written last
+	renewed time.Duration
 
 	term *lead.Term
 	stop context.CancelFunc
@@ -73,8 +74,8 @@ func microTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.
 func Lead(ctx context.Context, client *kubeapi.Client, opts Options, state func(string)) (*Lease, error) {
 	t := &opts.Times
 	t.Beat, t.Validity, t.Patient = cmp.Or(t.Beat, usual.Beat), cmp.Or(t.Validity, usual.Validity), cmp.Or(t.Patient, usual.Patient)
-	l := &Lease{client: client, opts: opts}
-	seen, since := "none", time.Duration(0) // the version of the Lease that was seen last, and since when
+	l := &Lease{client: client.Urgent(), opts: opts} // a daemon with much to ask must not lose the lead by it
+	seen, since := "none", time.Duration(0)          // the version of the Lease that was seen last, and since when
 	ticker := time.NewTicker(t.Beat / 2)
 	defer ticker.Stop()
 	for {
@@ -148,6 +149,7 @@ func (l *Lease) put(ctx context.Context, o object) error {
 
 func (l *Lease) begin(began time.Duration) {
 	l.term = lead.NewTerm(l.opts.Times.Validity, l.opts.Uptime, errLapsed)
+	l.renewed = began
 	l.term.Extend(began)
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
@@ -161,20 +163,23 @@ func (l *Lease) begin(began time.Duration) {
 			case <-l.term.Deposed():
 				return
 			case <-ticker.C:
-				_ = l.renew(ctx) // until the lead lapses it is tried again; who wants to act hears of it
+				_ = l.renew(ctx, 0) // until the lead lapses it is tried again; who wants to act hears of it
 			}
 		}
 	})
 }
 
-// renew proves the lead. When another daemon has it, it is gone for good.
-func (l *Lease) renew(ctx context.Context) error {
+// renew proves the lead, unless that was done within a time. When another daemon has it, it is gone for good.
+func (l *Lease) renew(ctx context.Context, within time.Duration) error {
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	if err := l.term.Gone(); err != nil {
 		return err
 	}
 	began := l.opts.Uptime()
+	if began-l.renewed < within {
+		return nil
+	}
 	err := l.write(ctx, l.object)
 	if kubeapi.Refused(err, http.StatusConflict, http.StatusNotFound) {
 		var now object
@@ -191,6 +196,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("renew the Lease %s: %w", l.opts.Name, err)
 	}
+	l.renewed = began
 	l.term.Extend(began)
 	return nil
 }
@@ -202,12 +208,13 @@ func (l *Lease) Deposed() <-chan struct{} { return l.term.Deposed() }
 func (l *Lease) Held() error { return l.term.Held() }
 
 // Lead renews the Lease and returns a context for what is done now: it ends when the lead can no longer be vouched for. A lead that has lapsed
-// is not waited for: it is renewed every beat anyway, and who is cut off from the API server has fleets to look at.
+// is not waited for: it is renewed every beat anyway, and who is cut off from the API server has fleets to look at. Fleets that act together
+// renew it once.
 func (l *Lease) Lead(ctx context.Context) (context.Context, error) {
 	if err := l.Held(); err != nil {
 		return nil, err
 	}
-	if err := l.renew(ctx); err != nil {
+	if err := l.renew(ctx, l.opts.Times.Beat/4); err != nil {
 		return nil, err
 	}
 	return l.term.During(ctx), nil

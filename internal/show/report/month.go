@@ -72,7 +72,7 @@ func (w *writer) tuned(o *tune.Outcome) []Block {
 		t.Rows = append(t.Rows, Cells(fmt.Sprint(c.Line), c.What, c.From, c.To, c.Reason))
 	}
 	return []Block{
-		Note{Warn, begin + "The present one costs " + costs(o.Present.HoldOut) + "; with these changes it costs " + costs(o.Recommended.HoldOut) + ", on days that the search had not seen."},
+		Note{Warn, begin + "The present one costs " + costs(o.Present.HoldOut) + "; what was found costs " + costs(o.Recommended.HoldOut) + ", on days that the search had not seen."},
 		t, Details{Summary: "The change of " + o.File, Blocks: []Block{Code(o.Diff)}},
 	}
 }
