@@ -185,10 +185,9 @@ scaling_policies: {namespace: dfr, kubeconfig: %s}
 	spec(object{"signals": object{"sales": nil}})
 	until("the change", func() bool { return inForce() == 2 && condition(scalingpolicy.Ready).Status == "True" })
 	k.Measure(t, "dfr", "shop", func(string) string { return "90m" })
-	until("the maximum", func() bool { return size() == 3 && condition(scalingpolicy.Limited).Reason == "AtMaximum" })
-	if !strings.Contains(o.Status.LastDecision, "2 -> 3") || o.Status.LastScaleTime == nil {
-		t.Errorf("%+v", o.Status)
-	}
+	until("the maximum", func() bool {
+		return size() == 3 && condition(scalingpolicy.Limited).Reason == "AtMaximum" && strings.Contains(o.Status.LastDecision, "2 -> 3") && o.Status.LastScaleTime != nil
+	})
 	if c := condition(scalingpolicy.Ready); c.Status != "True" || c.ObservedGeneration != 2 || c.LastTransitionTime.IsZero() {
 		t.Errorf("%+v", c)
 	}

@@ -82,7 +82,7 @@ func Follow(c *kubeapi.Client, namespace string) *kubeapi.Following[Object] {
 // same reports whether two statuses say the same but for their words and times.
 func (s *Status) same(o *Status) bool {
 	a, b := *s, *o
-	a.LastDecision, b.LastDecision, a.Why, b.Why = "", "", "", ""
+	a.Why, b.Why = "", ""
 	a.Conditions, b.Conditions = slices.Clone(a.Conditions), slices.Clone(b.Conditions)
 	for _, cs := range [][]Condition{a.Conditions, b.Conditions} {
 		for i := range cs {
