@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/app/elsewhere"
 	"tidemark/internal/app/watch"
 	"tidemark/internal/config"
@@ -60,6 +62,7 @@ type App struct {
 	shared  shared
 	pushes  *pushServer                    // nil when nothing is pushed over TCP
 	pages   *pageServer                    // nil when there is no dashboard
+	scaler  *scaler                        // nil when KEDA asks for nothing
 	seen    map[string]web.Acknowledgement // of alerts, by key
 	telling *telling
 	monthly *monthly // nil when no report is made by itself
@@ -68,6 +71,7 @@ type App struct {
 	replaying chan struct{}    // holds the one that replays the journal
 	months    months
 	elsewhere *elsewhere.Elsewhere // other daemons; nil: none are configured
+	followed  atomic.Pointer[map[string]*kubernetes.Followed]
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -141,6 +145,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	a.loop.Share(a.cfg.Instance.Quota.Workers)
 	a.prune(a.cfg)
+	a.follows()
 	if err := a.loop.Start(built); err != nil {
 		return err
 	}
@@ -154,6 +159,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if a.pushes, err = a.openPushes(a.cfg.Push); err != nil {
+		return err
+	}
+	if a.scaler, err = a.openScaler(a.cfg.KEDA); err != nil {
 		return err
 	}
 	a.sessions = access.OpenSessions(filepath.Join(dir, "sessions.json"), a.opts.Log)
@@ -249,6 +257,7 @@ func (a *App) Stop() {
 	}
 	a.pages.leave(nil)
 	a.pushes.close()
+	a.scaler.close()
 	if a.loop != nil {
 		a.loop.Stop()
 	}
@@ -271,6 +280,7 @@ func (a *App) close() {
 	}
 	a.pages.leave(nil)
 	a.pushes.close()
+	a.scaler.close()
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
 	}
@@ -322,13 +332,20 @@ func (a *App) Reload(ctx context.Context) error {
 		}
 		return err
 	}
-	built, err := a.build(ctx, cfg)
+	scaler, err := a.openScaler(cfg.KEDA)
+	var built []control.Parts
+	if err == nil {
+		built, err = a.build(ctx, cfg)
+	}
 	if err == nil {
 		err = a.loop.Reload(built)
 	}
 	if err != nil {
 		if pushes != a.pushes {
 			pushes.close()
+		}
+		if scaler != a.scaler {
+			scaler.close()
 		}
 		pages.leave(a.pages)
 		return err
@@ -358,6 +375,11 @@ func (a *App) Reload(ctx context.Context) error {
 		a.pushes = pushes
 	}
 	a.pushes.use(cfg.Push)
+	a.follows()
+	if scaler != a.scaler {
+		a.scaler.close()
+		a.scaler = scaler
+	}
 	a.enterPages(pages)
 	return a.tell(ctx, fleet.Event{Kind: fleet.EventReloaded, Note: a.path})
 }

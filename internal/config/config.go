@@ -25,6 +25,7 @@ type Config struct {
 	Lease       Lease
 	Retention   Retention
 	Push        Push
+	KEDA        KEDA
 	Notify      []Adapter   // the channels, in order
 	Alerts      alert.Rules // when somebody is told
 	Report      Report      // of the month

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/kubeapi"
@@ -22,6 +23,7 @@ type Target struct {
 	cfg    Config
 	client *kubeapi.Client
 	turn   chan struct{} // holds a token while a Scale runs
+	wish   *wish         // nil: it sets the size by itself
 
 	mu      sync.Mutex
 	scale   string          // the scale's path; "" until the server was asked
@@ -55,13 +57,9 @@ func (v *view) alive() []kubeapi.Pod {
 func (v *view) missing() int { return max(v.scale.Spec.Replicas-len(v.alive()), 0) }
 
 func (t *Target) look(ctx context.Context) (*view, error) {
-	path, err := t.path(ctx)
-	if err != nil {
-		return nil, err
-	}
 	v := &view{}
-	if err := t.client.Get(ctx, path, nil, &v.scale); err != nil {
-		return nil, fmt.Errorf("read the size of %s: %w", t.object(), err)
+	if err := t.readScale(ctx, v); err != nil {
+		return nil, err
 	}
 	if v.scale.Status.Selector == "" {
 		return nil, fmt.Errorf("%s does not say which pods are its own (status.selector of its scale is empty)", t.object())
@@ -75,6 +73,19 @@ func (t *Target) look(ctx context.Context) (*view, error) {
 		return cmp.Or(a.Meta.Created.Compare(b.Meta.Created), cmp.Compare(a.Meta.Name, b.Meta.Name))
 	})
 	return v, nil
+}
+
+func (t *Target) readScale(ctx context.Context, v *view) error {
+	path, err := t.path(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := t.client.Get(ctx, path, nil, &v.scale); err != nil {
+		return fmt.Errorf("read the size of %s: %w", t.object(), err)
+	}
+	t.wish.saw(v.scale.Spec.Replicas, began)
+	return nil
 }
 
 // object names what is scaled, as people write it.
