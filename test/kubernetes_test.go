@@ -66,6 +66,7 @@ tolerations: [{key: dedicated, operator: Exists}]`} {
 		}
 	})
 	t.Run("role", func(t *testing.T) { role(t, k) })
+	t.Run("keda", func(t *testing.T) { followed(t, k) })
 	t.Run("lease", func(t *testing.T) { leads(t, k) })
 }
 

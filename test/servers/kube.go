@@ -97,7 +97,7 @@ func StartKube(t testing.TB) *Kube {
 	}
 	running := func() error { return nil }
 	serve(running, control, "kube-controller-manager", "--kubeconfig="+k.Kubeconfig, "--leader-elect=false", "--secure-port=0", "--service-account-private-key-file="+within("sa.key"),
-		"--root-ca-file="+k.CA, "--kube-api-qps=200", "--kube-api-burst=400", "--controllers="+strings.Join([]string{
+		"--root-ca-file="+k.CA, "--horizontal-pod-autoscaler-sync-period=1s", "--kube-api-qps=200", "--kube-api-burst=400", "--controllers="+strings.Join([]string{
 			"deployment-controller", "replicaset-controller", "statefulset-controller", "disruption-controller", "garbage-collector-controller", "namespace-controller",
 			"serviceaccount-controller", "serviceaccount-token-controller", "root-ca-certificate-publisher-controller", "node-lifecycle-controller", "horizontal-pod-autoscaler-controller",
 			"resourcequota-controller", "clusterrole-aggregation-controller",

@@ -82,7 +82,12 @@ func New(opts Options) *Scaler {
 }
 
 // Serve answers at l until Close.
-func (s *Scaler) Serve(l net.Listener) error { return s.server.Serve(l) }
+func (s *Scaler) Serve(l net.Listener) error {
+	if err := s.server.Serve(l); !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil // it was closed before
+}
 
 // Close ends the server, its listener, and what is under way. Twice is harmless.
 func (s *Scaler) Close() { s.server.Stop() }
@@ -169,12 +174,12 @@ func (s *Scaler) StreamIsActive(ref *pb.ScaledObjectRef, stream grpc.ServerStrea
 	defer timer.Stop()
 	for said := 0; ; {
 		changed := f.Changed() // before it is asked, so that no change is missed
-		if err := s.opts.Leads(); err != nil {
-			return status.Error(codes.Unavailable, err.Error())
-		}
 		asking, cancel := context.WithTimeout(ctx, answering)
 		n, err := s.wanted(asking, f, ref)
 		cancel()
+		if s.opts.Leads() != nil {
+			return err
+		}
 		if err == nil && n != said {
 			if err := stream.Send(&pb.IsActiveResponse{Result: true}); err != nil {
 				return err
