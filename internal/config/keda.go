@@ -30,7 +30,7 @@ func (d *decoder) keda(dir string, s *spec) {
 	const listen = "keda.listen"
 	at, err := netip.ParseAddrPort(k.Listen)
 	switch {
-	case !d.ok("keda", listen):
+	case !d.ok(listen):
 	case err != nil || at.Port() == 0:
 		d.fail(listen, quote(listen, k.Listen)+" is no address and port", "write 127.0.0.1:8462")
 	case !at.Addr().Unmap().IsLoopback() && !d.written("keda.tls"):
