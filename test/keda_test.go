@@ -240,7 +240,7 @@ fleets:
         rules:
           - {signal: cpu, operator: ">=", threshold: 70%%, scale_change: +2, evaluation_periods: 2}
           - {signal: cpu, operator: "<=", threshold: 30%%, scale_change: -1, evaluation_periods: 2}
-    safeguards: {cooldown: {scale_up: 1h, scale_down: 1h}, step: {up: 2}, max_scaling_rate: 100 per 1s}
+    safeguards: {cooldown: {scale_up: 1s, scale_down: 1h}, step: {up: 2}, max_scaling_rate: 100 per 1s}
 `, dir, address, certificate, key, kubeconfig))
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {

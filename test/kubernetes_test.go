@@ -46,6 +46,7 @@ func TestKubernetes(t *testing.T) {
 		for _, v := range []string{"{}", `
 scales: [{apiGroups: [argoproj.io], resources: [rollouts]}]
 secret: tidemark
+keda: {port: 8462, tlsSecret: tidemark-tls}
 storage: {className: fast}
 imagePullSecrets: [{name: registry}]
 nodeSelector: {kubernetes.io/os: linux}
