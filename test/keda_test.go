@@ -148,7 +148,7 @@ func (s *standIn) ask(ctx context.Context, metric string) ([]object, error) {
 // reconcile makes the HorizontalPodAutoscaler, as KEDA does of a ScaledObject.
 func (s *standIn) reconcile() {
 	s.t.Helper()
-	spec, err := s.scaler.GetMetricSpec(s.t.Context(), s.ref)
+	spec, err := s.scaler.GetMetricSpec(s.t.Context(), s.ref, grpc.WaitForReady(true)) // KEDA tries again
 	if err != nil {
 		s.t.Fatal(err)
 	}
