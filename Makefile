@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X tidemark/internal/cli.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
-.PHONY: build demo test test-fast test-standby test-kube kube vet lint fuzz bench bench-registry bench-control bench-control-quick test-bench-modules screenshots generate setup clean
+.PHONY: build demo test test-fast test-standby test-kube kube vet lint fuzz bench bench-registry rehearse bench-control bench-control-quick test-bench-modules screenshots generate setup clean
 
 build: ## bin/tidemark and bin/registry: static, without cgo
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark ./cmd/registry
@@ -50,6 +50,10 @@ bench: ## the figures of docs/figures.md that are benchmarks
 
 bench-registry: ## what must hold of the registry, on the real stack (Debian; see bench/README.md)
 	bench/registry/run
+
+rehearse: ## a go-live rehearsed at full length on the registry's real stack: 2 h a scenario (Debian; see bench/README.md)
+	bench/rehearsal/run --scenario peak-farmer-registration-drive
+	bench/rehearsal/run --scenario concurrent-mobile-sync
 
 test-bench-modules: ## vet and short tests of the peers and the generator, which are modules of their own
 	cd bench/peers && $(GO) vet ./... && $(GO) test -short ./...

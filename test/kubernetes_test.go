@@ -23,7 +23,7 @@ import (
 	"tidemark/test/servers"
 )
 
-var leadChanges = flag.Int("lead-changes", 10, "how often the leader by a Lease is killed or cut off")
+var leadChanges = flag.Int("lead-changes", 10, "how often the leader by a Lease is killed or cut off; of three real daemons a fifth as often")
 
 type object = map[string]any
 
@@ -68,7 +68,11 @@ tolerations: [{key: dedicated, operator: Exists}]`} {
 	})
 	t.Run("role", func(t *testing.T) { role(t, k) })
 	t.Run("keda", func(t *testing.T) { followed(t, k) })
-	t.Run("lease", func(t *testing.T) { leads(t, k) })
+	t.Run("at once", func(t *testing.T) { // they mostly wait
+		t.Run("lease", func(t *testing.T) { t.Parallel(); leads(t, k) })
+		t.Run("leader killed", func(t *testing.T) { t.Parallel(); leaderKilled(t, k) })
+		t.Run("network cut", func(t *testing.T) { t.Parallel(); apiServerCut(t, k) })
+	})
 }
 
 func readFile(t *testing.T, path string) []byte {

@@ -56,7 +56,7 @@ fleets:
       max_scaling_rate: 1 per 1s
 `
 
-// host is one of several daemons that share a journal, as if each were on a host of its own.
+// host is one of several daemons of which one leads, as if each were on a host of its own.
 type host struct {
 	name, config, socket string
 	network              string // its network namespace; "" is the test's own
@@ -94,31 +94,31 @@ func newStanding(t *testing.T, pg *servers.PG, dsns ...string) *standing {
 }
 
 // start starts a host's daemon, and waits for nothing.
-func (s *standing) start(h *host) {
-	s.Helper()
+func (h *host) start(t *testing.T) {
+	t.Helper()
 	d := &daemon{cmd: daemonCommand(h.config), log: &strings.Builder{}, client: web.Dial(h.socket), ended: make(chan error, 1)}
 	if h.network != "" { // which runs it in the place of its own process
 		d.cmd = exec.Command("ip", append([]string{"netns", "exec", h.network}, d.cmd.Args...)...)
 	}
 	d.cmd.Stderr = d.log
 	if err := d.cmd.Start(); err != nil {
-		s.Fatal(err)
+		t.Fatal(err)
 	}
 	go func() { d.ended <- d.cmd.Wait() }()
-	s.Cleanup(d.kill)
+	t.Cleanup(d.kill)
 	h.daemon, h.pids = d, append(h.pids, d.cmd.Process.Pid)
 }
 
 // first starts all, and returns the host that leads. From then on the database itself writes down who takes the lead.
 func (s *standing) first() *host {
 	s.Helper()
-	s.start(s.hosts[0])
+	s.hosts[0].start(s.T)
 	s.leader(takeOver, s.hosts[0])
 	s.pg.Exec("postgres", `CREATE TABLE leads AS SELECT clock_timestamp() AS at, holder FROM tidemark.lead;
 		CREATE FUNCTION led() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.leads VALUES (clock_timestamp(), NEW.holder); RETURN NEW; END $$;
 		CREATE TRIGGER led AFTER UPDATE ON tidemark.lead FOR EACH ROW WHEN (OLD.generation <> NEW.generation) EXECUTE FUNCTION led()`)
 	for _, h := range s.hosts[1:] {
-		s.start(h)
+		h.start(s.T)
 		s.standsBy(h)
 	}
 	s.decides(1)
@@ -369,7 +369,7 @@ func TestLeaderKilledAtRandom(t *testing.T) {
 			deaths++
 		}
 		wait(time.Second)
-		s.start(leader)
+		leader.start(s.T)
 		leader = s.leader(takeOver, s.hosts...)
 		took = append(took, time.Since(start))
 	}

@@ -147,17 +147,33 @@ func (c *cell) tune(p *contender) (all []figures, best int, err error) {
 // whole misses less.
 var chances = []float64{0.2, 0.05, 0.01, 0.002, 0.0005}
 
-// keeps is the cheapest fleet sized by someone who knows the rate at every moment to come, and not which requests will come by chance, and that keeps the objective
-// in all but the budget of the minutes; the one that misses least where none does.
-func (c *cell) keeps() (best figures, err error) {
+// foreknowing are those who know the rate at every moment to come, and not which requests will come by chance: one moves as often as it likes, one as often as the
+// bar allows.
+var foreknowing = []struct {
+	name string
+	plan func(optimum.Problem) optimum.Plan
+}{
+	{"foreknown", optimum.Problem.Exact},
+	{"foreknown at rest", func(p optimum.Problem) optimum.Plan {
+		days := (time.Duration(len(p.Need)) * p.Step).Hours() / 24
+		plan, _ := p.Restful(int(restful * days))
+		return plan
+	}},
+}
+
+// restful is the bar's most changes of size in a day.
+const restful = 40
+
+// keeps is the cheapest such fleet that keeps the objective in all but the budget of the minutes; the one that misses least where none does.
+func (c *cell) keeps(plan func(optimum.Problem) optimum.Plan) (best figures, err error) {
 	r, err := c.peer(peer.Steps) // for what it reads, and the bounds
 	if err != nil {
 		return best, err
 	}
 	for i, chance := range chances {
-		plan := optimum.Problem{Need: c.needs(c.score.Series, chance), Step: c.score.Step, Boot: c.boot}.Exact()
+		serves := plan(optimum.Problem{Need: c.needs(c.score.Series, chance), Step: c.score.Step, Boot: c.boot}).Serves
 		r.Start = func() peer.Controller {
-			return peer.Foreknown(plan.Serves, c.score.Start, c.score.Step, c.boot, tick)
+			return peer.Foreknown(serves, c.score.Start, c.score.Step, c.boot, tick)
 		}
 		f, err := c.try(c.score, r, c.seeds)
 		if err != nil {

@@ -201,16 +201,19 @@ func (c *cell) scored(tried []contender, t trial, forAll []int) ([]row, error) {
 		}
 		add(own.name, 0, f)
 	}
-	f, err := c.keeps()
-	if err != nil {
-		return nil, err
+	for _, who := range foreknowing {
+		f, err := c.keeps(who.plan)
+		if err != nil {
+			return nil, err
+		}
+		add(who.name, 0, f)
 	}
-	add("foreknown", 0, f)
 	without, err := c.peer(fmt.Sprintf("%s:%d", peer.Fixed, c.most()))
 	if err != nil {
 		return nil, err
 	}
-	if f, err = c.try(c.score, without, c.seeds); err != nil {
+	f, err := c.try(c.score, without, c.seeds)
+	if err != nil {
 		return nil, err
 	}
 	add("boundless", 0, f)
@@ -279,14 +282,14 @@ func show(w io.Writer, rows []row) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(w, "\nOurs, beside someone who knows every rate to come and keeps the objective too (foreknown), and what a fleet without end misses")
-	fmt.Fprintln(tw, "trace\tworkers\tcv\tboot\tcost\tmissed %\tlongest min\tactions\tforeknown cost\tmissed %\tboundless missed %\t")
+	fmt.Fprintf(w, "\nOurs, beside someone who knows every rate to come and keeps the objective too (foreknown), the same with %d actions a day (at rest), and what a fleet without end misses\n", restful)
+	fmt.Fprintln(tw, "trace\tworkers\tcv\tboot\tcost\tmissed %\tlongest min\tactions\tforeknown cost\tmissed %\tat rest cost\tmissed %\tboundless missed %\t")
 	for i, r := range rows {
 		if r.Policy != "tidemark" {
 			continue
 		}
-		k, most := rows[i+2], rows[i+3]
-		fmt.Fprintf(tw, "%s\t%g\t%g\t%g\t%.3f\t%.3f\t%.0f\t%.0f\t%.3f\t%.3f\t%.3f\t\n", r.Trace, r.Workers, r.CV, r.Boot, r.Cost, r.Violations, r.Longest, r.Actions, k.Cost, k.Violations, most.Violations)
+		k, rest, most := rows[i+2], rows[i+3], rows[i+4]
+		fmt.Fprintf(tw, "%s\t%g\t%g\t%g\t%.3f\t%.3f\t%.0f\t%.0f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t\n", r.Trace, r.Workers, r.CV, r.Boot, r.Cost, r.Violations, r.Longest, r.Actions, k.Cost, k.Violations, rest.Cost, rest.Violations, most.Violations)
 	}
 	return tw.Flush()
 }

@@ -110,7 +110,9 @@ func New(path string, opts Options) (*App, error) {
 	if opts.Log == nil {
 		opts.Log = func(string) {}
 	}
-	return &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}, replaying: make(chan struct{}, 1)}, nil
+	a := &App{opts: opts, path: path, cfg: cfg, parts: map[string]*parts{}, seen: map[string]web.Acknowledgement{}, replaying: make(chan struct{}, 1)}
+	a.shared.clusters.Uptime = control.SystemClock{}.Uptime
+	return a, nil
 }
 
 // Start takes the lead and begins to work; where several daemons share a journal it waits for it as long as another leads. When it fails

@@ -268,7 +268,7 @@ func (a *App) Workers(ctx context.Context, st *control.Status) []web.Worker {
 	out := make([]web.Worker, len(st.Workers))
 	at := map[string]int{}
 	for i, w := range st.Workers {
-		out[i].Worker, at[w.ID] = w, i
+		out[i].Worker, at[w.Instance()] = w, i // as the proxy is told of it
 		if w.PID == 0 {
 			continue
 		}

@@ -161,22 +161,16 @@ func (s *stage) seed(ctx context.Context) error {
 
 // open starts the daemon and waits until the fleet serves through the proxy.
 func (s *stage) open(ctx context.Context) (*app.App, error) {
-	front, err := freePorts(1)
+	const workers = 12
+	front, err := freePorts(2 + workers) // in one go: nobody listens on them yet, and each is to have its own
 	if err != nil {
 		return nil, err
 	}
-	pages, err := freePorts(1)
-	if err != nil {
-		return nil, err
-	}
-	workers, err := freePorts(12)
-	if err != nil {
-		return nil, err
-	}
+	pages, first := front+1, front+2
 	config := filepath.Join(s.dir, "tidemark.yaml")
 	var b strings.Builder
 	err = template.Must(template.New("demo").Parse(configText)).Execute(&b, map[string]any{
-		"Dir": s.dir, "Registry": s.Registry, "DB": s.db(), "Think": think, "Front": front, "Dashboard": pages, "First": workers, "Last": workers + 11,
+		"Dir": s.dir, "Registry": s.Registry, "DB": s.db(), "Think": think, "Front": front, "Dashboard": pages, "First": first, "Last": first + workers - 1,
 	})
 	if err != nil {
 		return nil, err

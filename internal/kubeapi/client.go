@@ -5,6 +5,7 @@ package kubeapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,8 +14,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,14 +64,30 @@ const (
 
 // Client asks one API server as one user, about the objects of one namespace.
 type Client struct {
-	http      *http.Client
-	base      *url.URL
-	budget    *rate.Limiter
+	*server
 	namespace string
 }
 
-// Clients are a program's: all that ask one server as one user share its connections and its budget. The zero value is ready.
+// server is what all clients of one API server and one user share.
+type server struct {
+	http   *http.Client
+	base   *url.URL
+	budget *rate.Limiter
+	uptime func() time.Duration
+
+	ctx     context.Context // ends with Clients.Close
+	end     context.CancelFunc
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	follows map[string]any // *Following[T], by path
+	kinds   map[string][]kind
+}
+
+// Clients are a program's: all that ask one server as one user share its connections, its budget and its watches. The zero value is ready.
 type Clients struct {
+	Uptime func() time.Duration // counts on without jumps, also while the machine sleeps; nil: from the program's start, without sleep
+
 	mu   sync.Mutex
 	made map[Place]*Client // without their namespaces
 }
@@ -81,7 +100,7 @@ func (cs *Clients) Client(p Place) (*Client, error) {
 	made := cs.made[place]
 	if made == nil {
 		var err error
-		if made, err = newClient(place); err != nil {
+		if made, err = newClient(place, cs.Uptime); err != nil {
 			return nil, err
 		}
 		if cs.made == nil {
@@ -96,17 +115,21 @@ func (cs *Clients) Client(p Place) (*Client, error) {
 	return &c, nil
 }
 
-// Close ends idle connections.
+// Close ends watches and idle connections.
 func (cs *Clients) Close() error {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	for _, c := range cs.made {
+		c.end()
+		c.running.Wait()
 		c.http.CloseIdleConnections()
 	}
 	return nil
 }
 
-func newClient(p Place) (*Client, error) {
+var start = time.Now()
+
+func newClient(p Place, uptime func() time.Duration) (*Client, error) {
 	cfg, namespace, err := find(p)
 	if err != nil {
 		return nil, err
@@ -120,7 +143,13 @@ func newClient(p Place) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the API server's address: %w", err)
 	}
-	return &Client{http: client, base: base, budget: rate.NewLimiter(perSecond, burst), namespace: namespace}, nil
+	if uptime == nil {
+		uptime = func() time.Duration { return time.Since(start) }
+	}
+	ctx, end := context.WithCancel(context.Background())
+	return &Client{&server{
+		http: client, base: base, budget: rate.NewLimiter(perSecond, burst), uptime: uptime, ctx: ctx, end: end, follows: map[string]any{}, kinds: map[string][]kind{},
+	}, namespace}, nil
 }
 
 func find(p Place) (*rest.Config, string, error) {
@@ -155,14 +184,18 @@ func ownNamespace() string {
 	return strings.TrimSpace(string(text))
 }
 
+// Uptime counts on without jumps.
+func (c *Client) Uptime() time.Duration { return c.uptime() }
+
 // Namespace is where objects are, unless another is said.
 func (c *Client) Namespace() string { return c.namespace }
 
 // Refusal is an answer of the server that says no.
 type Refusal struct {
-	Code    int
-	Reason  string // NotFound, Conflict, Forbidden, ...
-	Message string
+	Code       int
+	Reason     string // NotFound, Conflict, Forbidden, ...
+	Message    string
+	RetryAfter time.Duration // before it is to be asked again; 0: it does not say
 }
 
 func (r *Refusal) Error() string {
@@ -192,54 +225,67 @@ const (
 
 // Get reads the object at a path such as /api/v1/namespaces/dfr/pods.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
-	return c.Send(ctx, http.MethodGet, path, query, JSON, nil, into)
+	return c.exchange(ctx, request{path: path, query: query}, into)
 }
 
 // Send sends body, unless it is nil, and reads the answer into what into points to, unless that is nil.
 func (c *Client) Send(ctx context.Context, method, path string, query url.Values, as string, body, into any) error {
-	var send io.Reader
+	r := request{method: method, path: path, query: query, as: as}
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
 			return err
 		}
-		send = bytes.NewReader(text)
+		r.body = bytes.NewReader(text)
 	}
-	resp, err := c.ask(ctx, method, path, query, as, send)
+	return c.exchange(ctx, r, into)
+}
+
+// request is one. Its zero fields mean what is usual.
+type request struct {
+	method, path string
+	query        url.Values
+	accept       string
+	as           string // what body is
+	body         io.Reader
+}
+
+func (c *Client) exchange(ctx context.Context, r request, into any) error {
+	resp, err := c.ask(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end
+	if resp.StatusCode >= 400 {
+		return answered(resp)
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
 	if err != nil {
 		return fmt.Errorf("read the Kubernetes API server's answer: %w", err)
-	}
-	if resp.StatusCode >= 400 {
-		return refusal(resp, answer)
 	}
 	if into == nil {
 		return nil
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("read the Kubernetes API server's answer to %s: %w", path, err)
+		return fmt.Errorf("read the Kubernetes API server's answer to %s: %w", r.path, err)
 	}
 	return nil
 }
 
 // ask sends a request, in its turn.
-func (c *Client) ask(ctx context.Context, method, path string, query url.Values, as string, send io.Reader) (*http.Response, error) {
+func (c *Client) ask(ctx context.Context, r request) (*http.Response, error) {
 	if err := c.budget.Wait(ctx); err != nil {
 		return nil, fmt.Errorf("wait for the budget of requests to the Kubernetes API server: %w", err)
 	}
-	u := c.base.JoinPath(path)
-	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), send)
+	u := c.base.JoinPath(r.path)
+	u.RawQuery = r.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, cmp.Or(r.method, http.MethodGet), u.String(), r.body)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept", JSON)
-	if send != nil {
-		req.Header.Set("Content-Type", as)
+	req.Header.Set("Accept", cmp.Or(r.accept, JSON))
+	if r.body != nil {
+		req.Header.Set("Content-Type", r.as)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -251,13 +297,34 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	return resp, nil
 }
 
-func refusal(resp *http.Response, answer []byte) error {
-	var status struct{ Reason, Message string }
-	if json.Unmarshal(answer, &status) != nil || status.Message == "" {
-		status.Message = resp.Status
+// answered reads what the server says when it says no.
+func answered(resp *http.Response) error {
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
+	if err != nil {
+		return fmt.Errorf("read the Kubernetes API server's answer: %w", err)
 	}
-	if resp.StatusCode == http.StatusForbidden {
-		status.Message += " (the role in deploy/kubernetes lists what Tidemark needs)"
+	r := status(answer)
+	r.Code = resp.StatusCode
+	if r.Message == "" {
+		r.Message = resp.Status
 	}
-	return &Refusal{Code: resp.StatusCode, Reason: status.Reason, Message: status.Message}
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		r.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	if r.Code == http.StatusForbidden {
+		r.Message += " (the role in deploy/kubernetes lists what Tidemark needs)"
+	}
+	return r
+}
+
+// status reads an object of the kind Status, as far as it is one.
+func status(text []byte) *Refusal {
+	var s struct {
+		Code            int
+		Reason, Message string
+	}
+	if json.Unmarshal(text, &s) != nil {
+		return &Refusal{}
+	}
+	return &Refusal{Code: s.Code, Reason: s.Reason, Message: s.Message}
 }

@@ -47,9 +47,9 @@ func TestPagesAreOne(t *testing.T) {
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"metadata": map[string]string{"continue": more}, "items": []any{map[string]any{"metadata": map[string]string{"name": name}}}})
 	})
-	pods, err := c.Pods(t.Context(), "app=web")
-	if err != nil || len(pods) != 2 || pods[0].Meta.Name+pods[1].Meta.Name != "ab" {
-		t.Errorf("%+v, %v", pods, err)
+	list, err := c.ListPods(t.Context(), "app=web")
+	if err != nil || len(list.Pods) != 2 || list.Pods[0].Meta.Name+list.Pods[1].Meta.Name != "ab" {
+		t.Errorf("%+v, %v", list, err)
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,28 +133,35 @@ func (p *Pod) Restarts() int {
 // page is how many objects are asked for at a time.
 const page = "500"
 
-// list reads all objects at a path, page by page.
-func list[T any](ctx context.Context, c *Client, path, selector string) ([]T, error) {
-	var out []T
-	query := url.Values{"limit": {page}}
+// list reads all objects at a path that a selector takes.
+func list[T any](ctx context.Context, c *Client, path, selector string) ([]T, string, error) {
+	query := url.Values{}
 	if selector != "" {
 		query.Set("labelSelector", selector)
 	}
+	return listAt[T](ctx, c, path, query, JSON)
+}
+
+// listAt reads all objects at a path, page by page, and the version of the list, from which they can be watched.
+func listAt[T any](ctx context.Context, c *Client, path string, query url.Values, accept string) (all []T, version string, err error) {
+	asked := url.Values{"limit": {page}}
+	maps.Copy(asked, query)
 	for {
 		var some struct {
 			Metadata struct {
-				Continue string `json:"continue"`
+				Continue        string `json:"continue"`
+				ResourceVersion string `json:"resourceVersion"`
 			} `json:"metadata"`
 			Items []T `json:"items"`
 		}
-		if err := c.Get(ctx, path, query, &some); err != nil {
-			return nil, err
+		if err := c.exchange(ctx, request{path: path, query: asked, accept: accept}, &some); err != nil {
+			return nil, "", err
 		}
-		out = append(out, some.Items...)
+		all = append(all, some.Items...)
 		if some.Metadata.Continue == "" {
-			return out, nil
+			return all, some.Metadata.ResourceVersion, nil
 		}
-		query.Set("continue", some.Metadata.Continue)
+		asked.Set("continue", some.Metadata.Continue)
 	}
 }
 
@@ -163,13 +172,32 @@ func (c *Client) PodPath(name string) string {
 	return "/api/v1/" + in(c.namespace) + "pods/" + url.PathEscape(name)
 }
 
-// Pods lists the pods that a selector takes.
-func (c *Client) Pods(ctx context.Context, selector string) ([]Pod, error) {
-	pods, err := list[Pod](ctx, c, "/api/v1/"+in(c.namespace)+"pods", selector)
+// PodList is the pods of one moment.
+type PodList struct {
+	Pods    []Pod
+	Version string // of the moment
+}
+
+func (c *Client) podsPath() string { return "/api/v1/" + in(c.namespace) + "pods" }
+
+// ListPods asks the server for the pods that a selector takes, as they are now.
+func (c *Client) ListPods(ctx context.Context, selector string) (PodList, error) {
+	pods, version, err := list[Pod](ctx, c, c.podsPath(), selector)
 	if err != nil {
-		return nil, fmt.Errorf("list the pods: %w", err)
+		return PodList{}, fmt.Errorf("list the pods: %w", err)
 	}
-	return pods, nil
+	return PodList{pods, version}, nil
+}
+
+// Pods are the pods that a selector takes as far as the watch of them tells: that costs the server nothing. They are shared: nobody may
+// change what they point to.
+func (c *Client) Pods(ctx context.Context, selector string) (PodList, error) {
+	s, err := labels.Parse(selector)
+	if err != nil {
+		return PodList{}, err
+	}
+	pods, version, err := followed(c, c.podsPath(), whole, func(p *Pod) *Meta { return &p.Meta }).Select(ctx, c.namespace, s)
+	return PodList{pods, version}, err
 }
 
 // Scale is the scale subresource of an object.
@@ -186,37 +214,63 @@ type Scale struct {
 	} `json:"status"`
 }
 
-// ScalePath finds where the scale of an object of a kind is, by the server's own list of what it serves.
-func (c *Client) ScalePath(ctx context.Context, apiVersion, kind, name string) (string, error) {
+// kind is one that the server serves in a version of a group.
+type kind struct{ Name, Kind string } // the resource, and what its objects are
+
+// served are the kinds of a version of a group. What was heard once is known; anew asks again.
+func (c *Client) served(ctx context.Context, root string, anew bool) ([]kind, error) {
+	c.mu.Lock()
+	known := c.kinds[root]
+	c.mu.Unlock()
+	if known != nil && !anew {
+		return known, nil
+	}
+	var answer struct {
+		Resources []kind `json:"resources"`
+	}
+	if err := c.Get(ctx, root, nil, &answer); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kinds[root] = answer.Resources
+	return answer.Resources, nil
+}
+
+// Scalable is where objects of a kind are, by the server's own list of what it serves.
+func (c *Client) Scalable(ctx context.Context, apiVersion, of string) (path string, err error) {
 	root := "/apis/" + apiVersion
 	if !strings.Contains(apiVersion, "/") {
 		root = "/api/" + apiVersion
 	}
-	var served struct {
-		Resources []struct{ Name, Kind string } `json:"resources"`
-	}
-	err := c.Get(ctx, root, nil, &served)
-	if Refused(err, http.StatusNotFound) {
-		return "", fmt.Errorf("the cluster knows no %s: is its definition installed, and api_version right?", apiVersion)
-	}
-	if err != nil {
-		return "", fmt.Errorf("ask for the kinds of %s: %w", apiVersion, err)
-	}
-	plural, scales := "", map[string]bool{}
-	for _, r := range served.Resources {
-		if of, ok := strings.CutSuffix(r.Name, "/scale"); ok {
-			scales[of] = true
-		} else if r.Kind == kind && !strings.Contains(r.Name, "/") {
-			plural = r.Name
+	problem := fmt.Errorf("%s has no kind %s: is api_version right?", apiVersion, of)
+	for _, anew := range []bool{false, true} { // it may have come since
+		kinds, err := c.served(ctx, root, anew)
+		if Refused(err, http.StatusNotFound) {
+			return "", fmt.Errorf("the cluster knows no %s: is its definition installed, and api_version right?", apiVersion)
 		}
+		if err != nil {
+			return "", fmt.Errorf("ask for the kinds of %s: %w", apiVersion, err)
+		}
+		i := slices.IndexFunc(kinds, func(k kind) bool { return k.Kind == of && !strings.Contains(k.Name, "/") })
+		if i < 0 {
+			continue
+		}
+		if slices.Contains(kinds, kind{kinds[i].Name + "/scale", "Scale"}) {
+			return root + "/" + in(c.namespace) + kinds[i].Name, nil
+		}
+		problem = fmt.Errorf("%s of %s cannot be scaled: it has no subresource scale", of, apiVersion)
 	}
-	switch {
-	case plural == "":
-		return "", fmt.Errorf("%s has no kind %s: is api_version right?", apiVersion, kind)
-	case !scales[plural]:
-		return "", fmt.Errorf("%s of %s cannot be scaled: it has no subresource scale", kind, apiVersion)
+	return "", problem
+}
+
+// VersionOf is the version of the object at a path as far as the watch of its kind tells.
+func (c *Client) VersionOf(ctx context.Context, path, name string) (string, error) {
+	type object struct {
+		Meta Meta `json:"metadata"`
 	}
-	return root + "/" + in(c.namespace) + plural + "/" + url.PathEscape(name) + "/scale", nil
+	o, err := followed(c, path, metadata, func(o *object) *Meta { return &o.Meta }).Get(ctx, c.namespace, name)
+	return o.Meta.ResourceVersion, err
 }
 
 // Budget is a PodDisruptionBudget.
@@ -233,25 +287,47 @@ type Budget struct {
 	} `json:"status"`
 }
 
-// Takes reports whether the budget counts pods with these labels.
-func (b *Budget) Takes(of map[string]string) (bool, error) {
-	if b.Spec.Selector == nil {
-		return false, nil // of policy/v1: none
-	}
-	s, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+// Pods is the selector of the pods that the budget counts.
+func (b *Budget) Pods() (labels.Selector, error) {
+	s, err := metav1.LabelSelectorAsSelector(b.Spec.Selector) // of policy/v1: without one, none
 	if err != nil {
-		return false, fmt.Errorf("the selector of PodDisruptionBudget %s: %w", b.Meta.Name, err)
+		return nil, fmt.Errorf("the selector of PodDisruptionBudget %s: %w", b.Meta.Name, err)
 	}
-	return s.Matches(labels.Set(of)), nil
+	return s, nil
 }
 
-// Budgets lists the PodDisruptionBudgets.
-func (c *Client) Budgets(ctx context.Context) ([]Budget, error) {
-	budgets, err := list[Budget](ctx, c, "/apis/policy/v1/"+in(c.namespace)+"poddisruptionbudgets", "")
+// Takes reports whether the budget counts pods with these labels.
+func (b *Budget) Takes(of map[string]string) (bool, error) {
+	s, err := b.Pods()
+	return err == nil && s.Matches(labels.Set(of)), err
+}
+
+// BudgetsOf are the PodDisruptionBudgets that count any of the pods. Which they are the watch of all tells; each is asked for as it is now.
+func (c *Client) BudgetsOf(ctx context.Context, pods []Pod) (some []Budget, err error) {
+	path := "/apis/policy/v1/" + in(c.namespace) + "poddisruptionbudgets"
+	all, _, err := followed(c, path, whole, func(b *Budget) *Meta { return &b.Meta }).Select(ctx, c.namespace, labels.Everything())
 	if err != nil {
-		return nil, fmt.Errorf("list the PodDisruptionBudgets: %w", err)
+		return nil, fmt.Errorf("ask for the PodDisruptionBudgets: %w", err)
 	}
-	return budgets, nil
+	for i := range all {
+		s, err := all[i].Pods()
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(pods, func(p Pod) bool { return s.Matches(labels.Set(p.Meta.Labels)) }) {
+			continue
+		}
+		var now Budget
+		err = c.Get(ctx, path+"/"+url.PathEscape(all[i].Meta.Name), nil, &now)
+		if Refused(err, http.StatusNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ask for PodDisruptionBudget %s: %w", all[i].Meta.Name, err)
+		}
+		some = append(some, now)
+	}
+	return some, nil
 }
 
 // Autoscaler is a HorizontalPodAutoscaler.
@@ -281,11 +357,12 @@ type Autoscaler struct {
 	} `json:"status"`
 }
 
-// Autoscalers lists the HorizontalPodAutoscalers.
+// Autoscalers are the HorizontalPodAutoscalers, as far as the watch of them tells.
 func (c *Client) Autoscalers(ctx context.Context) ([]Autoscaler, error) {
-	scalers, err := list[Autoscaler](ctx, c, "/apis/autoscaling/v2/"+in(c.namespace)+"horizontalpodautoscalers", "")
+	path := "/apis/autoscaling/v2/" + in(c.namespace) + "horizontalpodautoscalers"
+	scalers, _, err := followed(c, path, whole, func(a *Autoscaler) *Meta { return &a.Meta }).Select(ctx, c.namespace, labels.Everything())
 	if err != nil {
-		return nil, fmt.Errorf("list the HorizontalPodAutoscalers: %w", err)
+		return nil, fmt.Errorf("ask for the HorizontalPodAutoscalers: %w", err)
 	}
 	return scalers, nil
 }
@@ -313,7 +390,7 @@ func (c *Client) Usages(ctx context.Context, selector string) (map[string]Usage,
 			Usage map[string]string `json:"usage"`
 		} `json:"containers"`
 	}
-	found, err := list[podMetrics](ctx, c, "/apis/metrics.k8s.io/v1beta1/"+in(c.namespace)+"pods", selector)
+	found, _, err := list[podMetrics](ctx, c, "/apis/metrics.k8s.io/v1beta1/"+in(c.namespace)+"pods", selector)
 	if Refused(err, http.StatusNotFound) {
 		return nil, ErrNoMetrics
 	}

@@ -340,13 +340,27 @@ func (p *Page) Choose(selector, path string) {
 	p.must("DOM.setFileInputFiles", object{"nodeId": node.NodeID, "files": []string{path}}, nil)
 }
 
-// Click clicks on the middle of an element with the mouse, as a person would: what lies over it gets the click.
-func (p *Page) Click(selector string) {
+// Point moves the mouse to the middle of an element.
+func (p *Page) Point(selector string) {
+	p.b.t.Helper()
+	x, y := p.middle(selector)
+	p.must("Input.dispatchMouseEvent", object{"type": "mouseMoved", "x": x, "y": y}, nil)
+}
+
+// middle brings an element into the window, and is the place of its middle there.
+func (p *Page) middle(selector string) (x, y float64) {
 	p.b.t.Helper()
 	var at struct{ X, Y float64 }
 	p.Eval("(e => { e.scrollIntoView({block: 'center', behavior: 'instant'}); const r = e.getClientRects()[0]; return {X: r.x + r.width / 2, Y: r.y + r.height / 2} })("+the(selector)+")", &at)
+	return at.X, at.Y
+}
+
+// Click clicks on the middle of an element with the mouse, as a person would: what lies over it gets the click.
+func (p *Page) Click(selector string) {
+	p.b.t.Helper()
+	x, y := p.middle(selector)
 	for _, kind := range []string{"mousePressed", "mouseReleased"} {
-		p.must("Input.dispatchMouseEvent", object{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}, nil)
+		p.must("Input.dispatchMouseEvent", object{"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}, nil)
 	}
 }
 
@@ -359,7 +373,7 @@ func (p *Page) Follow(selector string) {
 // Press presses keys one after the other, by their DOM names: Tab, Enter, Space or a letter.
 func (p *Page) Press(keys ...string) {
 	p.b.t.Helper()
-	codes := map[string]int{"Tab": 9, "Enter": 13, "Space": 32}
+	codes := map[string]int{"Tab": 9, "Enter": 13, "Space": 32, "ArrowLeft": 37, "ArrowRight": 39}
 	texts := map[string]string{"Enter": "\r", "Space": " "}
 	for _, key := range keys {
 		event := object{"type": "keyDown", "key": strings.ReplaceAll(key, "Space", " "), "code": key, "windowsVirtualKeyCode": codes[key], "text": texts[key]}

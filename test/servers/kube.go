@@ -2,6 +2,7 @@ package servers
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -16,6 +17,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,12 +37,22 @@ type Kube struct {
 
 	t      testing.TB
 	client *http.Client
+	audit  string // file
 }
 
 const nodes = 2
 
-// The users of the control plane: a token each is its name.
-const kubeTokens = "admin,admin,1,\"system:masters\"\n"
+// The users of the control plane: the token of each is its name. All may do everything.
+const kubeTokens = "admin,admin,1,\"system:masters\"\na,a,2,\"system:masters\"\nb,b,3,\"system:masters\"\nc,c,4,\"system:masters\"\n"
+
+// kubeAudit has the API server write down who sets a size, and who takes or keeps a lead.
+const kubeAudit = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: RequestResponse, verbs: [create, update], resources: [{group: apps, resources: [deployments/scale]}, {group: coordination.k8s.io, resources: [leases]}]}
+  - level: None
+`
 
 // StartKube starts a control plane until the end of the test.
 func StartKube(t testing.TB) *Kube {
@@ -48,14 +61,14 @@ func StartKube(t testing.TB) *Kube {
 	control := controlPlane(t)
 	dir := t.TempDir()
 	within := func(name string) string { return filepath.Join(dir, name) }
-	for name, text := range map[string]string{"tokens.csv": kubeTokens, "sa.key": newKey(t)} {
+	for name, text := range map[string]string{"tokens.csv": kubeTokens, "sa.key": newKey(t), "audit.yaml": kubeAudit} {
 		if err := os.WriteFile(within(name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	port := FreePorts(t, 4)
 	at := func(i int) string { return fmt.Sprint("127.0.0.1:", port+i) }
-	k := &Kube{t: t, Address: at(0), CA: within("apiserver.crt"), client: &http.Client{Timeout: ages}}
+	k := &Kube{t: t, Address: at(0), CA: within("apiserver.crt"), client: &http.Client{Timeout: ages}, audit: within("audit.log")}
 	serve := func(ready func() error, program string, args ...string) *process {
 		name := filepath.Base(program)
 		if program == control {
@@ -85,7 +98,7 @@ func StartKube(t testing.TB) *Kube {
 		"--listen-peer-urls", "http://"+at(2), "--initial-advertise-peer-urls", "http://"+at(2), "--initial-cluster", "default=http://"+at(2), "--log-level", "error")
 	k.APIServer = serve(k.serves, control, "kube-apiserver", "--etcd-servers=http://"+at(1), "--bind-address=127.0.0.1", "--secure-port="+strings.TrimPrefix(at(0), "127.0.0.1:"), "--cert-dir="+dir,
 		"--service-account-key-file="+within("sa.key"), "--service-account-signing-key-file="+within("sa.key"), "--service-account-issuer=https://kubernetes.default.svc",
-		"--token-auth-file="+within("tokens.csv"), "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16", "--event-ttl=1h",
+		"--token-auth-file="+within("tokens.csv"), "--audit-policy-file="+within("audit.yaml"), "--audit-log-path="+k.audit, "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16", "--event-ttl=1h",
 		"--feature-gates=SizeBasedListCostEstimate=false,WatchList=false") // they ask more of etcd than Debian's can: a list as a watch would never end
 	k.Kubeconfig = k.WriteKubeconfig(t, "admin", k.Address)
 	stages, err := exec.Command(control, "stages").Output()
@@ -196,7 +209,7 @@ func (k *Kube) WriteKubeconfig(t testing.TB, token, address string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: test,
-clusters: [{name: test, cluster: {server: "https://%s", certificate-authority: %q}}],
+clusters: [{name: test, cluster: {server: "https://%s", tls-server-name: 127.0.0.1, certificate-authority: %q}}],
 users: [{name: test, user: {token: %q}}], contexts: [{name: test, context: {cluster: test, user: test, namespace: default}}]}`, address, k.CA, token)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -242,6 +255,54 @@ func (k *Kube) Call(method, path string, body, into any) error {
 		return nil
 	}
 	return json.Unmarshal(answer, into)
+}
+
+// Written is what the API server wrote: a size, or a lead.
+type Written struct {
+	User     string
+	Resource string // deployments or leases
+	Name     string
+	At       time.Time // when it answered
+	Version  int64     // of the object: what is written later has a greater one, whatever it is of
+	Replicas int
+	Holder   string
+}
+
+// Audit is the API server's own record of all sizes and leads of a namespace that it wrote, in the order in which it did.
+func (k *Kube) Audit(t testing.TB, namespace string) (all []Written) {
+	t.Helper()
+	text, err := os.ReadFile(k.audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(text) {
+		var e struct {
+			User           struct{ Username string }
+			ObjectRef      struct{ Resource, Namespace, Name string }
+			ResponseStatus struct{ Code int }
+			ResponseObject struct {
+				Metadata struct{ ResourceVersion string }
+				Spec     struct {
+					Replicas       int
+					HolderIdentity string
+				}
+			}
+			StageTimestamp time.Time
+		}
+		if err := json.Unmarshal(line, &e); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if e.ObjectRef.Namespace != namespace || e.ResponseStatus.Code >= 300 {
+			continue
+		}
+		version, err := strconv.ParseInt(e.ResponseObject.Metadata.ResourceVersion, 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		all = append(all, Written{e.User.Username, e.ObjectRef.Resource, e.ObjectRef.Name, e.StageTimestamp, version, e.ResponseObject.Spec.Replicas, e.ResponseObject.Spec.HolderIdentity})
+	}
+	slices.SortFunc(all, func(a, b Written) int { return cmp.Compare(a.Version, b.Version) })
+	return all
 }
 
 // Must is Call for what has to succeed.

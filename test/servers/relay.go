@@ -24,7 +24,13 @@ type Relay struct {
 // NewRelay starts one until the end of the test.
 func NewRelay(t testing.TB, to string) *Relay {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return NewRelayAt(t, "127.0.0.1", to)
+}
+
+// NewRelayAt starts one that is met at an address of this machine.
+func NewRelayAt(t testing.TB, at, to string) *Relay {
+	t.Helper()
+	ln, err := net.Listen("tcp", net.JoinHostPort(at, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,17 +40,12 @@ const FollowedMetric = "tidemark-size"
 // ErrNotFollowed is of what KEDA cannot follow as it is set up.
 var ErrNotFollowed = errors.New("KEDA does not follow")
 
-// fresh is how old a look at the object may be that is answered from. A fleet is looked at each tick.
-const fresh = 20 * time.Second
-
 // wish is the size that the object is to have.
 type wish struct {
 	mu      sync.Mutex
 	n       int           // 0: the size that it has
 	changed chan struct{} // closed when n changes
 	asked   time.Time     // when KEDA last asked
-	size    int           // the object's own,
-	looked  time.Time     // as it was at
 	checked time.Time     // when it was last seen that all is set up for the ScaledObject
 	by      string
 }
@@ -66,18 +61,6 @@ func (w *wish) set(n int) (changed bool) {
 	close(w.changed)
 	w.changed = make(chan struct{})
 	return true
-}
-
-// saw takes in a look at the object that began at a time.
-func (w *wish) saw(size int, began time.Time) {
-	if w == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if began.After(w.looked) {
-		w.size, w.looked = size, began
-	}
 }
 
 // Changed is closed when a size is wanted, and when it is wanted no more.
@@ -97,28 +80,19 @@ func (f *Followed) Wanted(ctx context.Context, namespace, scaledObject string) (
 	w := f.wish
 	w.mu.Lock()
 	w.asked = time.Now()
-	n, size, old := w.n, w.size, time.Since(w.looked) > fresh
+	n := w.n
 	w.mu.Unlock()
 	if n > 0 {
 		return n, nil
 	}
-	if old {
-		var err error
-		if size, err = f.size(ctx); err != nil {
-			return 0, err
-		}
+	scale, err := f.followSize(ctx)
+	if err != nil {
+		return 0, err
 	}
-	if size == 0 {
+	if n = scale.Spec.Replicas; n == 0 {
 		return 0, fmt.Errorf("%s has no pods, and nothing was decided for it", f.object())
 	}
-	return size, nil
-}
-
-// size reads the object's size alone.
-func (f *Followed) size(ctx context.Context) (int, error) {
-	v := &view{}
-	err := f.readScale(ctx, v)
-	return v.scale.Spec.Replicas, err
+	return n, nil
 }
 
 // check looks, once a minute, whether the ScaledObject is the one that scales the object, by this metric.

@@ -102,9 +102,19 @@ func (c *cluster) harness(kind string) acttest.Harness {
 			r := servers.NewRelay(t, c.Address)
 			kubeconfig := c.WriteKubeconfig(t, "admin", r.Address)
 			busy := map[string]bool{}
+			var target *Target
+			notices := func(t *testing.T, away bool) {
+				servers.Eventually(t, fmt.Sprint("its watches notice that the API server is away: ", away), func() error {
+					if _, err := target.Workers(t.Context()); (err != nil) != away {
+						return fmt.Errorf("Workers: %w", err)
+					}
+					return nil
+				})
+			}
 			f := acttest.Fleet{
 				Open: func(t *testing.T) (acttest.Target, func()) {
-					return c.open(t, kind, name, kubeconfig), func() {}
+					target = c.open(t, kind, name, kubeconfig)
+					return target, func() {}
 				},
 				Drains: true,
 				Kill: func(t *testing.T, w fleet.Worker) {
@@ -131,9 +141,10 @@ func (c *cluster) harness(kind string) acttest.Harness {
 					c.Cordon(true)
 					return func() { c.Cordon(false) }
 				},
-				Away: func(*testing.T) func() {
+				Away: func(t *testing.T) func() {
 					r.Cut()
-					return r.Mend
+					notices(t, true)
+					return func() { r.Mend(); notices(t, false) }
 				},
 			}
 			if kind == "StatefulSet" {

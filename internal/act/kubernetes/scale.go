@@ -169,15 +169,20 @@ func (s *scaling) resize(ctx context.Context, v *view, n int) (acted bool, err e
 	if s.wish != nil {
 		return s.ask(ctx, v, n)
 	}
-	path, err := s.path(ctx)
+	kinds, err := s.path(ctx)
 	if err != nil {
 		return false, err
 	}
-	scale := v.scale
+	scale, written := v.scale, &kubeapi.Scale{}
 	scale.Spec.Replicas = n
-	if err := s.client.Send(ctx, http.MethodPut, path, nil, kubeapi.JSON, scale, nil); err != nil && !kubeapi.Refused(err, http.StatusConflict) {
+	err = s.client.Send(ctx, http.MethodPut, s.objectPath(kinds)+"/scale", nil, kubeapi.JSON, scale, written)
+	if kubeapi.Refused(err, http.StatusConflict) {
+		return true, nil
+	}
+	if err != nil {
 		return false, fmt.Errorf("set the size of %s to %d: %w", s.object(), n, err)
 	}
+	s.remember(written)
 	return true, nil
 }
 
@@ -270,19 +275,13 @@ func (s *scaling) allowed(ctx context.Context, victims []kubeapi.Pod) ([]kubeapi
 	if serving(victims) == 0 {
 		return victims, nil
 	}
-	budgets, err := s.client.Budgets(ctx)
+	budgets, err := s.client.BudgetsOf(ctx, victims)
 	if err != nil {
 		return nil, err
 	}
-	var pods []kubeapi.Pod
-	if slices.ContainsFunc(budgets, lets) {
-		if pods, err = s.client.Pods(ctx, ""); err != nil {
-			return nil, err
-		}
-	}
 	room := make([]int, len(budgets))
 	for i := range budgets {
-		if room[i], err = roomOf(budgets[i], pods); err != nil {
+		if room[i], err = s.room(ctx, &budgets[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -308,23 +307,23 @@ func (s *scaling) allowed(ctx context.Context, victims []kubeapi.Pod) ([]kubeapi
 	return victims, nil
 }
 
-// lets reports whether a budget lets any pod go, by its status. One that its controller has not seen as it is written lets none.
-func lets(b kubeapi.Budget) bool {
-	return b.Status.Allowed > 0 && b.Status.ObservedGeneration >= b.Meta.Generation
-}
-
-// roomOf is how many of all pods a budget lets go now. What its status says may be older than the last pod that left, so they are counted too.
-func roomOf(b kubeapi.Budget, pods []kubeapi.Pod) (int, error) {
-	if !lets(b) {
+// room is how many of all its pods a budget lets go now. What its status says may be older than the last pod that left, so they are counted
+// too. A budget that its controller has not seen as it is written lets none.
+func (s *scaling) room(ctx context.Context, b *kubeapi.Budget) (int, error) {
+	if b.Status.Allowed == 0 || b.Status.ObservedGeneration < b.Meta.Generation {
 		return 0, nil
 	}
+	selector, err := b.Pods()
+	if err != nil {
+		return 0, err
+	}
+	all, err := s.client.ListPods(ctx, selector.String())
+	if err != nil {
+		return 0, err
+	}
 	healthy := 0
-	for i := range pods {
-		takes, err := b.Takes(pods[i].Meta.Labels)
-		if err != nil {
-			return 0, err
-		}
-		if ready, _ := pods[i].Ready(); takes && ready && pods[i].Meta.Deleted == nil {
+	for i := range all.Pods {
+		if ready, _ := all.Pods[i].Ready(); ready && all.Pods[i].Meta.Deleted == nil {
 			healthy++
 		}
 	}

@@ -34,7 +34,7 @@ func (s *State) guard(p *policy.Fleet, now time.Time) {
 			if before == fleet.Alarm {
 				rule.Threshold = cond.Release
 			}
-			st.Verdict = signal.Evaluate(rule, s.Signals[rule.Signal].Series.Points, before)
+			st.Verdict = signal.Evaluate(&rule, s.Signals[rule.Signal].Series.Points, before)
 			if st.State != before || st.Since.IsZero() {
 				st.Since = now
 			}

@@ -5,7 +5,6 @@ package engine
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	"tidemark/internal/decide/forecast"
@@ -113,12 +112,14 @@ func (s *State) observe(p *policy.Fleet, in *Input) (news bool) {
 		} else {
 			sig.Last = fleet.Reading{Time: in.Now}
 		}
-		if math.IsNaN(sig.Last.Value) || math.IsInf(sig.Last.Value, 0) {
+		if sig.Last.Value-sig.Last.Value != 0 { // NaN or infinite
 			sig.Last = fleet.Reading{Time: in.Now} // who divides by zero has not measured anything
 		}
 		closed := sig.Series.Observe(&p.Signals[i], in.Now, &sig.Last, sig.keep)
 		if sig.Last.Quality >= fleet.Sparse {
-			sig.Fresh, sig.Lost = in.Now, time.Time{}
+			if sig.Fresh = in.Now; !there {
+				sig.Lost = time.Time{}
+			}
 		} else if sig.Lost.IsZero() {
 			sig.Lost = in.Now
 		}
@@ -131,8 +132,8 @@ func (s *State) observe(p *policy.Fleet, in *Input) (news bool) {
 func (s *State) evaluate(p *policy.Fleet, now time.Time) {
 	at := 0
 	for i := range p.Policies {
-		for _, r := range p.Policies[i].Rules {
-			rule := &s.Rules[at]
+		for j := range p.Policies[i].Rules {
+			r, rule := &p.Policies[i].Rules[j], &s.Rules[at]
 			at++
 			before := rule.State
 			rule.Verdict = signal.Evaluate(r, s.Signals[r.Signal].Series.Points, before)

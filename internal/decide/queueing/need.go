@@ -178,6 +178,8 @@ type sizing struct {
 	lack Lack
 	// alone is the share of the requests whose service alone takes longer than within.
 	alone float64
+	// tried are the responses of the sizes tried last.
+	tried [4]sized
 }
 
 func (s *sizing) prepare() Cause {
@@ -200,7 +202,7 @@ func (s *sizing) prepare() Cause {
 	s.base = s.base.at(min(int(s.load), o.Bounds.Max), s.load)
 	s.own = l.Service.Quantile(o.Quantile)
 	s.within = max(o.Within, s.own*1.02) // the histogram tells nothing finer apart
-	s.alone = l.Service.overrun(s.within, 0, 0)
+	s.alone = l.Service.tail(s.within)
 	if l.Backlog > 0 {
 		s.backlog = l.Backlog
 	}
@@ -261,12 +263,12 @@ func (s *sizing) lacks(n int) Lack {
 	if s.clears(n, queue) > s.o.Drain && s.ahead(n, queue) > s.within-s.own {
 		return LacksDrain
 	}
-	delay, decay := s.waiting(n)
-	late := s.l.Service.overrun(s.within, delay, decay)
+	r := s.response(n)
+	late := r.overrun(s.within)
 	switch {
 	case !(late <= 1-s.o.Quantile):
 		return LacksQuantile
-	case !s.seldom(n, late, decay):
+	case !s.seldom(n, late, r.decay):
 		return LacksChance
 	}
 	return 0
@@ -285,9 +287,20 @@ func (s *sizing) seldom(n int, late, decay float64) bool {
 	return room > 0 && room*room*s.o.Window >= -math.Log(4*s.o.Miss)*spell
 }
 
-func (s *sizing) waiting(n int) (delay, decay float64) {
-	s.pool.Workers = n
-	return s.base.at(n, s.load).delay(s.load), s.pool.decay()
+// response is that of n workers, more than the load. Those whose response is predicted were mostly tried before.
+func (s *sizing) response(n int) *response {
+	r := &s.tried[n%len(s.tried)]
+	if r.of == nil || r.workers != n {
+		s.pool.Workers = n
+		*r = sized{n, response{of: s.l.Service, delay: s.base.at(n, s.load).delay(s.load), decay: s.pool.decay()}}
+	}
+	return &r.response
+}
+
+// sized is the response of a number of workers.
+type sized struct {
+	workers int
+	response
 }
 
 // queue is what waits when n workers come to serve: workers that have still to boot find what arrived meanwhile.
@@ -331,8 +344,7 @@ func (s *sizing) predict(n int) Prediction {
 		p.Response = s.own + s.ahead(n, s.backlog+growth*s.o.Boot)
 		return p
 	}
-	delay, decay := s.waiting(n)
-	p.Response = max(s.l.Service.response(s.o.Quantile, delay, decay), s.own+s.ahead(n, queue))
+	p.Response = max(s.response(n).quantile(s.o.Quantile), s.own+s.ahead(n, queue))
 	return p
 }
 

@@ -52,7 +52,7 @@ func (p Pool) ResponseTail(t float64) float64 {
 	if !p.Stable() || !(t >= 0) {
 		return math.NaN()
 	}
-	return p.Service.overrun(t, p.Delay(), p.decay())
+	return p.response().overrun(t)
 }
 
 // Response is the time within which the share q of the requests (0 < q < 1) is answered, wait and service together; NaN
@@ -61,7 +61,11 @@ func (p Pool) Response(q float64) float64 {
 	if !p.Stable() || !(q > 0 && q < 1) {
 		return math.NaN()
 	}
-	return p.Service.response(q, p.Delay(), p.decay())
+	return p.response().quantile(q)
+}
+
+func (p Pool) response() *response {
+	return &response{of: p.Service, delay: p.Delay(), decay: p.decay()}
 }
 
 // decay is 1 / the mean wait of those that wait: 2c(1-rho)/((ca2+cs2)S).

@@ -181,7 +181,7 @@ func TestResponse(t *testing.T) {
 		if !(r > 0) || !finite(r) {
 			t.Fatalf("response %g", r)
 		}
-		if late := p.Service.overrun(r*1.0001, p.Delay(), p.decay()); late > (1-q)*(1+1e-9) {
+		if late := p.response().overrun(r * 1.0001); late > (1-q)*(1+1e-9) {
 			t.Fatalf("%g overrun the %g quantile", late, q)
 		}
 		more := p

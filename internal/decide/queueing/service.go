@@ -87,59 +87,91 @@ func (s *Service) Quantile(q float64) float64 {
 	return s.edge[k] + min((beyond[k]-(1-q))/share[k], 1)*(s.edge[k+1]-s.edge[k])
 }
 
-// response is the q quantile (0 < q < 1) of the service time plus a wait that is 0 with probability 1-delay and otherwise
-// exponential with the given decay (1/s). It walks the cells once: at the edge of a cell, waiting is
-// E[exp(-decay(edge-B)); B <= edge], so that the share of requests that are not done by then is P(B > edge) + delay x waiting.
-func (s *Service) response(q, delay, decay float64) float64 {
+// tail is the share of the service times that are longer than t, for t >= 0.
+func (s *Service) tail(t float64) float64 {
+	if t < s.edge[0] {
+		return 1
+	}
+	for k, w := range share {
+		if start, end := s.edge[k], s.edge[k+1]; t < end {
+			return beyond[k] - w*((t-start)/(end-start))
+		}
+	}
+	return 0
+}
+
+// response is the service time plus a wait that is 0 with probability 1-delay and otherwise exponential with the given decay (1/s). It walks the
+// cells once: at the edge of a cell, waiting is E[exp(-decay(edge-B)); B <= edge], so that the share of requests that are not done by then is
+// P(B > edge) + delay x waiting.
+type response struct {
+	of           *Service
+	delay, decay float64
+	waiting      [cells + 1]float64 // by edge, as far as it was walked
+	walked       int
+}
+
+// at is waiting at edge k.
+func (r *response) at(k int) float64 {
+	for i := r.walked; i < k; i++ {
+		fall, spread := decline(r.decay * (r.of.edge[i+1] - r.of.edge[i]))
+		r.waiting[i+1] = r.waiting[i]*fall + share[i]*spread
+	}
+	r.walked = max(r.walked, k)
+	return r.waiting[k]
+}
+
+// left is the share that is not done so many seconds into cell k.
+func (r *response) left(k int, into float64) float64 {
+	x := into / (r.of.edge[k+1] - r.of.edge[k])
+	fall, spread := decline(r.decay * into)
+	return beyond[k] - share[k]*x + r.delay*(r.at(k)*fall+share[k]*x*spread)
+}
+
+// quantile is the time within which the share q (0 < q < 1) of the requests is done.
+func (r *response) quantile(q float64) float64 {
 	late := 1 - q
-	waiting := 0.0
-	for k, w := range share {
-		fall, spread := decline(decay * (s.edge[k+1] - s.edge[k]))
-		next := waiting*fall + w*spread
-		if beyond[k+1]+delay*next <= late {
-			return s.within(k, late, delay, decay, waiting)
+	for k := range share {
+		if beyond[k+1]+r.delay*r.at(k+1) <= late {
+			return r.within(k, late)
 		}
-		waiting = next
 	}
-	return s.edge[cells] + math.Log(delay*waiting/late)/decay
+	return r.of.edge[cells] + math.Log(r.delay*r.at(cells)/late)/r.decay
 }
 
-// overrun is the share of such responses that take longer than t, for t >= 0.
-func (s *Service) overrun(t, delay, decay float64) float64 {
-	waiting := 0.0
-	for k, w := range share {
-		start, end := s.edge[k], s.edge[k+1]
-		switch {
-		case t < start: // only before the first cell
-			return 1
-		case t < end:
-			x := (t - start) / (end - start)
-			fall, spread := decline(decay * (t - start))
-			return beyond[k] - w*x + delay*(waiting*fall+w*x*spread)
-		}
-		fall, spread := decline(decay * (end - start))
-		waiting = waiting*fall + w*spread
+// overrun is the share that takes longer than t, for t >= 0.
+func (r *response) overrun(t float64) float64 {
+	if t < r.of.edge[0] {
+		return 1
 	}
-	return delay * waiting * math.Exp(-decay*(t-s.edge[cells]))
+	for k := range share {
+		if start, end := r.of.edge[k], r.of.edge[k+1]; t < end {
+			return r.left(k, t-start)
+		}
+	}
+	return r.delay * r.at(cells) * math.Exp(-r.decay*(t-r.of.edge[cells]))
 }
 
-// within finds, by bisection, the time in cell k by which no more than the share late is not done.
-func (s *Service) within(k int, late, delay, decay, waiting float64) float64 {
-	start, width := s.edge[k], s.edge[k+1]-s.edge[k]
+// within finds the time in cell k, to 1/4096 of it, by which no more than the share late is not done: by false position, and where that is slow by bisection.
+func (r *response) within(k int, late float64) float64 {
+	const parts = 4096
+	start, width := r.of.edge[k], r.of.edge[k+1]-r.of.edge[k]
 	if !(width > 0) {
 		return start
 	}
-	low, high := 0.0, 1.0
-	for range 12 {
-		x := (low + high) / 2
-		fall, spread := decline(decay * width * x)
-		if beyond[k]-share[k]*x+delay*(waiting*fall+share[k]*x*spread) <= late {
-			high = x
+	low, high := 0, parts
+	above, below := beyond[k]+r.delay*r.at(k)-late, beyond[k+1]+r.delay*r.at(k+1)-late
+	for tries := 0; high-low > 1; tries++ {
+		mid := (low + high) / 2
+		if tries < 4 {
+			mid = min(max(low+int(float64(high-low)*above/(above-below)), low+1), high-1)
+		}
+		if off := r.left(k, float64(mid)/parts*width) - late; off <= 0 {
+			high, below = mid, off
 		} else {
-			low = x
+			low, above = mid, off
 		}
 	}
-	return start + high*width
+	return start + float64(high)/parts*width
 }
 
 // decline is exp(-x), and its mean over 0..x.

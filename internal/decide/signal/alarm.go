@@ -25,19 +25,18 @@ type Verdict struct {
 //     turn the answer: "missing" raises the alarm (or keeps it: no premature recovery either), "ignore" keeps the state.
 //
 // Where CloudWatch's text and its table differ (one good datapoint before the breaching one), the table is followed.
-func Evaluate(r policy.Rule, points []Datapoint, current fleet.AlarmState) Verdict {
-	if len(points) > r.Range() {
-		points = points[len(points)-r.Range():]
+func Evaluate(r *policy.Rule, points []Datapoint, current fleet.AlarmState) (v Verdict) {
+	if within := r.Range(); len(points) > within {
+		points = points[len(points)-within:]
 	}
-	var v Verdict
 	real, oldestAge := 0, 0
-	for age := 1; age <= len(points) && real < r.N; age++ {
-		p := &points[len(points)-age]
+	for i := len(points) - 1; i >= 0 && real < r.N; i-- {
+		p := &points[i]
 		if !p.Real() {
 			continue
 		}
 		real++
-		oldestAge = age
+		oldestAge = len(points) - i
 		if r.Operator.Holds(p.Value, r.Threshold) {
 			v.Breaching++
 			v.Breach = p.End

@@ -52,7 +52,7 @@ func TestEvaluateCloudWatchTables(t *testing.T) {
 					want = current
 				}
 				r := policy.Rule{Operator: fleet.AtLeast, Threshold: 70, M: tt.m, N: tt.n, Missing: missing}
-				if got := Evaluate(r, parse(tt.points), current); got.State != want {
+				if got := Evaluate(&r, parse(tt.points), current); got.State != want {
 					t.Errorf("%d of %d, %q, missing policy %d, was %v: %v, want %v", tt.m, tt.n, tt.points, missing, current, got.State, want)
 				}
 			}
@@ -62,7 +62,7 @@ func TestEvaluateCloudWatchTables(t *testing.T) {
 
 func TestEvaluateSaysWhatBreached(t *testing.T) {
 	r := policy.Rule{Operator: fleet.AtLeast, Threshold: 70, M: 2, N: 3}
-	v := Evaluate(r, parse("XX0X"), fleet.OK)
+	v := Evaluate(&r, parse("XX0X"), fleet.OK)
 	if v.Breaching != 2 || !v.Breach.Equal(at(2)) {
 		t.Errorf("breaching %d, first at %v; want 2, %v", v.Breaching, v.Breach, at(2))
 	}

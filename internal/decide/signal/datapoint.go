@@ -37,26 +37,30 @@ type Series struct {
 // Observe takes in the reading of a tick and reports how many datapoints it completed. keep is the number of datapoints to
 // hold on to.
 func (s *Series) Observe(sig *policy.Signal, now time.Time, r *fleet.Reading, keep int) int {
-	if s.End.IsZero() {
-		s.End = periodEnd(now, sig.Period)
-	}
 	closed, ends := 0, now.Compare(s.End)
-	if ends < 0 { // within the period, as nearly all are
-		s.add(sig, r)
-		return 0
-	}
 	if ends > 0 {
-		closed += s.close(sig, keep)
-		// Periods in which no tick fell are missing. More than keep of them need not be counted.
-		if gap := int(now.Sub(s.End)/sig.Period) - keep; gap > 0 {
-			s.End = s.End.Add(time.Duration(gap) * sig.Period)
-		}
-		for now.After(s.End) {
-			closed += s.close(sig, keep)
-		}
+		closed = s.leave(sig, now, keep)
+		ends = now.Compare(s.End)
 	}
 	s.add(sig, r)
-	if now.Equal(s.End) {
+	if ends == 0 {
+		closed += s.close(sig, keep)
+	}
+	return closed
+}
+
+// leave goes on to the period in which now falls, or to the first one there is.
+func (s *Series) leave(sig *policy.Signal, now time.Time, keep int) (closed int) {
+	if s.End.IsZero() {
+		s.End = periodEnd(now, sig.Period)
+		return 0
+	}
+	closed = s.close(sig, keep)
+	// Periods in which no tick fell are missing. More than keep of them need not be counted.
+	if gap := int(now.Sub(s.End)/sig.Period) - keep; gap > 0 {
+		s.End = s.End.Add(time.Duration(gap) * sig.Period)
+	}
+	for now.After(s.End) {
 		closed += s.close(sig, keep)
 	}
 	return closed

@@ -71,31 +71,45 @@ type Plan struct {
 	WorkerHours float64
 	Serves      []int // by interval
 	Short       int   // intervals with fewer than needed
+	Moves       int   // intervals that begin with another size
+}
+
+// plan adds up what serving so many costs.
+func (p Problem) plan(serves []int) Plan {
+	out := Plan{Serves: serves}
+	for i, n := range serves {
+		out.WorkerHours += float64(n) * p.Step.Hours()
+		if n < p.Need[i] {
+			out.Short++
+		}
+		if i > 0 && n != serves[i-1] {
+			out.Moves++
+			out.WorkerHours += float64(max(n-serves[i-1], 0)) * p.Boot.Hours()
+		}
+	}
+	return out
 }
 
 // Exact is the cheapest plan in which no interval is short. Without a limit on starts the k-th worker of one plan is no other's business: between
 // two stretches that need it, it is kept when that is cheaper than to boot it again, so each level is solved by itself, in time proportional to the
 // need.
 func (p Problem) Exact() Plan {
-	out := Plan{Serves: slices.Clone(p.Need)}
+	serves := slices.Clone(p.Need)
 	if len(p.Need) == 0 {
-		return out
+		return Plan{}
 	}
 	last := make([]int, slices.Max(p.Need)+1) // by level, the last interval that needed it
 	for i := range last {
 		last[i] = -1
 	}
 	gap := int((p.Boot - 1) / p.Step) // shorter ones are kept through
-	boots := 0
 	before := p.Need[0]
 	for i, n := range p.Need {
 		for k := before; k < n; k++ { // the k-th level begins again
 			if from := last[k]; from >= 0 && i-from-1 <= gap {
 				for j := from + 1; j < i; j++ {
-					out.Serves[j] = max(out.Serves[j], k+1)
+					serves[j] = max(serves[j], k+1)
 				}
-			} else {
-				boots++
 			}
 		}
 		for k := range n {
@@ -103,12 +117,7 @@ func (p Problem) Exact() Plan {
 		}
 		before = n
 	}
-	total := float64(boots) * p.Boot.Hours()
-	for _, n := range out.Serves {
-		total += float64(n) * p.Step.Hours()
-	}
-	out.WorkerHours = total
-	return out
+	return p.plan(serves)
 }
 
 // Bound is what any plan costs at least that leaves at most the share allowed (0..1) of the intervals short, in worker-hours: Lagrange's bound, the
@@ -124,8 +133,8 @@ func (p Problem) Bound(allowed float64) float64 {
 	// The bound is concave in the price: its slope, short - quota, changes sign at the top.
 	for range 24 {
 		price := (low + high) / 2
-		plan := p.priced(price)
-		best = max(best, plan.WorkerHours-price*quota)
+		plan := p.priced(price, 0)
+		best = max(best, plan.WorkerHours+price*(float64(plan.Short)-quota))
 		if float64(plan.Short) > quota {
 			low = price
 		} else {
@@ -135,43 +144,86 @@ func (p Problem) Bound(allowed float64) float64 {
 	return min(best, exact)
 }
 
-// priced is the cheapest plan when a short interval costs a price, in worker-hours, which WorkerHours then includes. It is dynamic
+// Restful is the cheapest plan found in which no interval is short and the size changes at most so many times, and what any such plan costs at least: it is
+// the best that some price of a change leads to, and Lagrange's bound.
+func (p Problem) Restful(moves int) (plan Plan, bound float64) {
+	if plan = p.Exact(); plan.Moves <= moves {
+		return plan, plan.WorkerHours
+	}
+	enough := 2 * plan.WorkerHours // for an interval to be short, or the size to change, never to pay
+	for _, n := range p.Need {
+		enough += float64(n) * p.Boot.Hours()
+	}
+	plan = p.plan(slices.Repeat([]int{slices.Max(p.Need)}, len(p.Need)))
+	enough += plan.WorkerHours
+	low, high := 0.0, enough
+	for range 48 {
+		price := (low + high) / 2
+		found := p.priced(enough, price)
+		bound = max(bound, found.WorkerHours+price*float64(found.Moves-moves))
+		if found.Moves > moves {
+			low = price
+			continue
+		}
+		high = price
+		if found.WorkerHours < plan.WorkerHours {
+			plan = found
+		}
+	}
+	return plan, min(bound, plan.WorkerHours)
+}
+
+// priced is the cheapest plan when a short interval and a change of size cost a price each, in worker-hours, which WorkerHours leaves out. It is dynamic
 // programming over (interval, size): from one size to a larger one costs a boot for each, to a smaller one nothing.
-func (p Problem) priced(price float64) Plan {
+func (p Problem) priced(short, move float64) Plan {
 	sizes := slices.Max(p.Need) + 1
-	cost := make([]float64, sizes) // of the best plan that ends in each size
-	short := make([]int, sizes)    // its short intervals
-	next, nextShort := make([]float64, sizes), make([]int, sizes)
 	step, boot := p.Step.Hours(), p.Boot.Hours()
+	cost, next := make([]float64, sizes), make([]float64, sizes) // of the best plan that ends in each size
+	from := make([]int32, sizes*len(p.Need))                     // its size in the interval before
 	for i, need := range p.Need {
+		from := from[i*sizes:][:sizes]
+		for n := range next {
+			next[n], from[n] = cost[n], int32(n)
+		}
 		if i > 0 {
-			copy(next, cost)
-			copy(nextShort, short)
-			for n := 1; n < sizes; n++ { // from below
-				if up := next[n-1] + boot; up < next[n] {
-					next[n], nextShort[n] = up, nextShort[n-1]
+			way, source := math.Inf(1), 0 // the cheapest from a smaller size,
+			for n := 1; n < sizes; n++ {
+				if c := cost[n-1] + move; c < way {
+					way, source = c, n-1
+				}
+				way += boot
+				if way < next[n] {
+					next[n], from[n] = way, int32(source)
 				}
 			}
-			for n := sizes - 2; n >= 0; n-- { // from above
-				if next[n+1] < next[n] {
-					next[n], nextShort[n] = next[n+1], nextShort[n+1]
+			way = math.Inf(1) // and from a larger one
+			for n := sizes - 2; n >= 0; n-- {
+				if c := cost[n+1] + move; c < way {
+					way, source = c, n+1
+				}
+				if way < next[n] {
+					next[n], from[n] = way, int32(source)
 				}
 			}
-			cost, next, short, nextShort = next, cost, nextShort, short
 		}
-		for n := range cost {
-			cost[n] += float64(n) * step
+		for n := range next {
+			next[n] += float64(n) * step
 			if n < need {
-				cost[n] += price
-				short[n]++
+				next[n] += short
 			}
 		}
+		cost, next = next, cost
 	}
-	best := 0
+	size := 0
 	for n := range cost {
-		if cost[n] < cost[best] {
-			best = n
+		if cost[n] < cost[size] {
+			size = n
 		}
 	}
-	return Plan{WorkerHours: cost[best], Short: short[best]}
+	serves := make([]int, len(p.Need))
+	for i := len(serves) - 1; i >= 0; i-- {
+		serves[i] = size
+		size = int(from[i*sizes+size])
+	}
+	return p.plan(serves)
 }

@@ -3,6 +3,7 @@ package optimum
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -54,10 +55,30 @@ func brute(need []int, boot, quota, most int) int {
 	return best
 }
 
+// restful tries every plan, and returns the cost of the cheapest in which no interval is short and the size changes at most so often.
+func restful(p Problem, moves int) float64 {
+	best := math.Inf(1)
+	serves := make([]int, len(p.Need))
+	var walk func(i int)
+	walk = func(i int) {
+		if i == len(serves) {
+			if plan := p.plan(slices.Clone(serves)); plan.Moves <= moves {
+				best = min(best, plan.WorkerHours)
+			}
+			return
+		}
+		for serves[i] = p.Need[i]; serves[i] <= slices.Max(p.Need); serves[i]++ {
+			walk(i + 1)
+		}
+	}
+	walk(0)
+	return best
+}
+
 // The exact plan costs what the cheapest of all ways to start and stop workers costs; the bound with a budget never costs more than that.
 func TestNobodyDoesBetter(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	tight := 0
+	tight, found := 0, 0
 	for range 300 {
 		boot := rng.IntN(3)
 		need := make([]int, 4+rng.IntN(3))
@@ -71,8 +92,15 @@ func TestNobodyDoesBetter(t *testing.T) {
 		if got, want := p.Exact(), brute(need, boot, 0, 3); math.Abs(got.WorkerHours-float64(want)) > 1e-9 {
 			t.Fatalf("need %v, boot %d: %g worker-hours, the cheapest of all is %d", need, boot, got.WorkerHours, want)
 		}
-		if got, exact := p.priced(1e6), p.Exact(); math.Abs(got.WorkerHours-exact.WorkerHours) > 1e-9 || got.Short > 0 {
+		if got, exact := p.priced(1e6, 0), p.Exact(); math.Abs(got.WorkerHours-exact.WorkerHours) > 1e-9 || got.Short > 0 {
 			t.Fatalf("need %v, boot %d: by dynamic programming %g worker-hours, level by level %g", need, boot, got.WorkerHours, exact.WorkerHours)
+		}
+		moves := rng.IntN(4)
+		plan, least := p.Restful(moves)
+		if want := restful(p, moves); plan.Moves > moves || plan.Short > 0 || plan.WorkerHours < want-1e-9 || least > want+1e-9 {
+			t.Fatalf("need %v, boot %d, %d moves: %+v for at least %g, and the cheapest of all is %g", need, boot, moves, plan, least, want)
+		} else if plan.WorkerHours < want+1e-9 {
+			found++
 		}
 		quota := 1 + rng.IntN(2)
 		got, want := p.Bound((float64(quota)+0.5)/float64(len(need))), float64(brute(need, boot, quota, 3))
@@ -83,8 +111,8 @@ func TestNobodyDoesBetter(t *testing.T) {
 			tight++
 		}
 	}
-	if tight < 100 {
-		t.Errorf("the bound is near only %d of 300 times", tight)
+	if tight < 100 || found < 200 {
+		t.Errorf("of 300 times the bound is near %d, and the cheapest restful plan was found %d", tight, found)
 	}
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"tidemark/internal/decide/policy"
@@ -39,6 +40,7 @@ type fluid struct {
 	past    []segment // oldest first, those of the longest window
 	gone    int       // segments dropped from past
 	windows []mixture
+	over    []int // of windows: the objective's, then by probe
 	// late and lateWait are all that met a backlog.
 	late, lateWait mixture
 }
@@ -191,23 +193,24 @@ func newFluid(r *run, initial int) model {
 	for _, pol := range r.Policy.Policies {
 		f.always = f.always || pol.SLO != nil || pol.Forecast != nil
 	}
-	f.window(ResponseTime, r.Target.Window.Seconds())
-	for _, p := range r.Probes {
-		if windowed(p.Reads) {
-			f.window(p.Reads, p.Window.Seconds())
-		}
+	for _, p := range append([]Probe{r.target}, r.Probes...) {
+		f.over = append(f.over, f.window(&p))
 	}
 	return f
 }
 
-func (f *fluid) window(of Reads, length float64) *mixture {
-	for i := range f.windows {
-		if m := &f.windows[i]; m.of == of && m.length == length {
-			return m
-		}
+// window is that of a probe's quantiles; those of the same requests share one.
+func (f *fluid) window(p *Probe) int {
+	if !windowed(p.Reads) {
+		return -1
 	}
-	f.windows = append(f.windows, mixture{of: of, length: length, tail: f.gone})
-	return &f.windows[len(f.windows)-1]
+	of := mixture{of: p.Reads, length: p.Window.Seconds()}
+	i := slices.IndexFunc(f.windows, func(m mixture) bool { return m.of == of.of && m.length == of.length })
+	if i < 0 {
+		i = len(f.windows)
+		f.windows = append(f.windows, of)
+	}
+	return i
 }
 
 func (f *fluid) play(end float64, _ time.Time, t *tally) {
@@ -319,7 +322,7 @@ func (f *fluid) quantile(i int, p *Probe) (float64, uint64) {
 		return f.read[i].value, f.read[i].samples
 	}
 	f.flush()
-	m := f.window(p.Reads, p.Window.Seconds())
+	m := &f.windows[f.over[i+1]]
 	f.expire(m)
 	var out quantile
 	if m.n >= 0.5 {

@@ -252,9 +252,10 @@ func Run(p Plan) (*Result, error) {
 		r.result.WorkerHours += r.tally.paid / 3600
 		r.result.Database += 100 * r.tally.database / end
 		r.now = to
-		r.sum(r.fleet.size())
+		size := r.fleet.size()
+		r.sum(size)
 		r.judge()
-		r.decide(now)
+		r.decide(now, size)
 	}
 	r.result.Final = r.fleet.size().Workers()
 	r.fleet.finish(&r.result)
@@ -262,14 +263,13 @@ func Run(p Plan) (*Result, error) {
 }
 
 // decide reads the signals, lets the engine take its step, and carries it out.
-func (r *run) decide(now time.Time) {
+func (r *run) decide(now time.Time, size fleet.Size) {
 	if len(r.Faults) > 0 {
 		jumped := time.Duration(r.Faults.sum(ClockJump, r.now))
 		r.input.ClockJump = jumped - r.jumped
 		r.jumped = jumped
 		now = now.Add(jumped)
 	}
-	size := r.fleet.size()
 	r.input.Now, r.input.Size = now, size
 	for i := range r.probes {
 		reading := &r.input.Readings[i]
@@ -290,11 +290,10 @@ func (r *run) decide(now time.Time) {
 	queued := int(r.tally.queued + 0.5)
 	r.result.LongestQueue = max(r.result.LongestQueue, queued)
 	if r.Each != nil {
-		r.sample = Sample{
-			Time: now, Rate: r.tally.arrived / r.Tick.Seconds(), Size: size, Utilisation: r.utilisation(1), P95: r.sample.P95, Queued: queued,
-			Failed: int(r.tally.failed), Database: 100 * r.tally.database / r.Tick.Seconds(),
-		}
-		r.Each(&r.sample)
+		s, tick := &r.sample, r.Tick.Seconds()
+		s.Time, s.Size, s.Queued, s.Failed = now, size, queued, int(r.tally.failed)
+		s.Rate, s.Utilisation, s.Database = r.tally.arrived/tick, r.utilisation(1), 100*r.tally.database/tick
+		r.Each(s)
 	}
 	if !changes && len(r.Faults) == 0 {
 		return

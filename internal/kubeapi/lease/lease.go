@@ -201,8 +201,12 @@ func (l *Lease) Deposed() <-chan struct{} { return l.term.Deposed() }
 // Held returns nil while nobody else can have the lead, and else why that is not known. It asks nobody.
 func (l *Lease) Held() error { return l.term.Held() }
 
-// Lead renews the Lease and returns a context for what is done now: it ends when the lead can no longer be vouched for.
+// Lead renews the Lease and returns a context for what is done now: it ends when the lead can no longer be vouched for. A lead that has lapsed
+// is not waited for: it is renewed every beat anyway, and who is cut off from the API server has fleets to look at.
 func (l *Lease) Lead(ctx context.Context) (context.Context, error) {
+	if err := l.Held(); err != nil {
+		return nil, err
+	}
 	if err := l.renew(ctx); err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func deploy(t *testing.T, k *servers.Kube, name string, n int) {
 func sources(t *testing.T, kubeconfig, selector string) func(field string) *Source {
 	clients := &kubeapi.Clients{}
 	t.Cleanup(func() { _ = clients.Close() })
-	all := &Pods{Clients: clients}
+	all := &Pods{Clients: clients, every: 1} // what was measured is always asked for
 	return func(field string) *Source {
 		cfg := DefaultConfig()
 		cfg.Kubeconfig, cfg.Namespace, cfg.Selector, cfg.Field = kubeconfig, "default", selector, field
@@ -56,7 +56,10 @@ func sources(t *testing.T, kubeconfig, selector string) func(field string) *Sour
 	}
 }
 
-var tick atomic.Int64
+var (
+	tick  atomic.Int64
+	began = time.Now()
+)
 
 // read is one tick.
 func read(t *testing.T, s *Source) (fleet.Reading, error) {
@@ -163,18 +166,31 @@ func conform(t *testing.T, k *servers.Kube) {
 	k.Measure(t, "default", "steady", func(string) string { return "200m" })
 	observetest.Conform(t, func(t *testing.T) observetest.Subject {
 		r := servers.NewRelay(t, k.Address)
-		clients := &kubeapi.Clients{}
+		var ahead atomic.Int64 // of the clock
+		clients := &kubeapi.Clients{Uptime: func() time.Duration { return time.Since(began) + time.Duration(ahead.Load()) }}
 		cfg := DefaultConfig()
 		cfg.Kubeconfig, cfg.Namespace, cfg.Selector = k.WriteKubeconfig(t, "admin", r.Address), "default", "app=steady"
 		s, err := (&Pods{Clients: clients}).Source(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
+		notices := func(t *testing.T, away bool) {
+			servers.Eventually(t, fmt.Sprint("the watch notices that the API server is away: ", away), func() error {
+				if _, err := s.client.Pods(t.Context(), cfg.Selector); (err != nil) != away {
+					return fmt.Errorf("pods: %w", err)
+				}
+				return nil
+			})
+		}
 		return observetest.Subject{
-			Source:    s,
-			Break:     func(*testing.T) { r.Cut() },
-			Mend:      func(*testing.T) { r.Mend() },
-			Hang:      func(*testing.T) func() { return r.Hold() },
+			Source: s,
+			Break:  func(t *testing.T) { r.Cut(); notices(t, true) },
+			Mend:   func(t *testing.T) { r.Mend(); notices(t, false); ahead.Add(int64(3 * every)) },
+			Hang: func(*testing.T) func() {
+				release := r.Hold()
+				ahead.Add(int64(time.Minute)) // which is longer than a watch may be silent
+				return func() { ahead.Add(-int64(time.Minute)); release() }
+			},
 			Plausible: func(v float64) bool { return v == 40 },
 			Close:     func() { _ = clients.Close(); r.Close() },
 		}

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 
 	"tidemark/internal/fleet"
 	"tidemark/internal/kubeapi"
-	"tidemark/internal/observe/once"
 )
 
 // Usage is what a pod was measured to use.
@@ -24,22 +24,19 @@ const settling = 2 * time.Minute
 
 // look is the pods at one moment, and what they use, for a field that is about that.
 type look struct {
-	pods []kubeapi.Pod
-	usages
+	pods      []kubeapi.Pod
+	used      map[string]kubeapi.Usage // by their names
+	unchanged time.Duration            // since something new was measured
 }
 
-// usages are what was measured of pods, by their names.
-type usages struct {
-	used      map[string]kubeapi.Usage
-	unchanged time.Duration // since something new was measured
-}
-
-// Pods are what the sources of a program read: those of one tick share one look at the pods of one selector. The zero value is ready.
+// Pods are what the sources of a program read: they share what is known of one cluster. The zero value is ready.
 type Pods struct {
 	Clients *kubeapi.Clients
 
-	mu    sync.Mutex
-	looks map[pods]*shared
+	every    time.Duration // as the constant, unless a test says otherwise
+	mu       sync.Mutex
+	measured map[kubeapi.Place]*measurements
+	progress map[pods]*progress
 }
 
 // pods says which.
@@ -48,10 +45,9 @@ type pods struct {
 	selector string
 }
 
-type shared struct {
-	pods   *once.Look[[]kubeapi.Pod]
-	usages *once.Look[usages]
-	// How old what is measured is, is told by when it last changed: the cluster's clock may not be ours. Who asks for usages may use these.
+// progress is of what is measured of some pods. How old that is, is told by when it last changed: the cluster's clock may not be ours.
+type progress struct {
+	mu     sync.Mutex
 	newest time.Time // by its clock
 	fresh  time.Time // by ours, monotonic
 }
@@ -64,22 +60,26 @@ func (p *Pods) Source(cfg Config) (*Source, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.measured == nil {
+		p.measured, p.progress = map[kubeapi.Place]*measurements{}, map[pods]*progress{}
+	}
+	if p.measured[cfg.Place] == nil {
+		p.measured[cfg.Place] = &measurements{client: client, every: cmp.Or(p.every, every)}
+	}
 	which := pods{cfg.Place, cfg.Selector}
-	if p.looks == nil {
-		p.looks = map[pods]*shared{}
+	if p.progress[which] == nil {
+		p.progress[which] = &progress{}
 	}
-	if p.looks[which] == nil {
-		p.looks[which] = &shared{pods: once.NewLook[[]kubeapi.Pod](), usages: once.NewLook[usages]()}
-	}
-	return &Source{cfg: cfg, client: client, shared: p.looks[which], now: time.Now}, nil
+	return &Source{cfg: cfg, client: client, measurements: p.measured[cfg.Place], progress: p.progress[which], now: time.Now}, nil
 }
 
 // Source reads one figure. It is not for several goroutines at once.
 type Source struct {
-	cfg    Config
-	client *kubeapi.Client
-	shared *shared
-	now    func() time.Time // monotonic; tests set it
+	cfg          Config
+	client       *kubeapi.Client
+	measurements *measurements
+	progress     *progress
+	now          func() time.Time // monotonic; tests set it
 
 	restarted map[string]int // by UID
 }
@@ -88,16 +88,9 @@ type Source struct {
 // to compare with or to measure; or a missing one and why.
 func (s *Source) Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, error) {
 	v, q := 0.0, fleet.Missing
-	var l look
-	err := ctx.Err()
+	l, err := s.look(ctx)
 	if err == nil {
-		l.pods, err = s.shared.pods.At(ctx, scene.Now, s.pods)
-	}
-	if err == nil && fields[s.cfg.Field].measured {
-		l.usages, err = s.shared.usages.At(ctx, scene.Now, s.usages)
-	}
-	if err == nil {
-		v, q, err = fields[s.cfg.Field].figure(s, &l)
+		v, q, err = fields[s.cfg.Field].figure(s, l)
 	}
 	if err != nil {
 		s.restarted = nil // what happened meanwhile is not of now
@@ -106,22 +99,37 @@ func (s *Source) Read(ctx context.Context, scene fleet.Scene) (fleet.Reading, er
 	return fleet.Reading{Value: v, Time: scene.Now, Quality: q}, nil
 }
 
-// pods asks for those that have not ended and are not ending.
-func (s *Source) pods(ctx context.Context) ([]kubeapi.Pod, error) {
-	pods, err := s.client.Pods(ctx, s.cfg.Selector)
-	return slices.DeleteFunc(pods, func(p kubeapi.Pod) bool { return p.Meta.Deleted != nil || p.Ended() }), err
+// look takes the pods that have not ended and are not ending. Only for a field that needs it it asks what they use: a cluster may have no
+// metrics.k8s.io.
+func (s *Source) look(ctx context.Context) (*look, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	list, err := s.client.Pods(ctx, s.cfg.Selector)
+	if err != nil {
+		return nil, err
+	}
+	l := &look{pods: slices.DeleteFunc(list.Pods, func(p kubeapi.Pod) bool { return p.Meta.Deleted != nil || p.Ended() })}
+	if !fields[s.cfg.Field].measured {
+		return l, nil
+	}
+	if l.used, err = s.measurements.now(ctx); err != nil {
+		return nil, err
+	}
+	l.unchanged = s.progress.since(l, s.now())
+	return l, nil
 }
 
-// usages asks what the pods use. Only fields that need it have it asked, for a cluster may have no metrics.k8s.io.
-func (s *Source) usages(ctx context.Context) (usages, error) {
-	now := s.now()
-	used, err := s.client.Usages(ctx, s.cfg.Selector)
-	for _, u := range used {
-		if u.At.After(s.shared.newest) {
-			s.shared.newest, s.shared.fresh = u.At, now
+// since is how long ago something new was seen to be measured.
+func (p *progress) since(l *look, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range l.pods {
+		if at := l.used[l.pods[i].Meta.Name].At; at.After(p.newest) {
+			p.newest, p.fresh = at, now
 		}
 	}
-	return usages{used, now.Sub(s.shared.fresh)}, err
+	return now.Sub(p.fresh)
 }
 
 // measured are the ready pods that were measured, each with what it uses.

@@ -36,6 +36,9 @@ const (
 	major  = 0x7ede
 	// limit is how many packets may be on their way: of 20,000 a second, five seconds' worth.
 	limit = 100_000
+	// lanes is how many classes a network with jitter has. netem keeps the packets of a class in order, and so makes those of one phone
+	// wait for those of another in the same: with all of them in one, every packet would take the longest delay.
+	lanes = 256
 	// patience is how long tc may take.
 	patience = 10 * time.Second
 
@@ -69,7 +72,7 @@ func Find() (*Kernel, error) {
 // Slowed is an interface that netem is in force on.
 type Slowed struct {
 	device   string
-	networks []shape.Profile // in the order of their classes, from 1 on
+	networks []shape.Profile // in the order of their classes
 	guard    *exec.Cmd
 	stdin    io.Closer
 	said     *strings.Builder // by tc
@@ -95,7 +98,7 @@ func (k *Kernel) Slow(device string, networks []shape.Profile, tell func(string)
 			return nil, errors.Join(err, s.mark.Close())
 		}
 	}
-	s.guard = exec.Command("sh", "-c", guard, "tidemark-netem", k.tc, device, commands(device, networks))
+	s.guard = exec.Command("sh", "-c", guard, "tidemark-netem", k.tc, device, s.commands())
 	s.guard.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is not for it
 	s.guard.Stderr = s.said
 	if err := s.start(); err != nil {
@@ -188,9 +191,9 @@ func (s *Slowed) explain(err error) error {
 	return fmt.Errorf("netem on %s: %w: %s", s.device, err, said)
 }
 
-// Dial opens a connection whose packets the kernel treats as a network's; one that Slow was given.
-func (s *Slowed) Dial(network shape.Profile) shape.DialFunc {
-	class := major<<16 | (slices.Index(s.networks, network) + 1)
+// Dial opens a connection of one phone, whose packets the kernel treats as a network's; one that Slow was given.
+func (s *Slowed) Dial(network shape.Profile, phone uint64) shape.DialFunc {
+	class := major<<16 | s.class(slices.Index(s.networks, network), phone)
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if failed := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, class) }); failed != nil {
 			return failed
@@ -200,22 +203,42 @@ func (s *Slowed) Dial(network shape.Profile) shape.DialFunc {
 	return dialer.DialContext
 }
 
-// commands are tc's, a line each.
-func commands(device string, networks []shape.Profile) string {
+// class is the minor number of a phone's class in the nth network: those of the first begin at 1.
+func (s *Slowed) class(n int, phone uint64) int {
+	minor := 1
+	for _, p := range s.networks[:n] {
+		minor += classes(p)
+	}
+	return minor + int(phone%uint64(classes(s.networks[n])))
+}
+
+// classes is how many a network has.
+func classes(p shape.Profile) int {
+	if p.Jitter > 0 {
+		return lanes
+	}
+	return 1
+}
+
+// commands are tc's, a line each. A class's number is hexadecimal.
+func (s *Slowed) commands() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "qdisc add dev %s root handle %s htb\n", device, handle)
-	for i, p := range networks {
-		fmt.Fprintf(&b, "class add dev %s parent %s classid %[2]s%d htb rate 10gbit quantum 200000\n", device, handle, i+1)
-		// A jitter of up to p.Jitter each way is one of p.Jitter around the mean of both.
-		fmt.Fprintf(&b, "qdisc add dev %s parent %s%d netem limit %d delay %s", device, handle, i+1, limit, micros(p.RTT+p.Jitter))
-		if p.Jitter > 0 {
-			// With a rate, even one that limits nothing, netem keeps packets in order.
-			fmt.Fprintf(&b, " %s rate 10gbit", micros(p.Jitter))
+	fmt.Fprintf(&b, "qdisc add dev %s root handle %s htb\n", s.device, handle)
+	for i, p := range s.networks {
+		for lane := range classes(p) {
+			class := fmt.Sprintf("%s%x", handle, s.class(i, uint64(lane)))
+			fmt.Fprintf(&b, "class add dev %s parent %s classid %s htb rate 10gbit quantum 200000\n", s.device, handle, class)
+			// A jitter of up to p.Jitter each way is one of p.Jitter around the mean of both.
+			fmt.Fprintf(&b, "qdisc add dev %s parent %s netem limit %d delay %s", s.device, class, limit, micros(p.RTT+p.Jitter))
+			if p.Jitter > 0 {
+				// With a rate, even one that limits nothing, netem keeps packets in order.
+				fmt.Fprintf(&b, " %s rate 10gbit", micros(p.Jitter))
+			}
+			if p.Loss > 0 {
+				fmt.Fprintf(&b, " loss %g%%", 100*p.Loss)
+			}
+			b.WriteByte('\n')
 		}
-		if p.Loss > 0 {
-			fmt.Fprintf(&b, " loss %g%%", 100*p.Loss)
-		}
-		b.WriteByte('\n')
 	}
 	return b.String()
 }

@@ -589,7 +589,7 @@ func (r *run) visitor(p *journey.Program, l *scenario.Load) (*visitor, error) {
 	if l.Network.Name != "" {
 		network, beneath := l.Network.Profile, shape.DialFunc(r.Dial)
 		if r.slowed != nil {
-			beneath = r.slowed.Dial(network)
+			beneath = r.slowed.Dial(network, uint64(n))
 			network.RTT, network.Jitter, network.Loss = 0, 0, 0
 		}
 		v.link = shape.New(network, r.Seed+uint64(n), beneath)

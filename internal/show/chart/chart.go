@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,9 @@ type Chart struct {
 	Thresholds []Threshold
 	Marks      []Mark
 	Height     int // of the plot, in pixels; default 160
+	// Told is for a page whose script tells what is pointed at, from the series' data-values: without it each column of the chart has a
+	// title, which takes three times as many bytes as what is drawn.
+	Told bool
 }
 
 // Axis says what stands along a side of a chart.
@@ -110,8 +114,11 @@ type Mark struct {
 // most is how many steps a drawn line has: beyond, points are drawn by the smallest and the largest of each step.
 const most = 400
 
-// columns is how many places of a chart tell their values when pointed at.
-const columns = 96
+// mostRanges is how many places a drawn band has: beyond, each spans several ranges.
+const mostRanges = 200
+
+// columns is how many places of a chart tell their values when pointed at: of an hour 25 s, of a day 10 minutes.
+const columns = 144
 
 // HTML is the chart as a figure of a page whose style sheet holds Style.
 func (c *Chart) HTML() template.HTML {
@@ -130,13 +137,21 @@ func (c *Chart) SVG() string {
 	return d.String()
 }
 
-// drawing is a chart on its way to the page. Places are in thousandths of the plot's width, and pixels of its height.
+// A place in the plot is a whole number: half a pixel is enough, and is written in few letters.
+const (
+	across = 2000 // the plot's width
+	finer  = 2    // of a pixel of its height
+)
+
+// drawing is a chart on its way to the page.
 type drawing struct {
 	strings.Builder
 	*Chart
 	x, y   axis
-	height float64
+	height float64 // in pixels
 	alone  bool
+	values [][]string // of each series by column; empty: it has none there
+	when   []float64  // of each column, the X that its first value is of
 }
 
 func newDrawing(c *Chart) *drawing {
@@ -166,6 +181,7 @@ func newDrawing(c *Chart) *drawing {
 	}
 	d.x = scaleX(c.X, xs, c.bars() > 0)
 	d.y = scaleY(c.Y, ys)
+	d.look()
 	return d
 }
 
@@ -189,18 +205,68 @@ func missing(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
 
 func escape(s string) string { return template.HTMLEscapeString(s) }
 
-// num writes a coordinate: a tenth of a pixel is enough.
+// num writes a coordinate outside the plot: a tenth of a pixel is enough.
 func num(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) }
 
+// share is a place of the horizontal axis in percent.
+func (d *drawing) share(x float64) string { return num(100*d.x.place(x)) + "%" }
+
 // at and level place a value, kept inside the plot.
-func (d *drawing) at(x float64) float64    { return 1000 * d.x.place(x) }
-func (d *drawing) level(y float64) float64 { return d.height * (1 - d.y.place(y)) }
+func (d *drawing) at(x float64) int    { return int(math.Round(across * d.x.place(x))) }
+func (d *drawing) level(y float64) int { return int(math.Round(finer * d.height * (1 - d.y.place(y)))) }
+
+// pen draws a path inside the plot, each place relative to the one before.
+type pen struct {
+	path     []byte
+	x, y     int
+	straight bool // the last that was written is a relative line, which the next continues
+}
+
+func (p *pen) move(x, y int) {
+	p.path = strconv.AppendInt(append(p.path, 'M'), int64(x), 10)
+	p.path = strconv.AppendInt(append(p.path, ' '), int64(y), 10)
+	p.x, p.y, p.straight = x, y, false
+}
+
+func (p *pen) line(x, y int) {
+	dx, dy := x-p.x, y-p.y
+	switch {
+	case dx == 0 && dy == 0:
+		return
+	case dy == 0:
+		p.along('h', dx)
+	case dx == 0:
+		p.along('v', dy)
+	default:
+		if !p.straight {
+			p.path = append(p.path, 'l')
+		} else if dx >= 0 {
+			p.path = append(p.path, ' ')
+		}
+		p.path = strconv.AppendInt(p.path, int64(dx), 10)
+		if dy >= 0 {
+			p.path = append(p.path, ' ')
+		}
+		p.path = strconv.AppendInt(p.path, int64(dy), 10)
+		p.straight = true
+	}
+	p.x, p.y = x, y
+}
+
+func (p *pen) along(command byte, by int) {
+	p.path = strconv.AppendInt(append(p.path, command), int64(by), 10)
+	p.straight = false
+}
 
 func class(i int) string { return "s" + strconv.Itoa(i%6+1) }
 
 // caption is the title, and what the colours mean.
 func (d *drawing) caption() {
-	d.print(`<figure class="chart"><figcaption><b>`, escape(d.Title), `</b>`)
+	d.print(`<figure class="chart"`)
+	if d.Told {
+		d.print(` data-from="`, strconv.FormatInt(int64(d.x.low), 10), `" data-to="`, strconv.FormatInt(int64(d.x.high), 10), `" data-columns="`, strconv.Itoa(len(d.when)), `"`)
+	}
+	d.print(`><figcaption><b>`, escape(d.Title), `</b>`)
 	key := func(class, name string) {
 		if name != "" {
 			d.print(` <span class="key"><i class="`, class, `"></i>`, escape(name), `</span>`)
@@ -241,11 +307,12 @@ func (d *drawing) svg() {
 		d.print(`<svg width="100%" height="`, num(total), `" role="img">`)
 	}
 	d.print("<title>", escape(d.Title), "</title><desc>", escape(d.describe()), "</desc>\n")
+	d.labels()
+	d.print(`<svg y="`, num(above), `" width="100%" height="`, num(d.height), `" viewBox="0 0 `, strconv.Itoa(across), " ", num(finer*d.height), `" preserveAspectRatio="none" class="plot">`, "\n")
 	d.grid()
-	d.print(`<svg y="`, num(above), `" width="100%" height="`, num(d.height), `" viewBox="0 0 1000 `, num(d.height), `" preserveAspectRatio="none" class="plot">`, "\n")
 	for _, s := range d.Spans {
 		from, to := d.at(s.From), d.at(s.To)
-		d.print(`<rect class="span" x="`, num(from), `" y="0" width="`, num(max(to-from, 1)), `" height="`, num(d.height), `"/>`, "\n")
+		d.print(`<rect class="span" x="`, strconv.Itoa(from), `" y="0" width="`, strconv.Itoa(max(to-from, 1)), `" height="`, num(finer*d.height), `"/>`, "\n")
 	}
 	for _, b := range d.Bands {
 		d.band(b)
@@ -261,12 +328,13 @@ func (d *drawing) svg() {
 		}
 	}
 	for _, t := range d.Thresholds {
-		y := num(d.level(t.Value))
-		d.print(`<path class="limit" d="M0 `, y, `H1000"/>`, "\n")
+		d.print(`<path class="limit" d="M0 `, strconv.Itoa(d.level(t.Value)), `H`, strconv.Itoa(across), `"/>`, "\n")
 	}
 	d.print("</svg>\n")
 	d.marks()
-	d.hover()
+	if !d.Told {
+		d.hover()
+	}
 	d.print("</svg>\n")
 }
 
@@ -293,65 +361,76 @@ func (d *drawing) describe() string {
 	return strings.TrimSpace(out)
 }
 
-// grid draws the axes.
-func (d *drawing) grid() {
-	bottom := num(d.height + above)
+// labels writes what stands along the axes.
+func (d *drawing) labels() {
 	for _, t := range d.y.ticks {
-		y := num(d.level(t.value) + above)
-		d.print(`<line class="grid" x1="0" x2="100%" y1="`, y, `" y2="`, y, `"/>`)
-		d.print(`<text class="y" x="-6" y="`, y, `">`, escape(t.label), `</text>`, "\n")
+		d.print(`<text class="y" x="-6" y="`, num(float64(d.level(t.value))/finer+above), `">`, escape(t.label), `</text>`, "\n")
 	}
 	for i, t := range d.x.ticks {
-		x := num(d.at(t.value)/10) + "%"
 		odd := ""
 		if i%2 == 1 && d.X.Scale != Named {
 			odd = " odd"
 		}
-		d.print(`<line class="tick" x1="`, x, `" x2="`, x, `" y1="`, bottom, `" y2="`, num(d.height+above+4), `"/>`)
-		d.print(`<text class="x`, odd, `" x="`, x, `" y="`, num(d.height+above+17), `">`, escape(t.label), `</text>`, "\n")
+		d.print(`<text class="x`, odd, `" x="`, d.share(t.value), `" y="`, num(d.height+above+17), `">`, escape(t.label), `</text>`, "\n")
 	}
-	d.print(`<line class="axis" x1="0" x2="100%" y1="`, bottom, `" y2="`, bottom, `"/>`, "\n")
+}
+
+// grid draws the axes, in the plot.
+func (d *drawing) grid() {
+	var lines, axis pen
+	for _, t := range d.y.ticks {
+		lines.move(0, d.level(t.value))
+		lines.line(across, lines.y)
+	}
+	bottom := d.level(d.y.low)
+	for _, t := range d.x.ticks {
+		axis.move(d.at(t.value), bottom)
+		axis.line(axis.x, bottom+4*finer)
+	}
+	axis.move(0, bottom)
+	axis.line(across, bottom)
+	d.print(`<path class="grid" d="`, string(lines.path), `"/><path class="axis" d="`, string(axis.path), `"/>`, "\n")
 }
 
 // line draws a line, broken where something is missing.
 func (d *drawing) line(i int) {
 	s := d.Series[i]
 	runs := split(s.Points, s.Gap)
+	var p pen
 	if s.Kind == Area {
 		for _, run := range runs {
 			run = thin(run)
-			d.print(`<path class="area `, class(i), `" d="M`, num(d.at(run[0].X)), " ", num(d.level(0)))
-			for _, p := range run {
-				d.print("L", num(d.at(p.X)), " ", num(d.level(p.Y)))
+			p = pen{}
+			p.move(d.at(run[0].X), d.level(0))
+			for _, at := range run {
+				p.line(d.at(at.X), d.level(at.Y))
 			}
-			d.print("L", num(d.at(run[len(run)-1].X)), " ", num(d.level(0)), `Z"/>`, "\n")
+			p.line(d.at(run[len(run)-1].X), d.level(0))
+			d.print(`<path class="area `, class(i), `" d="`, string(p.path), `Z"/>`, "\n")
 		}
 	}
-	d.print(`<path class="line `, class(i), `" d="`)
+	p = pen{}
 	for _, run := range runs {
 		run = thin(run)
-		for j, p := range run {
-			x, y := num(d.at(p.X)), num(d.level(p.Y))
+		for j, at := range run {
+			x, y := d.at(at.X), d.level(at.Y)
 			switch {
 			case j == 0:
-				d.print("M", x, " ", y)
+				p.move(x, y)
+			case j < len(run)-1 && y == p.y && (s.Kind == Step || y == d.level(run[j+1].Y)):
+				continue // on the way
 			case s.Kind == Step:
-				if p.Y == run[j-1].Y && j < len(run)-1 {
-					continue
-				}
-				d.print("H", x)
-				if p.Y != run[j-1].Y {
-					d.print("V", y)
-				}
+				p.line(x, p.y)
+				p.line(x, y)
 			default:
-				d.print("L", x, " ", y)
+				p.line(x, y)
 			}
 		}
 		if len(run) == 1 {
-			d.print("h1") // a lone value is seen too
+			p.line(p.x+finer, p.y) // a lone value is seen too
 		}
 	}
-	d.print(`"/>`, "\n")
+	d.print(`<path class="line `, class(i), `"`, d.told(i), ` d="`, string(p.path), `"/>`, "\n")
 }
 
 // split cuts points where one is missing or too far from the one before.
@@ -410,26 +489,24 @@ func (d *drawing) band(b Band) {
 		if len(part) < 2 {
 			return
 		}
-		each := max(len(part)/most, 1)
-		var up, down strings.Builder
-		var places []string
+		each := (len(part) + mostRanges - 1) / mostRanges
+		var p pen
+		var back []Range
 		for i := 0; i < len(part); i += each {
 			r := part[i]
 			for _, p := range part[i:min(i+each, len(part))] {
 				r.Low, r.High = min(r.Low, p.Low), max(r.High, p.High)
 			}
 			if i == 0 {
-				up.WriteString("M")
-			} else {
-				up.WriteString("L")
+				p.move(d.at(r.X), d.level(r.High))
 			}
-			up.WriteString(num(d.at(r.X)) + " " + num(d.level(r.High)))
-			places = append(places, "L"+num(d.at(r.X))+" "+num(d.level(r.Low)))
+			p.line(d.at(r.X), d.level(r.High))
+			back = append(back, r)
 		}
-		for i := len(places) - 1; i >= 0; i-- {
-			down.WriteString(places[i])
+		for _, r := range slices.Backward(back) {
+			p.line(d.at(r.X), d.level(r.Low))
 		}
-		d.print(`<path class="band" d="`, up.String(), down.String(), `Z"/>`, "\n")
+		d.print(`<path class="band" d="`, string(p.path), `Z"/>`, "\n")
 	}
 	for i, p := range b.Points {
 		if missing(p.Low) || missing(p.High) {
@@ -443,14 +520,14 @@ func (d *drawing) band(b Band) {
 // columns draws the i-th series as bars, beside those of other series.
 func (d *drawing) columns(i, nth int) {
 	s := d.Series[i]
-	each := d.x.pitch(s.Points) * 1000
+	each := d.x.pitch(s.Points) * across
 	width := 0.8 * each / float64(d.bars())
 	for _, p := range s.Points {
 		if missing(p.Y) {
 			continue
 		}
-		x, y, zero := d.at(p.X)-0.4*each+float64(nth)*width, d.level(p.Y), d.level(0)
-		d.print(`<rect class="bar `, class(i), `" x="`, num(x), `" y="`, num(min(y, zero)), `" width="`, num(max(width*0.94, 1)), `" height="`, num(math.Abs(y-zero)), `"/>`, "\n")
+		x, y, zero := float64(d.at(p.X))-0.4*each+float64(nth)*width, d.level(p.Y), d.level(0)
+		d.print(`<rect class="bar `, class(i), `" x="`, num(x), `" y="`, strconv.Itoa(min(y, zero)), `" width="`, num(max(width*0.94, 1)), `" height="`, strconv.Itoa(max(y, zero)-min(y, zero)), `"/>`, "\n")
 	}
 }
 
@@ -463,52 +540,64 @@ func (d *drawing) marks() {
 		case m.Faint:
 			kind = "mark faint"
 		}
-		x := num(d.at(m.X)/10) + "%"
-		d.print(`<svg x="`, x, `" class="`, kind, `"><path d="M0 `, num(above), `V`, num(d.height+above), `"/><path class="head" d="M-4 2H4L0 10Z"/><title>`,
+		d.print(`<svg x="`, d.share(m.X), `" class="`, kind, `"><path d="M0 `, num(above), `V`, num(d.height+above), `M-4 2H4L0 10Z"/><title>`,
 			escape(d.x.tell(m.X)+"\n"+m.Text), `</title></svg>`, "\n")
 	}
 }
 
-// hover lays a row of columns over the plot that tell what is there, when pointed at.
-func (d *drawing) hover() {
+// look finds what each column of the plot has to tell: of each series its largest value there.
+func (d *drawing) look() {
 	n := columns
-	named := d.X.Scale == Named
-	if named {
+	if d.X.Scale == Named {
 		n = len(d.X.Names)
 	}
-	reach := func(place float64) (column int, ok bool) {
-		column = int(place * float64(n))
-		if place == 1 {
-			column = n - 1
-		}
-		return column, column >= 0 && column < n
+	d.when, d.values = make([]float64, n), make([][]string, len(d.Series))
+	empty := make([]bool, n)
+	for c := range empty {
+		empty[c] = true
 	}
-	texts := make([]string, n)
-	place := make([]float64, n)
-	for _, s := range d.Series {
+	for i, s := range d.Series {
 		told := make([]int, n) // the point that each column tells of, from 1
 		for j, p := range s.Points {
-			if missing(p.Y) {
-				continue
-			}
-			if c, ok := reach(d.x.place(p.X)); ok && (told[c] == 0 || p.Y > s.Points[told[c]-1].Y) {
+			c := min(int(d.x.place(p.X)*float64(n)), n-1)
+			if !missing(p.Y) && c >= 0 && (told[c] == 0 || p.Y > s.Points[told[c]-1].Y) {
 				told[c] = j + 1
 			}
 		}
+		d.values[i] = make([]string, n)
 		for c, j := range told {
 			if j == 0 {
 				continue
 			}
-			if texts[c] == "" {
-				place[c] = s.Points[j-1].X
+			d.values[i][c] = d.y.format(s.Points[j-1].Y)
+			if empty[c] {
+				empty[c], d.when[c] = false, s.Points[j-1].X
 			}
-			texts[c] += "\n" + s.Name + ": " + d.y.format(s.Points[j-1].Y)
 		}
 	}
-	for c, t := range texts {
-		if t != "" {
+}
+
+// told is what the page's script tells of a series, as attributes of its line.
+func (d *drawing) told(i int) string {
+	if !d.Told {
+		return ""
+	}
+	return ` data-name="` + escape(d.Series[i].Name) + `" data-values="` + escape(strings.TrimRight(strings.Join(d.values[i], "|"), "|")) + `"`
+}
+
+// hover lays a row of columns over the plot that tell what is there, when pointed at.
+func (d *drawing) hover() {
+	n := len(d.when)
+	for c := range n {
+		text := ""
+		for i, s := range d.Series {
+			if v := d.values[i][c]; v != "" {
+				text += "\n" + s.Name + ": " + v
+			}
+		}
+		if text != "" {
 			d.print(`<rect class="hit" x="`, num(float64(c)*100/float64(n)), `%" y="`, num(above), `" width="`, num(100/float64(n)), `%" height="`, num(d.height), `"><title>`,
-				escape(d.x.tell(place[c])+t), `</title></rect>`, "\n")
+				escape(d.x.tell(d.when[c])+text), `</title></rect>`, "\n")
 		}
 	}
 }

@@ -18,7 +18,7 @@ var start = time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
 // path is what the element of a class draws.
 func path(t *testing.T, svg, class string) string {
 	t.Helper()
-	found := regexp.MustCompile(`<path class="` + class + `" d="([^"]*)"`).FindStringSubmatch(svg)
+	found := regexp.MustCompile(`<path class="` + class + `"[^>]* d="([^"]*)"`).FindStringSubmatch(svg)
 	if found == nil {
 		t.Fatalf("no %s in %s", class, svg)
 	}
@@ -72,8 +72,8 @@ func TestWellFormed(t *testing.T) {
 func TestGaps(t *testing.T) {
 	c := Chart{X: Axis{Scale: Time}, Height: 100, Y: Axis{Max: 10}, Series: []Series{{Name: "p95", Points: []Point{
 		{0, 1}, {60, 2}, {120, math.NaN()}, {180, 5}, {240, 10}, {600, 0}}, Gap: 100}}}
-	// The plot is 1000 wide for 600 s and 100 high for 10.
-	if got, want := path(t, c.SVG(), "line s1"), "M0 90L100 80M300 50L400 0M1000 100h1"; got != want {
+	// The plot is 2000 wide for 600 s and 200 high for 10.
+	if got, want := path(t, c.SVG(), "line s1"), "M0 180l200-20M600 100l200-100M2000 200h2"; got != want {
 		t.Errorf("drawn %s, want %s", got, want)
 	}
 	if !strings.Contains(c.SVG(), "p95: 0 to 10, 1 of 6 missing") {
@@ -84,7 +84,7 @@ func TestGaps(t *testing.T) {
 // A size holds until it changes.
 func TestStep(t *testing.T) {
 	c := Chart{X: Axis{Scale: Time}, Height: 100, Y: Axis{Max: 10}, Series: []Series{{Kind: Step, Points: []Point{{0, 2}, {100, 2}, {200, 4}, {300, 4}, {400, 3}, {500, 3}}}}}
-	if got, want := path(t, c.SVG(), "line s1"), "M0 80H400V60H800V70H1000"; got != want {
+	if got, want := path(t, c.SVG(), "line s1"), "M0 160h800v-40h800v20h400"; got != want {
 		t.Errorf("drawn %s, want %s", got, want)
 	}
 }

@@ -15,8 +15,8 @@ const Style = `
 .chart text,.alone text{font:12px system-ui,sans-serif;fill:var(--faint)}
 text.y{text-anchor:end;dominant-baseline:middle}
 text.x{text-anchor:middle}
-.grid{stroke:var(--rule);stroke-width:1}
-.axis,.tick{stroke:var(--faint);stroke-width:1}
+.grid{fill:none;stroke:var(--rule);stroke-width:1}
+.axis{fill:none;stroke:var(--faint);stroke-width:1}
 .s1{--c:var(--s1)}.s2{--c:var(--s2)}.s3{--c:var(--s3)}.s4{--c:var(--s4)}.s5{--c:var(--s5)}.s6{--c:var(--s6)}
 .band{--c:var(--s1)}.span{--c:var(--bad)}.limit{--c:var(--bad)}
 .plot path,.plot rect{vector-effect:non-scaling-stroke}
@@ -28,8 +28,8 @@ text.x{text-anchor:middle}
 .plot .span{fill:var(--c);opacity:.13}
 .plot .limit{fill:none;stroke:var(--c);stroke-width:1.2;stroke-dasharray:4 3}
 .mark{overflow:visible;--c:var(--s3)}.mark.bad{--c:var(--bad)}
-.mark.faint{--c:var(--faint)}.mark.faint .head{fill:none;stroke-width:1.5}
-.mark path{stroke:var(--c);stroke-width:1;opacity:.45;fill:none}.mark .head{fill:var(--c);opacity:1}
+.mark path{stroke:var(--c);stroke-opacity:.45;fill:var(--c)}
+.mark.faint{--c:var(--faint)}.mark.faint path{stroke-opacity:.8;fill:none}
 .hit{fill:transparent}.hit:hover{fill:var(--faint);opacity:.15}
 @media (max-width:40rem){text.x.odd{display:none}.chart .key{white-space:normal}.chart>svg{margin-left:50px;width:calc(100% - 74px)}}
 @media print{.hit{display:none}.chart{print-color-adjust:exact;-webkit-print-color-adjust:exact}}

@@ -308,6 +308,7 @@ var functions = template.FuncMap{
 	"trouble":  func(e fleet.Event) bool { return text.Trouble(&e) },
 	"sentence": func(r fleet.Reason, at time.Time) string { return r.Sentence(at) },
 	"bytes":    func(n int64) string { return fleet.Bytes.Format(float64(n)) },
+	"plain":    func(state fmt.Stringer) string { return strings.ReplaceAll(state.String(), "_", " ") },
 	"month":    report.MonthName,
 	"path":     url.PathEscape,
 }

@@ -176,6 +176,7 @@ type fleetPage struct {
 	Zooms     []zoom
 	Earlier   string // the address of the stretch before
 	Later     string // and after; empty: this is the present
+	Titles    string // of the same stretch, with titles that tell its values
 	Present   bool
 	Timeline  *timeline
 	Rules     []rule
@@ -212,7 +213,7 @@ func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 	if err != nil {
 		until = time.Time{} // the present
 	}
-	if f.Timeline, err = s.timeline(ctx, p, st, z, until); err != nil {
+	if f.Timeline, err = s.timeline(ctx, p, st, z, until, v.Has("titles")); err != nil {
 		return nil, err
 	}
 	f.Present = until.IsZero()
@@ -224,6 +225,11 @@ func (s *Site) fleet(ctx context.Context, r *http.Request) (*page, error) {
 		return "?" + q.Encode()
 	}
 	f.Earlier = address(f.Timeline.From)
+	now := url.Values{"zoom": {z.Name}, "titles": {""}}
+	if !f.Present {
+		now.Set("until", until.UTC().Format(time.RFC3339))
+	}
+	f.Titles = "?" + now.Encode()
 	if !f.Present {
 		f.Later = address(f.Timeline.To.Add(z.span))
 	}

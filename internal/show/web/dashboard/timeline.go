@@ -78,7 +78,8 @@ type drawn struct {
 }
 
 // timeline draws a fleet's past up to a moment; the zero time is now. The present moves in steps that can be seen.
-func (s *Site) timeline(ctx context.Context, p *page, st *control.Status, z zoom, until time.Time) (*timeline, error) {
+// Its charts tell what is pointed at by the page's script, or by titles, which are as heavy as all the rest.
+func (s *Site) timeline(ctx context.Context, p *page, st *control.Status, z zoom, until time.Time, titles bool) (*timeline, error) {
 	end := until
 	if end.IsZero() {
 		end = st.Time
@@ -89,7 +90,7 @@ func (s *Site) timeline(ctx context.Context, p *page, st *control.Status, z zoom
 			end = end.Truncate(step).Add(step)
 		}
 	}
-	key := fmt.Sprint(st.Fleet, " ", z.Name, " ", end.UnixNano(), " ", p.Overview.Since.UnixNano())
+	key := fmt.Sprint(st.Fleet, " ", z.Name, " ", end.UnixNano(), " ", p.Overview.Since.UnixNano(), titles)
 	s.charts.mu.Lock()
 	d := s.charts.kept[key]
 	if d == nil {
@@ -102,7 +103,7 @@ func (s *Site) timeline(ctx context.Context, p *page, st *control.Status, z zoom
 		s.charts.kept[key] = d
 	}
 	s.charts.mu.Unlock()
-	d.once.Do(func() { d.of, d.err = s.draw(context.WithoutCancel(ctx), p, st, end.Add(-z.span), end) })
+	d.once.Do(func() { d.of, d.err = s.draw(context.WithoutCancel(ctx), p, st, end.Add(-z.span), end, !titles) })
 	if d.err != nil {
 		s.charts.mu.Lock()
 		delete(s.charts.kept, key)
@@ -112,7 +113,7 @@ func (s *Site) timeline(ctx context.Context, p *page, st *control.Status, z zoom
 }
 
 // draw reads a span of a fleet's past and draws it.
-func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to time.Time) (*timeline, error) {
+func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to time.Time, told bool) (*timeline, error) {
 	names := []string{record.SizeSignal}
 	var policies []string
 	for _, o := range st.Objectives {
@@ -147,7 +148,7 @@ func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to t
 	}
 	out := &timeline{From: from, To: to}
 	x := chart.Axis{Scale: chart.Time, Zone: p.Zone, Min: chart.At(from), Max: chart.At(reach(to, expected))}
-	size := chart.Chart{Title: "Workers", About: "The size of the fleet over time, and what changed it.", X: x, Y: chart.Axis{Max: float64(st.Bounds.Max + 1)}, Height: 120,
+	size := chart.Chart{Title: "Workers", About: "The size of the fleet over time, and what changed it.", X: x, Y: chart.Axis{Max: float64(st.Bounds.Max + 1)}, Height: 120, Told: told,
 		Thresholds: []chart.Threshold{{Name: fmt.Sprintf("max %d", st.Bounds.Max), Value: float64(st.Bounds.Max)}, {Name: fmt.Sprintf("min %d", st.Bounds.Min), Value: float64(st.Bounds.Min)}}}
 	size.Series = append(size.Series, line("workers", chart.Step, all[0]))
 	for i, id := range policies {
@@ -158,7 +159,7 @@ func (s *Site) draw(ctx context.Context, p *page, st *control.Status, from, to t
 	size.Marks = append(marks(events), shadows...)
 	out.Charts = append(out.Charts, size.HTML())
 	for i := range st.Signals {
-		out.Charts = append(out.Charts, signalChart(st, &st.Signals[i], all[1+len(policies)+i], expected[st.Signals[i].Name], x))
+		out.Charts = append(out.Charts, signalChart(st, &st.Signals[i], all[1+len(policies)+i], expected[st.Signals[i].Name], x, told))
 	}
 	out.KPI = sumUp(events, all[0])
 	s.price(st.Fleet, &out.KPI)
@@ -249,9 +250,9 @@ func reach(to time.Time, expected map[string]expectation) time.Time {
 	return to
 }
 
-// shadows mark what policies in shadow, or a fleet in shadow, would have done.
+// shadows mark what policies in shadow would have done.
 func (s *Site) shadows(ctx context.Context, st *control.Status, from, to time.Time) (out []chart.Mark, err error) {
-	shadowed := st.Mode == fleet.Shadow
+	shadowed := false
 	for i := range st.Rules {
 		shadowed = shadowed || st.Rules[i].Mode == fleet.Shadow
 	}
@@ -271,11 +272,8 @@ func (s *Site) shadows(ctx context.Context, st *control.Status, from, to time.Ti
 	return out, err
 }
 
-// would is what a decision says of a shadow; empty: nothing.
+// would is what a decision says of a policy in shadow; empty: nothing. That of a fleet in shadow is an event, and is marked as such.
 func would(d *fleet.Decision) string {
-	if d.Shadow && d.To != d.From {
-		return "in shadow: " + text.Scaling(d)
-	}
 	for _, r := range d.Reasons {
 		if r.Code == fleet.RuleShadow {
 			return r.Sentence(d.Time)
@@ -285,8 +283,8 @@ func would(d *fleet.Decision) string {
 }
 
 // signalChart draws one signal with the thresholds of its rules, where points stand for many readings their range, and what was expected.
-func signalChart(st *control.Status, sig *control.SignalStatus, points []record.Point, expected expectation, x chart.Axis) template.HTML {
-	c := chart.Chart{Title: sig.Name, About: fmt.Sprintf("The signal %s over time, with the thresholds of its rules.", sig.Name), X: x, Y: chart.Axis{Unit: sig.Unit}, Height: 90,
+func signalChart(st *control.Status, sig *control.SignalStatus, points []record.Point, expected expectation, x chart.Axis, told bool) template.HTML {
+	c := chart.Chart{Title: sig.Name, About: fmt.Sprintf("The signal %s over time, with the thresholds of its rules.", sig.Name), X: x, Y: chart.Axis{Unit: sig.Unit}, Height: 90, Told: told,
 		Series: []chart.Series{line(sig.Name, chart.Line, points)}}
 	var reach []chart.Range
 	for _, p := range points {
@@ -325,11 +323,14 @@ func marks(events []fleet.Event) (out []chart.Mark) {
 		if e.Kind == fleet.EventActionDone || len(out) == mostMarks {
 			continue // its decision is marked
 		}
-		words := text.Event(e)
-		if e.Kind == fleet.EventDecision && e.Decision != nil {
-			words = text.Scaling(e.Decision)
+		m := chart.Mark{X: chart.At(e.Time), Text: text.Event(e), Bad: text.Trouble(e)}
+		if d := e.Decision; e.Kind == fleet.EventDecision && d != nil {
+			m.Text, m.Faint = text.Scaling(d), d.Shadow
+			if d.Shadow {
+				m.Text = "in shadow: " + m.Text
+			}
 		}
-		out = append(out, chart.Mark{X: chart.At(e.Time), Text: words, Bad: text.Trouble(e)})
+		out = append(out, m)
 	}
 	return out
 }
