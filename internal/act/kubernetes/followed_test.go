@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -84,11 +85,16 @@ func (c *cluster) followed(t *testing.T) {
 	// refused: neither is a size said nor a fleet moved.
 	refused := func(what, says string) {
 		t.Helper()
-		_, err := f.Wanted(t.Context(), "default", "so")
-		for _, err := range []error{err, f.Scale(t.Context(), 3, drain)} {
+		told := func() error {
+			_, err := f.Wanted(t.Context(), "default", "so")
 			if !errors.Is(err, ErrNotFollowed) || !strings.Contains(err.Error(), says) {
-				t.Errorf("%s: want %q, have: %v", what, says, err)
+				return fmt.Errorf("%s: want %q, have: %w", what, says, err)
 			}
+			return nil
+		}
+		servers.Eventually(t, "a watch tells of it", told)
+		if err := f.Scale(t.Context(), 3, drain); !errors.Is(err, ErrNotFollowed) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: want %q, have: %v", what, says, err)
 		}
 	}
 	refused("nobody", "apply a ScaledObject")
@@ -104,9 +110,12 @@ func (c *cluster) followed(t *testing.T) {
 	c.autoscaler(t, name, "ScaledObject", "s0-tidemark-size", "AverageValue")
 	asks := func(namespace, so, says string) {
 		t.Helper()
-		if n, err := f.Wanted(t.Context(), namespace, so); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s/%s was told %d, %v; want %q", namespace, so, n, err, says)
-		}
+		servers.Eventually(t, "a watch tells of it", func() error {
+			if n, err := f.Wanted(t.Context(), namespace, so); err == nil || !strings.Contains(err.Error(), says) {
+				return fmt.Errorf("%s/%s was told %d, %w; want %q", namespace, so, n, err, says)
+			}
+			return nil
+		})
 	}
 	asks("dfr", "so", "is in the namespace")
 	asks("default", "other", "is scaled by ScaledObject so, and other asks")
