@@ -35,6 +35,8 @@ var vendors = map[string]string{
 	"github.com/coreos/go-systemd":        "internal/act/systemd",
 	"github.com/godbus/dbus":              "internal/act/systemd",
 	"k8s.io":                              "internal/kubeapi",
+	"google.golang.org/grpc":              "internal/act/keda",
+	"google.golang.org/protobuf":          "internal/act/keda/externalscaler",
 }
 
 // impure is what nothing under decide or fleet may import: there, everything is an argument.

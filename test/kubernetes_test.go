@@ -48,6 +48,7 @@ func TestKubernetes(t *testing.T) {
 		for _, v := range []string{"{}", `
 scales: [{apiGroups: [argoproj.io], resources: [rollouts]}]
 secret: tidemark
+keda: {port: 8462, tlsSecret: tidemark-tls}
 storage: {className: fast}
 imagePullSecrets: [{name: registry}]
 nodeSelector: {kubernetes.io/os: linux}
@@ -69,6 +70,7 @@ tolerations: [{key: dedicated, operator: Exists}]`} {
 	})
 	t.Run("role", func(t *testing.T) { role(t, k) })
 	t.Run("scaling policies", func(t *testing.T) { scalingPolicies(t, k) })
+	t.Run("keda", func(t *testing.T) { followed(t, k) })
 	t.Run("at once", func(t *testing.T) { // they mostly wait
 		t.Run("lease", func(t *testing.T) { t.Parallel(); leads(t, k) })
 		t.Run("leader killed", func(t *testing.T) { t.Parallel(); leaderKilled(t, k) })

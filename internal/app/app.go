@@ -13,10 +13,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"tidemark/internal/act/kubernetes"
 	"tidemark/internal/app/elsewhere"
 	"tidemark/internal/app/watch"
 	"tidemark/internal/config"
@@ -65,6 +67,7 @@ type App struct {
 	shared  shared
 	pushes  *pushServer                    // nil when nothing is pushed over TCP
 	pages   *pageServer                    // nil when there is no dashboard
+	scaler  *scaler                        // nil when KEDA asks for nothing
 	seen    map[string]web.Acknowledgement // of alerts, by key
 	telling *telling
 	monthly *monthly // nil when no report is made by itself
@@ -73,6 +76,7 @@ type App struct {
 	replaying chan struct{}    // holds the one that replays the journal
 	months    months
 	elsewhere *elsewhere.Elsewhere // other daemons; nil: none are configured
+	followed  atomic.Pointer[map[string]*kubernetes.Followed]
 }
 
 // Check reads a configuration and reports all its problems, errors and warnings.
@@ -151,6 +155,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	a.loop.Share(a.cfg.Instance.Quota.Workers)
 	a.prune(a.cfg)
+	a.follows()
 	if err := a.loop.Start(built); err != nil {
 		return err
 	}
@@ -164,6 +169,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if a.pushes, err = a.openPushes(a.cfg.Push); err != nil {
+		return err
+	}
+	if a.scaler, err = a.openScaler(a.cfg.KEDA); err != nil {
 		return err
 	}
 	a.sessions = access.OpenSessions(filepath.Join(dir, "sessions.json"), a.opts.Log)
@@ -261,6 +269,7 @@ func (a *App) Stop() {
 	}
 	a.pages.leave(nil)
 	a.pushes.close()
+	a.scaler.close()
 	if a.loop != nil {
 		a.loop.Stop()
 	}
@@ -284,6 +293,7 @@ func (a *App) close() {
 	}
 	a.pages.leave(nil)
 	a.pushes.close()
+	a.scaler.close()
 	if a.loop != nil {
 		a.loop.Stop() // also when Start failed after it: nothing may tick on parts that are closed
 	}
@@ -348,13 +358,20 @@ func (a *App) enforce(ctx context.Context, cfg *config.Config) error {
 		}
 		return err
 	}
-	built, err := a.build(ctx, cfg)
+	scaler, err := a.openScaler(cfg.KEDA)
+	var built []control.Parts
+	if err == nil {
+		built, err = a.build(ctx, cfg)
+	}
 	if err == nil {
 		err = a.loop.Reload(built)
 	}
 	if err != nil {
 		if pushes != a.pushes {
 			pushes.close()
+		}
+		if scaler != a.scaler {
+			scaler.close()
 		}
 		pages.leave(a.pages)
 		return err
@@ -384,6 +401,11 @@ func (a *App) enforce(ctx context.Context, cfg *config.Config) error {
 		a.pushes = pushes
 	}
 	a.pushes.use(cfg.Push)
+	a.follows()
+	if scaler != a.scaler {
+		a.scaler.close()
+		a.scaler = scaler
+	}
 	a.enterPages(pages)
 	return nil
 }

@@ -55,6 +55,7 @@ func Catalog() config.Catalog {
 			"docker":     func() config.Body { c := docker.DefaultConfig(); return &c },
 			"systemd":    func() config.Body { c := systemd.DefaultConfig(); return &c },
 			"kubernetes": func() config.Body { c := kubernetes.DefaultConfig(); return &c },
+			"keda":       func() config.Body { c := kubernetes.DefaultFollowedConfig(); return &c },
 		},
 		Balancers: map[string]func() config.Body{
 			"proxy":   func() config.Body { c := proxy.DefaultConfig(); return &c },

@@ -113,7 +113,7 @@ func (a *App) openDoor(cfg config.Listen, inside *room) (*door, error) {
 	}
 	var err error
 	if d.listener, err = a.listenPages(cfg.Address); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the dashboard: %w", err)
 	}
 	serve := d.server.Serve
 	if d.server.TLSConfig != nil {
@@ -154,18 +154,23 @@ func (l serverLog) Write(b []byte) (int, error) {
 // old server ends, and when the new one is not to be, nothing has happened.
 func (a *App) listenPages(address string) (net.Listener, error) {
 	if a.pages != nil && a.pages.cfg.Address == address {
-		f, err := a.pages.outside.listener.(*net.TCPListener).File()
-		if err != nil {
-			return nil, fmt.Errorf("the dashboard: %w", err)
-		}
-		defer f.Close()
-		return net.FileListener(f)
+		return sameSocket(a.pages.outside.listener)
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("the dashboard: %w; write another port in listen if a program needs this one", err)
+		return nil, fmt.Errorf("%w; write another port in listen if a program needs this one", err)
 	}
 	return l, nil
+}
+
+// sameSocket is a listener's socket once more.
+func sameSocket(l net.Listener) (net.Listener, error) {
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileListener(f)
 }
 
 // leave ends a dashboard, and with it the pages that are being watched: they come again, to the one that stays. Twice is harmless.

@@ -211,6 +211,8 @@ func (a *App) target(ctx context.Context, cfg *config.Config, f *config.Fleet) (
 		return systemd.New(*c)
 	case *kubernetes.Config:
 		return kubernetes.New(*c, &a.shared.clusters)
+	case *kubernetes.FollowedConfig:
+		return kubernetes.NewFollowed(*c, &a.shared.clusters)
 	}
 	return nil, errors.New("unknown kind " + f.Target.Kind)
 }

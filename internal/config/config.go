@@ -27,6 +27,7 @@ type Config struct {
 	Policies    ScalingPolicies // of a cluster: fleets that are not in the file
 	Retention   Retention
 	Push        Push
+	KEDA        KEDA
 	Notify      []Adapter   // the channels, in order
 	Alerts      alert.Rules // when somebody is told
 	Report      Report      // of the month

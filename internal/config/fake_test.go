@@ -105,6 +105,12 @@ func (d *database) Dependency() string {
 	return "the database"
 }
 
+type followed struct {
+	Name string `yaml:"name"`
+}
+
+func (f *followed) Validate() error { return nil }
+
 type prefork struct {
 	Flavour string        `yaml:"flavour"`
 	PIDFile string        `yaml:"pid_file"`
@@ -188,6 +194,7 @@ func catalog() config.Catalog {
 		Targets: map[string]func() config.Body{
 			"prefork": func() config.Body { return &prefork{Pace: 100 * time.Millisecond} },
 			"process": func() config.Body { return &process{} },
+			"keda":    func() config.Body { return &followed{} },
 		},
 		Balancers: map[string]func() config.Body{
 			"proxy": func() config.Body {

@@ -41,10 +41,11 @@ func (d *decoder) resolve(dir string, s *spec) *Config {
 	d.push(dir, &s.Push)
 	d.alerts(s)
 	d.daemons(dir, s)
+	d.keda(dir, s)
 
 	cfg := &Config{
 		Instance: s.Instance, Environment: string(s.Environment), StateDir: s.StateDir, Socket: s.Socket, Listen: s.Listen, text: d.text,
-		Tick: s.Tick, Journal: s.Journal, Lease: s.Lease, Policies: s.ScalingPolicies, Retention: s.Retention, Push: s.Push, Notify: d.notify(s.Notify), Alerts: s.Alerts, Daemons: s.Daemons,
+		Tick: s.Tick, Journal: s.Journal, Lease: s.Lease, Policies: s.ScalingPolicies, Retention: s.Retention, Push: s.Push, KEDA: s.KEDA, Notify: d.notify(s.Notify), Alerts: s.Alerts, Daemons: s.Daemons,
 		spec: s, places: d.places, given: d.given, holidays: d.holidays,
 	}
 	switch {

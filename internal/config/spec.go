@@ -19,6 +19,7 @@ type spec struct {
 	Lease       Lease         `yaml:"lease"`
 	Retention   Retention     `yaml:"retention"`
 	Push        Push          `yaml:"push"`
+	KEDA        KEDA          `yaml:"keda"`
 	Notify      notifySpecs   `yaml:"notify"`
 	Alerts      alert.Rules   `yaml:"alerts"`
 	Report      Report        `yaml:"report"`

@@ -339,7 +339,22 @@ type Autoscaler struct {
 			Kind       string `json:"kind"`
 			Name       string `json:"name"`
 		} `json:"scaleTargetRef"`
+		Min     int `json:"minReplicas"` // 0: nothing was said, which is 1
+		Max     int `json:"maxReplicas"`
+		Metrics []struct {
+			External struct { // empty for other kinds of metrics
+				Metric struct {
+					Name string `json:"name"`
+				} `json:"metric"`
+				Target struct {
+					Type string `json:"type"`
+				} `json:"target"`
+			} `json:"external"`
+		} `json:"metrics"`
 	} `json:"spec"`
+	Status struct {
+		Conditions []Condition `json:"conditions"`
+	} `json:"status"`
 }
 
 // Autoscalers are the HorizontalPodAutoscalers, as far as the watch of them tells.

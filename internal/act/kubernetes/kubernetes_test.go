@@ -29,6 +29,7 @@ func TestOnACluster(t *testing.T) {
 	t.Run("StatefulSet", c.statefulSet)
 	t.Run("budget", c.budget)
 	t.Run("rival", c.rival)
+	t.Run("followed by KEDA", c.followed)
 	t.Run("quota", c.quota)
 	t.Run("rollout", c.rollout)
 	t.Run("custom resource", c.custom)

@@ -36,6 +36,7 @@ type scaling struct {
 	drain    fleet.Drain
 	drained  map[string]bool // UIDs of pods that are out of service
 	waitsFor string          // what holds a step back, in words
+	asked    int             // of KEDA, which has not followed yet; 0: nothing
 }
 
 // Scale moves the object to n pods and returns when that many are ready and no other is left. On the way down it chooses the pods that
@@ -62,8 +63,11 @@ func (t *Target) Scale(ctx context.Context, n int, drain fleet.Drain) error {
 }
 
 func (s *scaling) run(ctx context.Context) error {
-	if err := s.rival(ctx); err != nil {
+	if err := s.possible(ctx); err != nil {
 		return err
+	}
+	if s.wish != nil {
+		defer s.wish.set(0)
 	}
 	return wait.Until(ctx, firstLook, lastLook, func() (p wait.Progress, err error) {
 		v, err := s.look(ctx)
@@ -77,20 +81,35 @@ func (s *scaling) run(ctx context.Context) error {
 	})
 }
 
-// rival is the error of an object that another autoscaler moves: two would undo each other's work for ever.
-func (s *scaling) rival(ctx context.Context) error {
-	scalers, err := s.client.Autoscalers(ctx)
-	if err != nil {
+// possible is the error of an object that another autoscaler moves, as two would undo each other's work for ever; or of one that KEDA is to
+// move and does not.
+func (s *scaling) possible(ctx context.Context) error {
+	if s.wish != nil {
+		a, err := s.follower(ctx)
+		if err != nil {
+			return err
+		}
+		return bounded(a, s.n)
+	}
+	a, err := s.autoscaler(ctx)
+	if a == nil {
 		return err
 	}
-	for _, a := range scalers {
+	return fmt.Errorf("HorizontalPodAutoscaler %s scales %s already, and two would undo each other's work: delete it, or this fleet (KEDA makes one of each ScaledObject, and follows a target of kind keda)", a.Meta.Name, s.object())
+}
+
+// autoscaler is the HorizontalPodAutoscaler of the object; nil: there is none.
+func (t *Target) autoscaler(ctx context.Context) (*kubeapi.Autoscaler, error) {
+	scalers, err := t.client.Autoscalers(ctx)
+	for i := range scalers {
+		a := &scalers[i]
 		group, _, _ := strings.Cut(a.Spec.Target.APIVersion, "/")
-		own, _, _ := strings.Cut(s.cfg.APIVersion, "/")
-		if a.Spec.Target.Kind == s.cfg.Kind && a.Spec.Target.Name == s.cfg.Name && group == own {
-			return fmt.Errorf("HorizontalPodAutoscaler %s scales %s already, and two would undo each other's work: delete it, or this fleet (KEDA makes one of each ScaledObject)", a.Meta.Name, s.object())
+		own, _, _ := strings.Cut(t.cfg.APIVersion, "/")
+		if a.Spec.Target.Kind == t.cfg.Kind && a.Spec.Target.Name == t.cfg.Name && group == own {
+			return a, nil
 		}
 	}
-	return nil
+	return nil, err
 }
 
 // settled reports whether n pods serve and nothing else is there.
@@ -133,8 +152,10 @@ func (s *scaling) state(v *view) string {
 func (s *scaling) step(ctx context.Context, v *view) (acted bool, err error) {
 	want := v.scale.Spec.Replicas
 	switch {
+	case s.asked != 0 && s.asked != want:
+		return false, s.waitForKEDA(ctx, v)
 	case want < s.n:
-		return true, s.resize(ctx, v, s.n)
+		return s.resize(ctx, v, s.n)
 	case want > s.n:
 		return s.shrink(ctx, v)
 	case len(v.alive()) <= want: // no controller has to choose any more
@@ -144,22 +165,25 @@ func (s *scaling) step(ctx context.Context, v *view) (acted bool, err error) {
 }
 
 // resize writes the object's size, unless somebody changed the object since it was read: then it is looked at anew.
-func (s *scaling) resize(ctx context.Context, v *view, n int) error {
+func (s *scaling) resize(ctx context.Context, v *view, n int) (acted bool, err error) {
+	if s.wish != nil {
+		return s.ask(ctx, v, n)
+	}
 	kinds, err := s.path(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	scale, written := v.scale, &kubeapi.Scale{}
 	scale.Spec.Replicas = n
 	err = s.client.Send(ctx, http.MethodPut, s.objectPath(kinds)+"/scale", nil, kubeapi.JSON, scale, written)
 	if kubeapi.Refused(err, http.StatusConflict) {
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return fmt.Errorf("set the size of %s to %d: %w", s.object(), n, err)
+		return false, fmt.Errorf("set the size of %s to %d: %w", s.object(), n, err)
 	}
 	s.remember(written)
-	return nil
+	return true, nil
 }
 
 // shrink lowers the size by as many as may leave now.
@@ -188,7 +212,7 @@ func (s *scaling) shrink(ctx context.Context, v *view) (acted bool, err error) {
 	if err := s.release(ctx, victims); err != nil {
 		return false, err
 	}
-	return true, s.resize(ctx, v, to)
+	return s.resize(ctx, v, to)
 }
 
 // order sorts pods by what is lost least with them: what is out of service already, what does not serve, the least utilised, the young.

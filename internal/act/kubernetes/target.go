@@ -24,6 +24,7 @@ type Target struct {
 	cfg    Config
 	client *kubeapi.Client
 	turn   chan struct{} // holds a token while a Scale runs
+	wish   *wish         // nil: it sets the size by itself
 
 	mu      sync.Mutex
 	kinds   string          // where objects of its kind are; "" until the server was asked

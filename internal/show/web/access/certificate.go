@@ -35,11 +35,11 @@ const expiring = 14 * 24 * time.Hour
 func (p *Pair) read() (*tls.Certificate, error) {
 	certificate, err := os.ReadFile(p.certificate)
 	if err != nil {
-		return nil, fmt.Errorf("read the certificate: %w (listen.tls.certificate names its file, in PEM)", err)
+		return nil, fmt.Errorf("read the certificate: %w (tls.certificate names its file, in PEM)", err)
 	}
 	key, err := os.ReadFile(p.key)
 	if err != nil {
-		return nil, fmt.Errorf("read the certificate's key: %w (listen.tls.key names its file, which the daemon's user has to be able to read)", err)
+		return nil, fmt.Errorf("read the certificate's key: %w (tls.key names its file, which the daemon's user has to be able to read)", err)
 	}
 	if st, err := os.Stat(p.key); err == nil && st.Mode().Perm()&0o007 != 0 {
 		return nil, fmt.Errorf("everybody may use %s, which is a private key: say 'chmod 640 %s', with the daemon's group", p.key, p.key)

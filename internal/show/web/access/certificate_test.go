@@ -55,8 +55,8 @@ func TestCertificateIsReadAgain(t *testing.T) {
 		said("chmod 640")
 	})
 	for name, c := range map[string]struct{ certificate, key, want string }{
-		"no certificate": {"/nowhere/tls.crt", "/nowhere/tls.key", "listen.tls.certificate names its file"},
-		"no key":         {"certificate_test.go", "/nowhere/tls.key", "listen.tls.key names its file"},
+		"no certificate": {"/nowhere/tls.crt", "/nowhere/tls.key", "tls.certificate names its file"},
+		"no key":         {"certificate_test.go", "/nowhere/tls.key", "tls.key names its file"},
 		"no PEM":         {"certificate_test.go", "certificate_test.go", "everybody may use"},
 	} {
 		if _, err := LoadPair(c.certificate, c.key, func(string) {}); err == nil || !strings.Contains(err.Error(), c.want) {
