@@ -5,6 +5,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"tidemark/internal/decide/forecast"
@@ -112,14 +113,12 @@ func (s *State) observe(p *policy.Fleet, in *Input) (news bool) {
 		} else {
 			sig.Last = fleet.Reading{Time: in.Now}
 		}
-		if sig.Last.Value-sig.Last.Value != 0 { // NaN or infinite
+		if v := sig.Last.Value; math.IsNaN(v) || math.IsInf(v, 0) {
 			sig.Last = fleet.Reading{Time: in.Now} // who divides by zero has not measured anything
 		}
 		closed := sig.Series.Observe(&p.Signals[i], in.Now, &sig.Last, sig.keep)
 		if sig.Last.Quality >= fleet.Sparse {
-			if sig.Fresh = in.Now; !there {
-				sig.Lost = time.Time{}
-			}
+			sig.Fresh, sig.Lost = in.Now, time.Time{}
 		} else if sig.Lost.IsZero() {
 			sig.Lost = in.Now
 		}
