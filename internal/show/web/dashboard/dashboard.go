@@ -6,6 +6,7 @@ package dashboard
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"embed"
@@ -14,12 +15,14 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"tidemark/internal/control"
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/fleet"
 	"tidemark/internal/show/chart"
 	"tidemark/internal/show/report"
@@ -350,6 +353,33 @@ func (p *page) When(t time.Time) template.HTML {
 
 // Ago is how long ago a time was.
 func (p *page) Ago(t time.Time) string { return fleet.Elapsed(max(p.Now.Sub(t), 0)) }
+
+// raised are a place's alerts. The first are shown at once, the most severe before the others; more of them would leave no room for what they are about.
+type raised struct {
+	ID          string // of what holds More, so that it stays open when it is brought up to date
+	First, More []raisedAlert
+}
+
+type raisedAlert struct {
+	alert.Notice
+	Ago, Place string
+}
+
+const shownAtOnce = 3
+
+// Raised are the alerts of the daemon shown, which is reached at a place.
+func (p *page) Raised(place, id string) raised {
+	out := raised{ID: id}
+	for _, n := range slices.SortedStableFunc(slices.Values(p.Overview.Raised), func(a, b alert.Notice) int { return cmp.Compare(b.Severity, a.Severity) }) {
+		shown := raisedAlert{n, p.Ago(n.Started), place}
+		if len(out.First) < shownAtOnce {
+			out.First = append(out.First, shown)
+		} else {
+			out.More = append(out.More, shown)
+		}
+	}
+	return out
+}
 
 // state finds a fleet.
 func (p *page) state(name string) (*control.Status, error) {

@@ -1,11 +1,13 @@
 package dashboard
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"tidemark/internal/control"
+	"tidemark/internal/decide/alert"
 	"tidemark/internal/fleet"
 	"tidemark/internal/record"
 	"tidemark/internal/show/chart"
@@ -74,5 +76,35 @@ func TestUnknownSizeHasNoNumber(t *testing.T) {
 	}
 	if got := b.String(); strings.Contains(got, "stays at 0") || !strings.Contains(got, "size unknown") || !strings.Contains(got, "the target cannot be read") {
 		t.Errorf("the card says %s", got)
+	}
+}
+
+// Three alerts are shown at once, the critical ones first, and the others when they are asked for.
+func TestManyAlertsLeaveRoom(t *testing.T) {
+	p := &page{Zone: time.UTC, Now: time.Unix(600, 0)}
+	for i, severity := range []alert.Severity{alert.Warning, alert.Info, alert.Critical, alert.Warning, alert.Critical} {
+		p.Overview.Raised = append(p.Overview.Raised, alert.Notice{Title: fmt.Sprint("alert ", i), Severity: severity, Started: time.Unix(0, 0)})
+	}
+	show := func() string {
+		var b strings.Builder
+		if err := templates["overview"].ExecuteTemplate(&b, "raised alerts", p.Raised("/there", "more")); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	at := -1
+	for _, part := range []string{"alert 2", "alert 4", "alert 0", `<details class="more" id="more"><summary>2 more`, "alert 3", "alert 1"} {
+		next := strings.Index(show(), part)
+		if next <= at {
+			t.Errorf("%q is not in its place: %s", part, show())
+		}
+		at = next
+	}
+	if !strings.Contains(show(), `for 10m`) || !strings.Contains(show(), `href="/there/alerts"`) {
+		t.Error(show())
+	}
+	p.Overview.Raised = p.Overview.Raised[:3]
+	if strings.Contains(show(), "<details") {
+		t.Error(show())
 	}
 }
