@@ -280,12 +280,22 @@ func (c *cluster) rival(t *testing.T) {
 	path := "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
 	c.Must(http.MethodPost, path, object{"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": object{"name": "rival"},
 		"spec": object{"scaleTargetRef": object{"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, "minReplicas": 2, "maxReplicas": 2}}, nil)
+	known := func(there bool) {
+		servers.Eventually(t, fmt.Sprint("the watch tells that there is a rival: ", there), func() error {
+			if a, err := target.autoscaler(t.Context()); err != nil || (a != nil) != there {
+				return fmt.Errorf("%+v, %w", a, err)
+			}
+			return nil
+		})
+	}
+	known(true)
 	err := target.Scale(t.Context(), 3, nil)
 	if err == nil || !strings.Contains(err.Error(), "HorizontalPodAutoscaler rival scales Deployment default/"+name+" already") {
 		t.Errorf("want a refusal, have: %v", err)
 	}
 	names(t, target, 2)
 	c.Must(http.MethodDelete, path+"/rival", nil, nil)
+	known(false)
 	scale(t, target, 3)
 }
 

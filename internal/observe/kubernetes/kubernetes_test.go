@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -119,6 +120,13 @@ func TestOnACluster(t *testing.T) {
 		for i, w := range want {
 			if i == 2 {
 				restart(t, k, 2)
+				servers.Eventually(t, "the watch tells of it", func() error {
+					list, err := s.client.Pods(t.Context(), "app=web")
+					if !slices.ContainsFunc(list.Pods, func(p kubeapi.Pod) bool { return p.Restarts() == 2 }) {
+						return fmt.Errorf("%+v, %w", list.Pods, err)
+					}
+					return nil
+				})
 			}
 			if r, err := read(t, s); err != nil || r.Quality != w.Quality || r.Value != w.Value {
 				t.Errorf("read %d: want %+v, have %+v, %v", i, w, r, err)
