@@ -105,8 +105,13 @@ func (c *cluster) harness(kind string) acttest.Harness {
 			var target *Target
 			notices := func(t *testing.T, away bool) {
 				servers.Eventually(t, fmt.Sprint("its watches notice that the API server is away: ", away), func() error {
-					if _, err := target.Workers(t.Context()); (err != nil) != away {
-						return fmt.Errorf("Workers: %w", err)
+					_, workers := target.Workers(t.Context())
+					_, autoscalers := target.client.Autoscalers(t.Context())
+					_, budgets := target.client.BudgetsOf(t.Context(), nil)
+					for _, err := range []error{workers, autoscalers, budgets} {
+						if (err != nil) != away {
+							return fmt.Errorf("%w; %w; %w", workers, autoscalers, budgets)
+						}
 					}
 					return nil
 				})
