@@ -301,21 +301,9 @@ fleets:
 	order(13)
 	order(14) // 8 % more: within the usual tolerance
 	order(13)
-	idle := ""
-	k.Measure(t, "dfr", "followed", func(pod string) string {
-		if idle == "" {
-			idle = pod
-			return "1m"
-		}
-		return "50m"
-	})
+	idle := oneIdle(t, k, "followed", "50m")
 	order(12)
-	eventually(t, time.Minute, "the idle pod leaves", func() error {
-		if k.Call(http.MethodGet, "/api/v1/namespaces/dfr/pods/"+idle, nil, nil) == nil {
-			return errors.New("it is there")
-		}
-		return nil
-	})
+	leaves(t, k, idle)
 
 	// Nothing is said: everything stays.
 	d.kill()

@@ -87,6 +87,29 @@ func readFile(t testing.TB, path string) []byte {
 	return text
 }
 
+// oneIdle has one pod of a workload in dfr use next to nothing, and each other so much.
+func oneIdle(t *testing.T, k *servers.Kube, name, others string) (idle string) {
+	t.Helper()
+	k.Measure(t, "dfr", name, func(pod string) string {
+		if idle == "" {
+			idle = pod
+			return "1m"
+		}
+		return others
+	})
+	return idle
+}
+
+func leaves(t *testing.T, k *servers.Kube, pod string) {
+	t.Helper()
+	eventually(t, time.Minute, "the idle pod leaves", func() error {
+		if k.Call(http.MethodGet, "/api/v1/namespaces/dfr/pods/"+pod, nil, nil) == nil {
+			return errors.New("it is there")
+		}
+		return nil
+	})
+}
+
 // role runs the daemon as the ServiceAccount that the manifests make, and tries what it must not.
 func role(t *testing.T, k *servers.Kube) {
 	k.Apply(t, "dfr", readFile(t, "../deploy/kubernetes/role.yaml"), servers.Real)
@@ -131,20 +154,8 @@ fleets:
 	size(2) // the minimum
 	k.Measure(t, "dfr", "odoo", func(string) string { return "90m" })
 	size(4)
-	idle := ""
-	k.Measure(t, "dfr", "odoo", func(pod string) string {
-		if idle == "" {
-			idle = pod
-			return "1m"
-		}
-		return "20m"
-	})
-	eventually(t, time.Minute, "the idle pod leaves", func() error {
-		if k.Call(http.MethodGet, "/api/v1/namespaces/dfr/pods/"+idle, nil, nil) == nil {
-			return errors.New("it is there")
-		}
-		return nil
-	})
+	idle := oneIdle(t, k, "odoo", "20m")
+	leaves(t, k, idle)
 	d.kill()
 
 	// And no more than that.

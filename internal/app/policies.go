@@ -144,8 +144,7 @@ func (a *App) openPolicies(ctx context.Context) (*policies, error) {
 	}
 	p.look()
 	a.file = a.cfg
-	a.cfg = a.file.With(p.read(a.file))
-	p.applied = p.state()
+	a.cfg = p.with(a.file)
 	return p, p.keep()
 }
 
@@ -507,7 +506,7 @@ func (p *policies) hear(e *fleet.Event) {
 // say tells the journal and the cluster what is new of the policies, where this daemon leads.
 func (p *policies) say(ctx context.Context) {
 	a := p.app
-	if a.lead != nil && a.lead.Held() != nil {
+	if a.leads() != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)

@@ -59,17 +59,10 @@ func figures(s *scalingpolicy.Status, st *control.Status) {
 			s.Desired = &st.Action.To
 		}
 	}
-	if last := latest(st.LastUp, st.LastDown); !last.IsZero() {
+	if last := slices.MaxFunc([]time.Time{st.LastUp, st.LastDown}, time.Time.Compare); !last.IsZero() {
 		last = last.UTC().Truncate(time.Second)
 		s.LastScaleTime = &last
 	}
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // because is the first reason of a decision that asked for the size.
@@ -111,19 +104,12 @@ func hold(c *scalingpolicy.Condition, p *policy.Fleet, st *control.Status) {
 	case st.Order != nil && st.Order.Kind == engine.Hold:
 		set("Held", "an operator holds it")
 	case lost != nil:
-		set("SignalMissing", fmt.Sprintf("%s is %s%s", lost.Name, lost.Reading.Quality, colon(lost.Err)))
+		set("SignalMissing", strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", lost.Name, lost.Reading.Quality, lost.Err), ": "))
 	case slices.Contains(guarded, would):
 		set("Guarded", st.Decision.Counterfactual())
 	default:
 		c.Status, c.Reason, c.Message = "True", "Acting", "it is measured, and what is decided is done"
 	}
-}
-
-func colon(s string) string {
-	if s == "" {
-		return ""
-	}
-	return ": " + s
 }
 
 // limit says whether the bounds keep a fleet from the size that is wanted.
